@@ -1,0 +1,203 @@
+"""Images to attack: scikit-learn's digits, MNIST, CIFAR-10, or any folder of labelled images in the Hugging Face layout."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Images", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """n labelled images.
+
+    Attributes:
+        x: (n, C, H, W) float32, pixels in [0, 1]: a perturbation η and its radius ε are in units of that range.
+        label: (n,) int64, the true class, counted from 0.
+        name: what was asked for: `digits`, `mnist`, `cifar10`, or the folder's name.
+        note: what the source says of itself (for a folder, the first paragraph of its README.md); to be printed with every result.
+    """
+
+    x: Float[Tensor, "n C H W"]
+    label: Int[Tensor, " n"]
+    name: str
+    note: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a well-known dataset must look like, wherever it comes from."""
+
+    hub: str
+    images: Mapping[str, int]
+    shape: tuple[int, int, int]
+    classes: int = 10
+
+
+_KNOWN = {
+    "mnist": _Known("ylecun/mnist", {"train": 60_000, "test": 10_000}, (1, 28, 28)),
+    "cifar10": _Known("uoft-cs/cifar10", {"train": 50_000, "test": 10_000}, (3, 32, 32)),
+}
+_MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB"}  # Pillow's 8-bit modes, and what each becomes
+_SLOW = 10_000  # images; decoding that many takes a second or two
+
+
+def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | None = None) -> Images:
+    """The first `limit` images (default: all) of a split, in the order of the source.
+
+    Args:
+        name_or_folder: `digits` (in scikit-learn; 1,437 for training and 360 for testing, as the shipped network has it); `mnist` or
+            `cifar10`, from `$CONVEXATTACK_DATA/NAME` where that is a folder, otherwise from the Hugging Face hub and its cache;
+            or the path of a folder in the Hugging Face layout (parquet, image folder, ...) with a column of images of one size,
+            8-bit grey or RGB, and a column of classes. A folder is only read: nothing is written into it, nor cached.
+        split: `train` or `test`, or what else the folder has.
+        limit: at least 1.
+
+    Raises:
+        ValueError: no such dataset or split, a wrong limit, or images, labels or counts other than the dataset must have.
+        FileNotFoundError: the hub cannot be reached.
+        ImportError: the extra `convexattack[data]`, which everything but the digits needs, is not installed.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all images")
+    name = os.fspath(name_or_folder)
+    if name == "digits":
+        return _digits(split, limit)
+    known = _KNOWN.get(name)
+    if known and split not in known.images:
+        raise ValueError(f"dataset {name!r} has no split {split!r}: use one of {', '.join(known.images)}")
+    folder = Path(os.environ.get("CONVEXATTACK_DATA", ""), name) if known else Path(name)
+    if known and not ("CONVEXATTACK_DATA" in os.environ and folder.is_dir()):
+        return _images(known.hub, None, name, split, limit, known)
+    if not folder.is_dir():
+        raise ValueError(f"dataset {name!r} is neither digits, {', '.join(_KNOWN)} nor a folder: give one of these")
+    return _images(str(folder), folder, name if known else folder.resolve().name, split, limit, known)
+
+
+def _digits(split: str, limit: int | None) -> Images:
+    """The split is that of `models.digits.data`; a test compares them."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    if split not in ("train", "test"):
+        raise ValueError(f"dataset 'digits' has no split {split!r}: use one of train, test")
+    pixels, classes = load_digits(return_X_y=True)
+    parts = train_test_split(pixels / 16, classes, test_size=360, random_state=0, stratify=classes)
+    x, label = parts[split == "test" :: 2]
+    return Images(
+        torch.tensor(x[:limit], dtype=torch.float32).view(-1, 1, 8, 8),
+        torch.tensor(label[:limit], dtype=torch.long),
+        "digits",
+        f"scikit-learn's digits: the {len(x):,} {split} images of train_test_split(test_size=360, random_state=0, stratify=labels)",
+    )
+
+
+def _images(source: str, folder: Path | None, name: str, split: str, limit: int | None, known: _Known | None) -> Images:
+    images, classes, count = _rows(source, folder, split, limit, whole=known is not None)
+    if known and count != known.images[split]:
+        raise ValueError(f"{source} holds {count:,} {split} images, and {name} has {known.images[split]:,}: get it again")
+    label = _labels(classes, source)
+    if known and int(label.max()) >= known.classes:
+        raise ValueError(f"{source} has a label {int(label.max())}, and {name} has classes 0 to {known.classes - 1}: get it again")
+    pixels = _pixels(images, source)
+    shape = (pixels.shape[3], *pixels.shape[1:3])
+    if known and shape != known.shape:
+        raise ValueError(f"{source} has images of shape {shape} (C, H, W), and {name} has {known.shape}: get it again")
+    x = torch.empty(len(pixels), *shape).copy_(torch.from_numpy(pixels).permute(0, 3, 1, 2)).div_(255)
+    return Images(x, label, name, _readme(folder) if folder else f"from the Hugging Face hub, {source}")
+
+
+def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole: bool) -> tuple[list[Any], list[Any], int]:
+    """The first `limit` encoded images and their labels, and how many rows were seen: all there are, if `whole`."""
+    try:
+        from datasets import ClassLabel, Image, Value, load_dataset
+    except ImportError as error:
+        raise ImportError(f'reading {source} needs the Hugging Face datasets library: pip install "convexattack[data]"') from error
+    images: list[Any] = []
+    classes: list[Any] = []
+    count = 0
+    with tempfile.TemporaryDirectory() as cache:  # a folder is streamed, so that this holds a lock file at most
+        try:
+            table = load_dataset(source, split=split, streaming=True, cache_dir=cache) if folder else load_dataset(source, split=split)
+            columns = table.features or {}
+            image = next((key for key, kind in columns.items() if isinstance(kind, Image)), None)
+            numbers = [key for key, kind in columns.items() if isinstance(kind, Value) and "int" in kind.dtype and "label" in key]
+            label = next((key for key, kind in columns.items() if isinstance(kind, ClassLabel)), *numbers[:1] or [None])
+            if image and label:
+                table = table.cast_column(image, Image(decode=False)).select_columns([image, label]).with_format("arrow")
+                for batch in table.iter(batch_size=min(limit or 1000, 1000)):
+                    missing = len(batch) if limit is None else limit - len(images)
+                    images += batch[image].slice(0, missing).to_pylist()
+                    classes += batch[label].slice(0, missing).to_pylist()
+                    count += len(batch)
+                    if not whole and len(images) == limit:
+                        break
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            if folder is None:
+                cure = "connect to the hub once, or set CONVEXATTACK_DATA to the folder that holds it"
+                raise FileNotFoundError(f"dataset {source} cannot be had from the Hugging Face hub ({reason}): {cure}") from error
+            cure = "it must have that split in the Hugging Face layout"
+            raise ValueError(f"folder {source} cannot be read for its split {split!r} ({reason}): {cure}") from error
+    if not (image and label):
+        raise ValueError(f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare them as features")
+    if not images:
+        raise ValueError(f"{source} has no images in its split {split!r}: choose another split")
+    return images, classes, count
+
+
+def _labels(classes: Sequence[Any], source: str) -> Int[Tensor, " n"]:
+    wrong = next((i for i, value in enumerate(classes) if value is None or value < 0), None)
+    if wrong is not None:
+        raise ValueError(f"{source} has no class for image {wrong} (label {classes[wrong]}): choose a split that is labelled")
+    return torch.tensor(classes, dtype=torch.long)
+
+
+def _pixels(images: Sequence[Mapping[str, Any]], source: str) -> np.ndarray:
+    """The decoded images, (n, H, W, C) uint8, all of the first one's size and colour."""
+    import PIL.Image
+    from rich.console import Console
+    from rich.progress import track
+
+    pixels = np.empty(0, np.uint8)
+    bar = track(images, "decoding", console=Console(stderr=True), transient=True, disable=len(images) < _SLOW)
+    for i, encoded in enumerate(bar):
+        try:
+            with PIL.Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"])) as image:
+                if image.mode not in _MODES:
+                    raise ValueError(f"its mode {image.mode} is not 8-bit grey or RGB")
+                decoded = np.atleast_3d(np.asarray(image.convert(_MODES[image.mode])))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"image {i} of {source} cannot be decoded ({error}): save it as an 8-bit grey or RGB image") from error
+        if i == 0:
+            pixels = np.empty((len(images), *decoded.shape), np.uint8)
+        if decoded.shape != pixels.shape[1:]:
+            raise ValueError(f"image {i} of {source} has shape {decoded.shape} and image 0 {pixels.shape[1:]} (H, W, C): bring all to one")
+        pixels[i] = decoded
+    return pixels
+
+
+def _readme(folder: Path) -> str:
+    """The first paragraph of the folder's README.md after its YAML header and headings; "" if there is none."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if text.startswith("---\n"):
+        text = text[4:].partition("\n---")[2]
+    lines = "\n".join("" if line.startswith("#") else line for line in text.splitlines())
+    return textwrap.shorten(next(filter(None, map(str.strip, lines.split("\n\n"))), ""), 400, placeholder=" ...")

@@ -1,0 +1,207 @@
+"""First-order perturbation analysis, equation (1): f(x + η) ≈ f(x) + J_f(x) η.
+
+`linearize` returns value and gradient of every piece of a loss at every image, the data of the programs; `jacobian` returns J_f(x).
+
+One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows, by
+`torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model cannot be batched.
+On a CPU the batch takes a third to two thirds of the time for few images, where overhead rules, and more time and memory than
+single pieces for wide convolutions on many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from convexattack.losses import Loss, Model, as_label, margin
+
+__all__ = ["Linearization", "jacobian", "linearize"]
+
+ENTRIES_AT_ONCE = 2**18  # of the gradients that one backward pass computes together
+
+
+@dataclass(frozen=True, eq=False)
+class Linearization:
+    """L_k(x + η) ≈ value_k + gradient_kᵀη, equation (1), for the K pieces of a loss at B images of d entries each.
+
+    Attributes:
+        value: (B, K) L_k(x), detached, in the images' dtype and on their device.
+        gradient: (B, K, d) ∇L_k(x), likewise.
+        label: (B,) the class k(x) that the loss starts from, int64.
+    """
+
+    value: Float[Tensor, "B K"]
+    gradient: Float[Tensor, "B K d"]
+    label: Int[Tensor, " B"]
+
+    @property
+    def pieces(self) -> int:
+        """K."""
+        return self.value.shape[1]
+
+    def flat(self) -> tuple[Float[Tensor, " N"], Float[Tensor, "N d"]]:
+        """(value, gradient) of the N = B·K programs: all pieces of the first image, then all of the second, ..."""
+        return self.value.flatten(), self.gradient.flatten(0, 1)
+
+
+def linearize(
+    model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None, loss: Loss = margin
+) -> Linearization:
+    """L(x) and ∇L(x) of every piece of `loss` at every image: equation (1), with η in the units of x.
+
+    What is not finite at one image stays in that image's rows.
+
+    Args:
+        model: (B, *S) → (B, m). A Module is evaluated in eval mode and left as it was: modes, buffers, parameters and their `.grad`.
+            Any other callable is taken as it is.
+        x: images of any floating-point dtype, on any device.
+        label: the classes k(x); by default the clean prediction (2).
+        loss: (output (B, m), label (B,)) → pieces (B, K), row by row.
+
+    Raises:
+        TypeError: integer images, or a model or a loss that returns anything but one floating-point tensor.
+        ValueError: no batch dimension, no images, images that the model does not take, an output that is not (B, m), a label that is no
+            class, a BatchNorm that mixes the images of a batch, or an output that does not depend on x differentiably.
+    """
+    _check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
+        point, output = _forward(function, x)
+        classes = as_label(output.argmax(1) if label is None else label, output)
+        pieces = loss(output, classes)
+        _check_rows(pieces, "loss", "(B, K)", len(x))
+        return Linearization(pieces.detach().to(x), _pull_back(pieces, point), classes.to(x.device))
+
+
+def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
+    """J_f(x) of equation (1), in output units by units of x. Model, x and errors are those of `linearize`; m = 1 is enough."""
+    _check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
+        point, output = _forward(function, x)
+        return _pull_back(output, point)
+
+
+def _forward(function: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite."""
+    point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    try:
+        output = function(point.clone())
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0].rstrip(". ")
+        raise ValueError(
+            f"model does not take x of shape {tuple(x.shape)}, {x.dtype} on {x.device} ({reason}): "
+            "give it images of the shape, dtype and device that it was made for"
+        ) from error
+    _check_rows(output, "model", "(B, m)", len(x))
+    return point, output
+
+
+def _pull_back(pieces: Tensor, point: Tensor) -> Tensor:
+    """The gradient (B, K, d) of each column of pieces (B, K), row by row."""
+    count = pieces.shape[1]
+    gradient = point.new_empty(len(point), count, point[0].numel())
+    at_once = max(1, ENTRIES_AT_ONCE // point.numel())
+    start = 0
+    while start < count:
+        stop = min(start + at_once, count)
+        try:
+            gradient[:, start:stop] = _backward(pieces, point, start, stop).flatten(2).transpose(0, 1)
+        except RuntimeError as error:
+            if at_once == 1 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            at_once = 1
+        else:
+            start = stop
+    return gradient
+
+
+def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
+    """The gradients of columns start to stop, (stop - start, B, *S), by one backward pass."""
+    columns = torch.zeros(stop - start, *pieces.shape, dtype=pieces.dtype, device=pieces.device)
+    columns.diagonal(offset=start, dim1=0, dim2=2).fill_(1)
+    batched = stop - start > 1
+    found = None
+    if pieces.requires_grad:
+        (found,) = torch.autograd.grad(
+            pieces, point, columns if batched else columns[0], retain_graph=True, allow_unused=True, is_grads_batched=batched
+        )
+    if found is None:
+        raise ValueError(
+            "model returns no gradient with respect to x: its output must depend on x through differentiable torch "
+            "operations, without detach(), no_grad() or NumPy on the way"
+        )
+    return found if batched else found[None]
+
+
+@contextmanager
+def _evaluating(model: Any, batch: int) -> Iterator[Model]:
+    """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
+    if not callable(model):
+        raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
+    if not isinstance(model, nn.Module):
+        yield model
+        return
+    for name, module in model.named_modules():
+        if batch > 1 and isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"model has a BatchNorm without running statistics, {name or type(module).__name__!r}, which mixes the "
+                "images of a batch: train it with track_running_stats=True, or pass one image at a time"
+            )
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer._version, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if not buffer.is_inference()
+    ]
+    made_in_inference_mode = {
+        name: tensor.clone()
+        for name, tensor in chain(model.named_parameters(), model.named_buffers())
+        if tensor.is_inference()
+    }
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield partial(functional_call, model, made_in_inference_mode) if made_in_inference_mode else model
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, name, buffer, version, kept in buffers:
+            if getattr(module, name) is not buffer:
+                setattr(module, name, buffer)
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(kept)
+
+
+def _check_images(x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor of images (B, *S), got {type(x).__name__}: use torch.as_tensor(...)")
+    if not x.is_floating_point():
+        raise TypeError(f"x must be floating point, got {x.dtype}: convert the images, for instance with x.float() / 255")
+    if x.ndim < 2:
+        raise ValueError(f"x of shape {tuple(x.shape)} has no batch dimension: pass one image as x.unsqueeze(0)")
+    if x.numel() == 0:
+        raise ValueError(f"x of shape {tuple(x.shape)} is empty: pass at least one image with at least one entry")
+
+
+def _check_rows(value: Any, name: str, shape: str, batch: int) -> None:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must return one floating-point tensor {shape}, got {kind}: wrap it in a function that does")
+    if value.ndim != 2 or len(value) != batch or value.shape[1] == 0:
+        raise ValueError(
+            f"{name} must return a tensor {shape} with B = {batch}, got shape {tuple(value.shape)}: "
+            "return one row per image, and give x a batch dimension"
+        )

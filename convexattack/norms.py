@@ -1,0 +1,149 @@
+"""The norm ‖·‖_p for every real p in [1, ∞]: value, dual, steepest direction (eqs. 6 and 7), and its CVXPY text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cvxpy as cp
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Lp", "round_down", "round_up", "rounding_slack"]
+
+UNIT = 2.0**-53  # unit roundoff of float64
+
+
+def rounding_slack(d: int) -> float:
+    """A relative error that no norm or inner product of d terms exceeds when summed by `_sum`: about (3√d + 70)·2⁻⁵³.
+
+    The sum runs over a √d × √d table and a remainder, so a term takes part in fewer than 3√d + 4 additions, whatever their order;
+    the rest covers powers and roots.
+    """
+    return (3 * math.isqrt(d) + 70) * UNIT
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Sum over the last dimension in two levels, which bounds the rounding error by `rounding_slack`."""
+    d = x.shape[-1]
+    k = math.isqrt(d)
+    head = x[..., : k * (d // k)].unflatten(-1, (k, d // k)).sum(-1).sum(-1) if k > 1 else x.sum(-1)
+    return head if k <= 1 or d % k == 0 else head + x[..., k * (d // k) :].sum(-1)
+
+
+def round_down(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """x in `dtype`, rounded towards zero: |result| ≤ |x| exactly (beyond the range of dtype, its largest number)."""
+    return _nudge(x, dtype, lambda y: y.abs() > x.abs(), -1)
+
+
+def round_up(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+    """x in `dtype`, rounded away from zero: |result| ≥ |x| exactly."""
+    return _nudge(x, dtype, lambda y: y.abs() < x.abs(), 1)
+
+
+def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by: int) -> Tensor:
+    if dtype == x.dtype:
+        return x
+    y = x.to(dtype)
+    bits = y.view(torch.int16 if y.element_size() == 2 else torch.int32)  # one unit in the last place is one as an integer
+    return torch.where(wrong(y.to(x.dtype)), (bits + by).view(dtype), y)
+
+
+@dataclass(frozen=True)
+class Lp:
+    """‖x‖_p = (Σ_i |x_i|^p)^{1/p}, max_i |x_i| for p = ∞; norms run over the last dimension of a tensor.
+
+    Args:
+        p: any real number in [1, ∞]; `math.inf` for the largest entry.
+
+    Everything is computed in float64 after division by the largest entry, so nothing overflows on the way (q = 1001,
+    entries of 1e±30, float16); results come back in the dtype of the argument.
+
+    Raises:
+        ValueError: p < 1 or NaN: then ‖·‖_p is no norm and the programs are not convex.
+
+    >>> Lp(2)(torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    >>> Lp(1).q
+    inf
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.p, bool) or not isinstance(self.p, int | float | np.integer | np.floating):
+            raise TypeError(f"p must be a number in [1, inf], got {self.p!r}; write Lp(2) or Lp(math.inf)")
+        if not self.p >= 1:
+            raise ValueError(f"p must be in [1, inf], got p = {self.p}: below 1 the ball is not convex; use Lp(1) for sparse perturbations")
+        object.__setattr__(self, "p", float(self.p))
+
+    @property
+    def q(self) -> float:
+        """The dual exponent, 1/p + 1/q = 1."""
+        if self.p == 1:
+            return math.inf
+        return 1.0 if self.p == math.inf else self.p / (self.p - 1)
+
+    def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """‖x‖_p."""
+        return _norm(x.to(torch.float64), self.p).to(x.dtype)
+
+    def dual(self, g: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """The dual norm sup {gᵀη : ‖η‖_p ≤ 1} = ‖g‖_q."""
+        return _norm(g.to(torch.float64), self.q).to(g.dtype)
+
+    def steepest(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"] = 1.0) -> Float[Tensor, "*N d"]:
+        """The minimizer of gᵀη over ‖η‖_p ≤ radius: eq. (6), for p = ∞ eq. (7).
+
+            η = −radius · sign(g) |g|^{q−1} / ‖g‖_q^{q−1},    so that gᵀη = −radius · ‖g‖_q.
+
+        p = 1 puts everything on the first largest |g_i|. A zero g gives 0, which is as good as any point. The result is
+        inside the ball in its own dtype, in exact arithmetic: it is scaled by 1 − `rounding_slack` and rounded towards zero.
+        A row with a NaN or an infinite entry comes back without a single number in it.
+        """
+        top = g.abs().amax(-1, keepdim=True).to(torch.float64)
+        r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top  # NaN where a gradient is not finite
+        if self.p == math.inf:
+            return g.sign().mul_(round_down(-r, g.dtype))
+        if self.p == 1:
+            k = g.abs().argmax(-1, keepdim=True)
+            return torch.zeros_like(g).scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
+        h = g / torch.where(top > 0, top, 1.0)
+        if self.p == 2:
+            reach = _sum(h * h)
+        else:
+            a = h.abs()
+            power = a.pow(1 / (self.p - 1))
+            reach = _sum(a.mul_(power))  # Σ |h|^q, the p-th power of the norm of |h|^{q−1}
+            h = power.copysign(h)
+        length = reach.pow(1 / self.p)[..., None]
+        scale = r * (1 - rounding_slack(g.shape[-1])) / torch.where(length > 0, length, 1.0)
+        return round_down(h.mul_(-scale), g.dtype)
+
+    def epigraph(self, eta: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
+        """The constraints ‖eta‖_p ≤ t in CVXPY, exact for every p.
+
+        `cvxpy.norm` replaces p by a nearby fraction (π becomes 355/113); here a p other than 1, 2, ∞ becomes power cones,
+        |η_i| ≤ r_i^{1/p} t^{1−1/p} with Σ_i r_i ≤ t, which says Σ_i |η_i|^p ≤ t^p.
+        """
+        if self.p in (1, 2, math.inf):
+            return [cp.norm(eta, "inf" if self.p == math.inf else int(self.p)) <= t]
+        r = cp.Variable(eta.shape, name="r")
+        return [cp.PowCone3D(r, t * np.ones(eta.shape), eta, 1 / self.p), cp.sum(r) <= t]
+
+    def __str__(self) -> str:
+        return "inf" if self.p == math.inf else f"{self.p:g}"
+
+
+def _norm(x: Tensor, p: float) -> Tensor:
+    """‖x‖_p in float64, scale-free."""
+    a = x.abs()
+    top = a.amax(-1)
+    if p == math.inf:
+        return top
+    unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
+    a = a / unit[..., None]
+    return unit * (_sum(a) if p == 1 else _sum(a * a).sqrt() if p == 2 else _sum(a.pow(p)).pow(1 / p))

@@ -1,0 +1,8 @@
+"""The paper's convex programs: one program, one file. Each is data and owns its mathematics; none knows how it is solved."""
+
+from convexattack.programs.base import Bound, Program
+from convexattack.programs.gn import GN
+from convexattack.programs.gnii import GNII
+from convexattack.programs.min_norm import MinNorm
+
+__all__ = ["GN", "GNII", "Bound", "MinNorm", "Program"]

@@ -1,0 +1,99 @@
+"""(GNII): the best perturbation under given constraints (Section II, Proposition 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cvxpy as cp
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from convexattack.norms import rounding_slack
+from convexattack.programs.base import Bound, Multipliers, Program, ratio
+from convexattack.programs.duality import BallAndBox, absorb, best_split, supports
+from convexattack.sets import Ball, Box, ConvexSet
+
+__all__ = ["GNII"]
+
+
+@dataclass(frozen=True, eq=False)
+class GNII(Program):
+    """minimize L + gᵀη  subject to  η ∈ C_1 ∩ … ∩ C_k;  in the paper one set, ‖η‖_p ≤ ε.
+
+    Args:
+        value: L, shape (N,).
+        gradient: g = ∇L, shape (N, d).
+        sets: convex sets, e.g. `(ca.Ball(ca.Lp(2), 0.5), ca.Box(-0.1, 0.1))`.
+
+    Dual: for any v_j with Σ_j v_j = −g,  L + gᵀη ≥ L − Σ_j σ_{C_j}(v_j). With the ball alone v = −g and the bound is
+    L − ε‖g‖_q, as in the proof of Proposition 2. Multipliers: (v_1, …, v_k), each (N, d). A claim of infeasibility has v_j with
+    Σ_j v_j = 0 and Σ_j σ_{C_j}(v_j) < 0 instead. Gaps are relative to |L| + ε‖g‖_q, or to |L| + Σ_i |g_i| max(|lo_i|, |hi_i|) where a
+    box allows less than the ball.
+
+    Raises:
+        ValueError: shapes that do not fit, or an unresolved PixelRange.
+        TypeError: integer data.
+    """
+
+    value: Float[Tensor, " N"]
+    gradient: Float[Tensor, "N d"]
+    sets: tuple[ConvexSet, ...]
+
+    def problem(self, i: int = 0) -> cp.Problem:
+        """minimize L + gᵀη subject to η ∈ C_j for all j."""
+        value, gradient = self.row(i)
+        eta = cp.Variable(len(gradient), name="eta")
+        return cp.Problem(cp.Minimize(value + gradient @ eta), self.constraints(eta, i))
+
+    def primal(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        return self.linear(eta)
+
+    def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        return self.outside(eta)
+
+    def scale(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        reach = [item.magnitude(self.g) for item in self.sets]
+        least = torch.stack(reach).amin(0) if reach else torch.full_like(self.L, torch.inf)
+        return self.L.abs() + torch.where(least < torch.inf, least, (self.g * eta.to(torch.float64)).abs().sum(-1))
+
+    def bound(self, multipliers: Multipliers, eta: Float[Tensor, "N d"]) -> Bound:
+        within = self.size(eta.to(torch.float64))
+        g = self.g
+        v, residual, slip = absorb(self.sets, multipliers, -g)
+        cost, error = supports(self.sets, v, within)
+        error = error + slip + rounding_slack(1) * (self.L.abs() + cost.abs())
+        q = next((item.norm for item in self.sets if isinstance(item, Ball)), None)
+        missed = ratio(q.dual(residual), q.dual(g)) if q else ratio(residual.abs().sum(-1), g.abs().sum(-1))
+        return Bound(self.L - cost, error, missed)
+
+    def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
+        v, _, slip = absorb(self.sets, multipliers, torch.zeros_like(self.g))
+        cost, error = supports(self.sets, v, torch.full_like(self.L, torch.inf))
+        return cost + error + slip < 0
+
+    def unbounded(self) -> Bool[Tensor, " N"]:
+        merged = BallAndBox.of(self.sets, self.g, keep_ball=True)
+        if merged is None or merged.ball is not None:
+            return torch.zeros_like(self.L, dtype=torch.bool)
+        steepest, _ = Box(merged.low, merged.high).support(-self.g, self.L)
+        return (steepest == torch.inf) & (merged.low <= merged.high).all(-1)
+
+    def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
+        """Complementary slackness for ball ∩ box: see `best_split`. With other sets the first set takes −g, which is valid and seldom tight."""
+        g = self.g
+        if len(self.sets) == 1:
+            return (-g,), True
+        merged = BallAndBox.of(self.sets, g, keep_ball=True)
+        if merged is None:
+            first = next((j for j, item in enumerate(self.sets) if isinstance(item, Ball)), 0)
+            return tuple(-g if j == first else torch.zeros_like(g) for j in range(len(self.sets))), False
+        if merged.ball is None:
+            return merged.spread(self.sets, torch.zeros_like(g), -g), True
+        ball, box, L = merged.ball, Box(merged.low, merged.high), self.L
+        v = best_split(
+            g, merged.low, merged.high, ball.norm.p, ball.radii(g), lambda v: L - ball.support(v, L)[0] - box.support(-g - v, L)[0]
+        )
+        return merged.spread(self.sets, v, -g - v), True
+
+

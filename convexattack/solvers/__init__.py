@@ -1,0 +1,30 @@
+"""Solvers: each makes a claim, none judges it. `solve` picks one."""
+
+from __future__ import annotations
+
+from convexattack.programs import Program
+from convexattack.solution import Solution
+from convexattack.solvers import closed_form, reference
+
+__all__ = ["solve"]
+
+
+def solve(program: Program, solver: str | None = None) -> Solution:
+    """Solve all N items of a program.
+
+    Args:
+        program: `GN`, `GNII` or `MinNorm`.
+        solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for p ∈ {1, ∞},
+            Clarabel for other p); or the name of any installed CVXPY solver, such as "SCS".
+
+    Returns:
+        A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception.
+
+    Raises:
+        ValueError: an unknown or uninstalled solver, or a program that the named solver cannot take.
+    """
+    if solver is None:
+        solver = "reference" if closed_form.why_not(program) else "closed_form"
+    if solver == "closed_form":
+        return closed_form.solve(program)
+    return reference.solve(program, None if solver == "reference" else solver)

@@ -1,0 +1,372 @@
+"""Closed forms: Proposition 1, eqs. (6) and (7), and (8) for every p in [1, ∞], with a box as well. Batched, exact, on any device.
+
+All arithmetic is float64; what is returned has the dtype of the gradient and is rounded so that it stays inside its sets: towards zero for
+(GNII), away from zero (up to the box) for (8).
+
+With a box, write η = s·a, s = −sign(g), so that −gᵀη = Σ|g_i|a_i, and l ≤ a ≤ u for the box. With n_i the point of [l_i, u_i] nearest to 0, the
+optimum lies on the path a_i = clip(κ|g_i|^{q−1}, n_i, u_i), and one equation in κ is left: Σ|a_i|^p = ε^p for (GNII), Σ|g_i|a_i = L for (8).
+Between two breakpoints it reads A + B·κ^p = ε^p or A + B·κ = L: once the free coordinates are known, κ is explicit. `_fill` finds them by
+Newton's method, which ends when they no longer change; for p = 1 the path is a knapsack, filled by descending |g_i|.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convexattack.norms import Lp, round_down, round_up, rounding_slack
+from convexattack.programs import GN, GNII, MinNorm, Program
+from convexattack.sets import Ball, Box, ConvexSet
+from convexattack.solution import Solution, Status, codes
+
+__all__ = ["solve", "why_not"]
+
+
+def why_not(program: Program) -> str | None:
+    """Why there is no closed form for this program; None where there is one."""
+    if not isinstance(program, GN | GNII | MinNorm):
+        return f"{type(program).__name__} has none"
+    other = next((item for item in program.sets if not isinstance(item, Ball | Box)), None)
+    if other is not None:
+        return f"{type(other).__name__} is neither a Ball nor a Box"
+    most = 0 if isinstance(program, MinNorm) else 1
+    if sum(isinstance(item, Ball) and item.norm.p < math.inf for item in program.sets) > most:
+        return f"{type(program).__name__} takes boxes, l-inf balls and {most} other ball(s), and this has more"
+    return None
+
+
+def solve(program: Program) -> Solution:
+    """Solve all items at once.
+
+    Raises:
+        ValueError: a program without a closed form, see `why_not`.
+    """
+    reason = why_not(program)
+    if reason is not None:
+        raise ValueError(f"solver='closed_form' cannot take this program: {reason}; use solver='reference'")
+    if isinstance(program, MinNorm):
+        return _min_norm(program) if program.sets else _min_norm_plain(program)
+    assert isinstance(program, GN | GNII)
+    first = program.sets[0] if len(program.sets) == 1 else None
+    found = _ball(program, first) if isinstance(first, Ball) else _ball_and_box(program)
+    if isinstance(program, GN):
+        settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)
+        verdict = torch.where(settled, program.decide(found.eta, found.multipliers), found.codes)
+        return Solution(found.eta, verdict, found.multipliers, found.stats)
+    return found
+
+
+def _ball(program: GN | GNII, ball: Ball) -> Solution:
+    """(GNII) over one ball: eqs. (6) and (7)."""
+    g, radius = program.gradient, ball.radii(program.gradient)
+    eta = ball.norm.steepest(g, radius)
+    code = codes(Status.OPTIMAL, g)
+    info = torch.finfo(g.dtype)
+    if bool((radius < g.shape[1] * info.smallest_normal).any()):  # entries may be lost below the smallest number of the dtype
+        code = _mark_inexact(code, radius * ball.norm.dual(program.g), -(program.g * eta.to(torch.float64)).sum(-1), g.dtype)
+    good = eta[:, 0].isfinite() & program.value.isfinite()
+    return Solution(eta, torch.where(good, code, Status.INVALID.code).to(torch.int8), (-g,), {"solver": "closed_form"})
+
+
+def _min_norm_plain(program: MinNorm) -> Solution:
+    """(8) without sets: η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}."""
+    g, L, p = program.g, program.L, program.norm.p
+    side = _Descent.of(program, (), None)
+    if p == 1:
+        k = side.w.argmax(-1, keepdim=True)
+        a = torch.zeros_like(side.w).scatter_(-1, k, 1.0)
+    else:
+        a = side.w.pow(_exponent(p)) if p < math.inf else (side.w > 0).to(side.w)
+    reach = (side.w * a).sum(-1)
+    margin = 1 + 2 * rounding_slack(g.shape[1])  # so that L + gᵀη ≤ 0 survives rounding
+    a = a * (L.clamp_min(0) * margin / torch.where(reach > 0, reach, 1.0) / side.top)[:, None]
+    none = (reach <= 0) & (L > 0)
+    lam = torch.where(none, 1.0, torch.where(L > 0, 1 / torch.where(none, 1.0, program.norm.dual(side.sign * side.w)) / side.top, 0.0))
+    eta = round_up(side.sign * a, program.gradient.dtype)
+    code = _mark_coarse(codes(Status.OPTIMAL, g), program, eta, a)
+    return side.finish(eta, torch.where(none, Status.INFEASIBLE.code, code), (lam,))
+
+
+def _ball_and_box(program: GN | GNII) -> Solution:
+    """(GNII) over at most one ball and any boxes, in units of the radius."""
+    sets = program.sets
+    balls = [j for j, item in enumerate(sets) if isinstance(item, Ball)]
+    k = next((j for j in balls if _p(sets[j]) < math.inf), balls[0] if balls else None)
+    side = _Descent.of(program, sets, k)
+    p = _p(sets[k]) if k is not None else math.inf
+    norm, slack = Lp(p), rounding_slack(program.gradient.shape[1])
+    radius = sets[k].radius_inf(side.w) if k is not None else torch.full_like(side.top, torch.inf)
+    unit = torch.where((radius > 0) & (radius < torch.inf), radius, 1.0)
+    full = torch.where(radius > 0, radius / unit, 0.0)
+    nearest, most = side.nearest / unit[:, None], side.most / unit[:, None]
+    cap = torch.minimum(most, torch.maximum(nearest, full[:, None]))
+    start, goal = norm(nearest), full * (1 - slack)
+    empty = start > full * (1 + slack)
+    log_mu = torch.full_like(full, -torch.inf)  # of the ball's multiplier mu·sign(a)|a|^{p−1}, in units of `top`
+    a = cap
+    if p < math.inf:
+        rows = ((norm(cap) > goal) & ~empty & (start < goal)).nonzero().flatten()
+        w, n, u = side.w[rows], nearest[rows], cap[rows]
+        if p == 1:
+            filled, price = _knapsack(w, n, u, torch.ones_like(w), goal[rows] - start[rows])
+            log_mu[rows] = price.log()
+        else:
+            filled, log_kappa = _fill(w, n, u, _exponent(p), goal[rows], p)
+            log_mu[rows] = (1 - p) * log_kappa
+        a = cap.index_copy(0, rows, filled)
+        a = torch.where((start >= goal)[:, None], nearest, a)
+    length = norm(a)
+    step = torch.where(length > goal, (goal - start) / (length - start), 1.0).nan_to_num(0.0).clamp(0, 1)[:, None]
+    a = torch.where(step < 1, nearest + step * (a - nearest), a)
+    eta = side.back(round_down(side.sign * a * unit[:, None], program.gradient.dtype))
+    if p == math.inf:
+        share = torch.where(most >= full[:, None], side.w, 0.0)
+    else:
+        share = torch.minimum(torch.maximum(side.w, _slope(nearest, p, log_mu)), _slope(most, p, log_mu))
+    v_ball, v_box = side.top[:, None] * share, side.top[:, None] * (side.w - share)
+    pull = -Lp(norm.q).steepest(nearest)
+    v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
+    code = _mark_inexact(codes(Status.OPTIMAL, eta), (side.w * a).sum(-1), side.reach(eta) / unit, eta.dtype)
+    code = torch.where(empty, Status.INFEASIBLE.code, torch.where(a.isinf().any(-1), Status.UNBOUNDED.code, code))
+    return side.finish(eta, code, side.spread(v_ball, v_box))
+
+
+def _min_norm(program: MinNorm) -> Solution:
+    """(8) over any boxes."""
+    p, norm = program.norm.p, program.norm
+    side = _Descent.of(program, program.sets, None)
+    slack, zero = rounding_slack(program.gradient.shape[1]), torch.zeros_like(side.top)
+    w, nearest, most = side.w, side.nearest, side.most
+    need = program.L.nan_to_num(0.0) / side.top
+    reach0, reach1 = (w * nearest).sum(-1), torch.where(w > 0, w * most, 0.0).sum(-1)
+    idle, none = reach0 >= need, reach1 < need
+    goal = need + 2 * slack * (need.abs() + (w * nearest.abs()).sum(-1))
+    rows = ((goal < reach1) & ~idle & ~none).nonzero().flatten()
+    a = torch.where((idle | none)[:, None], nearest, most)
+    log_kappa = zero - torch.inf  # of κ; for p = 1 of the least |g_i| that is used
+    if p == 1:
+        filled, price = _knapsack(w[rows], nearest[rows], most[rows], w[rows], goal[rows] - reach0[rows])
+        log_kappa[rows] = -price.log()
+    else:
+        filled, log_kappa[rows] = _fill(w[rows], nearest[rows], most[rows], _exponent(p), goal[rows], None)
+    full = ~idle & ~none & (goal >= reach1)
+    a = a.index_copy(0, rows, filled)
+    length = norm(a)
+
+    # λ·top and the norm's share of −λg; the box takes the rest.
+    x = torch.where(length > 0, length, 1.0)[:, None]
+    if p == math.inf:
+        idle = idle | (nearest.abs().amax(-1) >= length)
+        at_edge = most >= length[:, None]
+        lam = 1 / (w * at_edge).sum(-1)
+        share = torch.where(at_edge, lam[:, None] * w, 0.0)
+    else:
+        upper = _slope(most / x, p, zero)
+        enough = torch.where(w > 0, upper / w, 0.0).amax(-1)  # with every coordinate at its bound, any λ from here on
+        lam = torch.where(full, enough, (log_kappa if p == 1 else (p - 1) * (log_kappa - x[:, 0].log())).exp())
+        share = torch.minimum(torch.maximum(lam[:, None] * w, _slope(nearest / x, p, zero)), upper)
+    lam = torch.where(idle, 0.0, lam)
+    share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), share)
+    v_box = torch.where(none[:, None], program.g.abs(), lam[:, None] * w - share)
+    lam = torch.where(none, 1.0, lam / side.top)
+    eta = side.back(round_up(side.sign * a, program.gradient.dtype))
+    code = _mark_coarse(codes(Status.OPTIMAL, eta), program, eta, a)
+    return side.finish(eta, torch.where(none, Status.INFEASIBLE.code, code), side.spread(share, v_box), lam)
+
+
+@dataclass(frozen=True, eq=False)
+class _Descent:
+    """The data of N items in the direction of descent: η = sign·a, bounds on a, and |g| = top·w with 0 ≤ w ≤ 1."""
+
+    sign: Float[Tensor, "N d"]
+    top: Float[Tensor, " N"]
+    w: Float[Tensor, "N d"]
+    nearest: Float[Tensor, "N d"]  # the a nearest to 0
+    most: Float[Tensor, "N d"]  # the largest a that helps: the upper bound, or `nearest` where w = 0
+    low: Float[Tensor, "N d"]  # bounds on η in its own dtype, rounded inwards
+    high: Float[Tensor, "N d"]
+    valid: Bool[Tensor, " N"]
+    bounds: tuple[tuple[Tensor, Tensor] | None, ...]  # of each set; None for the ball
+
+    @staticmethod
+    def of(program: Program, sets: tuple[ConvexSet, ...], skip: int | None) -> _Descent:
+        g, dtype = program.g, program.gradient.dtype
+        bounds = tuple(None if j == skip else _bounds(item, g) for j, item in enumerate(sets))
+        low, high = torch.full_like(g[:, :1], -torch.inf).expand(g.shape), torch.full_like(g[:, :1], torch.inf).expand(g.shape)
+        for pair in bounds:
+            if pair is not None:
+                low, high = torch.maximum(low, pair[0]), torch.minimum(high, pair[1])
+        top = g.abs().amax(-1)
+        valid = top.isfinite() & program.value.isfinite() & ~(low.isnan() | high.isnan()).any(-1)
+        keep = valid[:, None]
+        g, low, high = torch.where(keep, g, 0.0), torch.where(keep, low, 0.0), torch.where(keep, high, 0.0)
+        low = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
+        high = torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
+        top = torch.where(valid & (top > 0), top, 1.0)
+        falls = g > 0
+        least = torch.where(falls, -high, low).to(torch.float64)
+        most = torch.where(falls, -low, high).to(torch.float64)
+        nearest = torch.minimum(torch.maximum(least, torch.zeros_like(g)), most)
+        w = g.abs() / top[:, None]
+        most = torch.where(w > 0, most, nearest)
+        return _Descent(torch.where(falls, -1.0, 1.0).to(g), top, w, nearest, most, low, high, valid, bounds)
+
+    def back(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
+        """η within its bounds, which rounding may have passed by one unit in the last place."""
+        return torch.minimum(torch.maximum(eta, self.low), self.high)
+
+    def reach(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """−gᵀη / top."""
+        return (self.w * self.sign * eta.to(torch.float64)).sum(-1)
+
+    def spread(self, v_ball: Float[Tensor, "N d"], v_box: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
+        """One multiplier a set, for η: each coordinate of the box's goes to the set whose bound is the tight one."""
+        left, out = self.sign * v_box, []
+        low, high = (torch.stack([p[k] for p in self.bounds if p is not None] or [left * 0]) for k in (0, 1))
+        for pair in self.bounds:
+            if pair is None:
+                out.append(self.sign * v_ball)
+            else:
+                mine = torch.where(left > 0, pair[1] == high.amin(0), pair[0] == low.amax(0))
+                out.append(torch.where(mine, left, 0.0))
+                left = torch.where(mine, 0.0, left)
+        return tuple(out)
+
+    def finish(self, eta: Tensor, code: Tensor, multipliers: tuple[Tensor, ...], lam: Tensor | None = None) -> Solution:
+        """The solution, with items that have none set to NaN; where two bounds exclude each other, the pair that does is the proof."""
+        clash = (self.low > self.high).any(-1) & self.valid
+        if bool(clash.any()):
+            gap, k = torch.stack([p[0] for p in self.bounds if p is not None]).amax(0), None
+            least = torch.stack([p[1] for p in self.bounds if p is not None]).amin(0)
+            k = (gap - least).argmax(-1, keepdim=True)
+            unit = torch.zeros_like(self.w).scatter_(-1, k, 1.0)
+            free, taken, proof = clash[:, None], [torch.zeros_like(unit), torch.zeros_like(unit)], []
+            for pair, v in zip(self.bounds, multipliers, strict=True):
+                mine = torch.zeros_like(v)
+                for side, (bound, tight, sign) in enumerate(zip(pair or (), (gap, least), (-1.0, 1.0), strict=False)):
+                    hit = (bound == tight) & (unit > 0) & (taken[side] == 0)
+                    taken[side] = taken[side] + hit
+                    mine = mine + sign * hit
+                proof.append(torch.where(free, mine, v))
+            multipliers = tuple(proof)
+            lam = None if lam is None else torch.where(clash, 0.0, lam)
+        code = torch.where(clash, Status.INFEASIBLE.code, code)
+        code = torch.where(self.valid, code, Status.INVALID.code).to(torch.int8)
+        nothing = (code == Status.INFEASIBLE.code) | (code == Status.INVALID.code) | (code == Status.UNBOUNDED.code)
+        eta = torch.where(nothing[:, None], torch.nan, eta).to(eta.dtype)
+        return Solution(eta, code, multipliers if lam is None else (lam, *multipliers), {"solver": "closed_form"})
+
+
+def _fill(
+    w: Float[Tensor, "n d"], nearest: Float[Tensor, "n d"], most: Float[Tensor, "n d"], r: float, goal: Float[Tensor, " n"], p: float | None
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+    """a_i = clip(κ w_i^r, nearest_i, most_i) with Σ|a_i|^p = goal^p, or with Σ w_i a_i = goal where p is None; returns a and log κ.
+
+    With y = log κ and the free coordinates F known, Σ over F is exp(power·y)·B, so y is explicit; that is Newton's step, and it is
+    final once F no longer changes. It climbs monotonically if 0 is in the box, 5 to 10 steps; otherwise a bracket on y guards it.
+    Logarithms keep κ and w^r in range (r = 1/(p−1) is 1000 at p = 1.001).
+    """
+    power = 1.0 if p is None else p
+    log_w = w.log()
+    log_e = torch.where(w > 0, r * log_w, -torch.inf) if r else torch.where(w > 0, 0.0, -torch.inf)
+    log_b = power * log_e + (log_w if p is None else 0.0)
+    log_b = torch.where(w > 0, log_b, -torch.inf)
+    goal = goal if p is None else goal**p
+
+    def weigh(a: Tensor, w: Tensor) -> Tensor:
+        return w * a if p is None else a * a if p == 2 else a.abs() ** p
+
+    never = weigh(torch.where(most <= 0, nearest, 0.0), w).sum(-1)
+    y = ((goal - never).clamp_min(1e-300).log() - torch.where(most > 0, log_b, -torch.inf).logsumexp(-1)) / power
+    result = torch.empty_like(y)
+    rows = torch.arange(len(y), device=y.device)
+    low, high = torch.full_like(y, -torch.inf), torch.full_like(y, torch.inf)
+    live = (w, nearest, most, log_e, log_b, goal)
+    for _ in range(200):  # 10 as a rule; the bracket alone would need 80
+        w_, n_, u_, e_, b_, goal_ = live
+        t = (y[:, None] + e_).exp()
+        free = (t > n_) & (t < u_)
+        fixed = torch.where(free, 0.0, weigh(torch.minimum(torch.maximum(t, n_), u_), w_)).sum(-1)
+        log_free = torch.where(free, b_, -torch.inf).logsumexp(-1)
+        short = fixed + (power * y + log_free).exp() < goal_
+        low, high = torch.where(short, y, low), torch.where(short, high, y)
+        new = ((goal_ - fixed).log() - log_free) / power  # NaN or ±∞ where nothing is free
+        middle = torch.where(low == -torch.inf, y - 1 - y.abs(), torch.where(high == torch.inf, y + 1 + y.abs(), (low + high) / 2))
+        ends = (high - low) <= 4e-16 * y.abs()
+        same = (new - y).abs() <= 2e-16 * y.abs().clamp_min(1)
+        new = torch.where(same, new, torch.where((new > low) & (new < high), new, middle))
+        done = same | ends
+        y = torch.where(ends & ~same, y, new)
+        if bool(done.all()):
+            break
+        if int(done.sum()) > len(y) // 2:
+            result[rows[done]] = y[done]
+            rows, y, low, high = (part[~done] for part in (rows, y, low, high))
+            live = tuple(part[~done] for part in live)  # type: ignore[assignment]
+    result[rows] = y
+    t = (result[:, None] + log_e).exp()
+    free = (t > nearest) & (t < most)
+    a = torch.minimum(torch.maximum(t, nearest), most)
+    parts = weigh(a, w)
+    fixed, moving = torch.where(free, 0.0, parts).sum(-1), torch.where(free, parts, 0.0).sum(-1)
+    exact = ((goal - fixed) / moving).nan_to_num(1.0, 1.0, 1.0).clamp(0.5, 2.0) ** (1 / power)  # undoes the rounding of the logarithms
+    return torch.minimum(torch.maximum(torch.where(free, t * exact[:, None], a), nearest), most), result
+
+
+def _knapsack(
+    w: Float[Tensor, "n d"], nearest: Float[Tensor, "n d"], most: Float[Tensor, "n d"], gain: Float[Tensor, "n d"], budget: Float[Tensor, " n"]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
+    """p = 1: from `nearest`, raise coordinates by descending w until Σ gain·(a − nearest) = budget; returns a and the last w that was raised."""
+    order = w.argsort(dim=-1, descending=True, stable=True)
+    room = torch.where(w > 0, most - nearest, 0.0).gather(-1, order)
+    gain = gain.gather(-1, order)
+    spent = torch.where(room > 0, gain * room, 0.0).cumsum(-1).roll(1, -1)
+    spent[:, 0] = 0.0
+    left = budget[:, None] - spent
+    taken = torch.minimum((left / torch.where(gain > 0, gain, 1.0)).clamp_min(0), room)
+    last = ((left > 0) & (room > 0)).to(torch.int64) * torch.arange(1, w.shape[-1] + 1, device=w.device)
+    price = w.gather(-1, order).gather(-1, (last.amax(-1, keepdim=True) - 1).clamp_min(0)).squeeze(-1)
+    return nearest + torch.zeros_like(w).scatter_(-1, order, taken), price
+
+
+def _slope(x: Float[Tensor, "N d"], p: float, log_mu: Float[Tensor, " N"]) -> Float[Tensor, "N d"]:
+    """μ·sign(x)|x|^{p−1}."""
+    size = log_mu[:, None] + ((p - 1) * x.abs().log() if p > 1 else torch.zeros_like(x))
+    return torch.where(x == 0, 0.0, x.sign() * size.exp())
+
+
+def _bounds(item: ConvexSet, like: Float[Tensor, "N d"]) -> tuple[Tensor, Tensor]:
+    if isinstance(item, Box):
+        return item.bounds(like)
+    edge = item.radius_inf(like)[:, None].expand(like.shape)
+    return -edge, edge
+
+
+def _p(item: ConvexSet) -> float:
+    assert isinstance(item, Ball)
+    return item.norm.p
+
+
+def _exponent(p: float) -> float:
+    """q − 1."""
+    return 0.0 if p == math.inf else 1 / (p - 1)
+
+
+def _mark_inexact(code: Int[Tensor, " N"], wanted: Float[Tensor, " N"], got: Float[Tensor, " N"], dtype: torch.dtype) -> Int[Tensor, " N"]:
+    """INEXACT where rounding to dtype cost more than two units in the last place."""
+    if dtype == torch.float64:
+        return code
+    return torch.where(wanted - got > 2 * torch.finfo(dtype).eps * wanted.abs(), Status.INEXACT.code, code).to(torch.int8)
+
+
+def _mark_coarse(code: Int[Tensor, " N"], program: MinNorm, eta: Float[Tensor, "N d"], a: Float[Tensor, "N d"]) -> Int[Tensor, " N"]:
+    """INEXACT where rounding to dtype lengthened η, or kept it from L + gᵀη ≤ 0, by more than two units in the last place."""
+    if eta.dtype == torch.float64:
+        return code
+    limit = 2 * torch.finfo(eta.dtype).eps
+    longer = program.primal(eta) > program.norm(a) * (1 + limit)
+    return torch.where(longer | (program.violation(eta) > limit), Status.INEXACT.code, code).to(torch.int8)
