@@ -55,7 +55,7 @@ _KNOWN = {
     "cifar10": _Known("uoft-cs/cifar10", {"train": 50_000, "test": 10_000}, (3, 32, 32)),
 }
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB"}  # Pillow's 8-bit modes, and what each becomes
-_SLOW = 10_000  # images; decoding that many takes a second or two
+_SLOW = 5_000  # images; decoding twice as many takes over two seconds
 
 
 def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | None = None) -> Images:
@@ -141,7 +141,7 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
             label = next((key for key, kind in columns.items() if isinstance(kind, ClassLabel)), *numbers[:1] or [None])
             if image and label:
                 table = table.cast_column(image, Image(decode=False)).select_columns([image, label]).with_format("arrow")
-                for batch in table.iter(batch_size=min(limit or 1000, 1000)):
+                for batch in table.iter(batch_size=1000 if whole else min(limit or 1000, 1000)):
                     missing = len(batch) if limit is None else limit - len(images)
                     images += batch[image].slice(0, missing).to_pylist()
                     classes += batch[label].slice(0, missing).to_pylist()
@@ -156,7 +156,7 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
             cure = "it must have that split in the Hugging Face layout"
             raise ValueError(f"folder {source} cannot be read for its split {split!r} ({reason}): {cure}") from error
     if not (image and label):
-        raise ValueError(f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare them as features")
+        raise ValueError(f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare both")
     if not images:
         raise ValueError(f"{source} has no images in its split {split!r}: choose another split")
     return images, classes, count
@@ -176,7 +176,8 @@ def _pixels(images: Sequence[Mapping[str, Any]], source: str) -> np.ndarray:
     from rich.progress import track
 
     pixels = np.empty(0, np.uint8)
-    bar = track(images, "decoding", console=Console(stderr=True), transient=True, disable=len(images) < _SLOW)
+    console = Console(stderr=True)
+    bar = track(images, "decoding", console=console, transient=True, disable=len(images) < _SLOW or not console.is_terminal)
     for i, encoded in enumerate(bar):
         try:
             with PIL.Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"])) as image:

@@ -4,8 +4,7 @@
 
 One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows, by
 `torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model cannot be batched.
-On a CPU the batch takes a third to two thirds of the time for few images, where overhead rules, and more time and memory than
-single pieces for wide convolutions on many.
+On a CPU the batch of pieces is faster for few images, where overhead rules, and slower and larger for wide convolutions on many.
 """
 
 from __future__ import annotations
@@ -54,9 +53,7 @@ class Linearization:
         return self.value.flatten(), self.gradient.flatten(0, 1)
 
 
-def linearize(
-    model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None, loss: Loss = margin
-) -> Linearization:
+def linearize(model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None, loss: Loss = margin) -> Linearization:
     """L(x) and ∇L(x) of every piece of `loss` at every image: equation (1), with η in the units of x.
 
     What is not finite at one image stays in that image's rows.
@@ -97,7 +94,7 @@ def _forward(function: Model, x: Tensor) -> tuple[Tensor, Tensor]:
         output = function(point.clone())
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0].rstrip(". ")
         raise ValueError(
             f"model does not take x of shape {tuple(x.shape)}, {x.dtype} on {x.device} ({reason}): "
@@ -132,7 +129,7 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
     columns.diagonal(offset=start, dim1=0, dim2=2).fill_(1)
     batched = stop - start > 1
     found = None
-    if pieces.requires_grad:
+    if pieces.grad_fn is not None:
         (found,) = torch.autograd.grad(
             pieces, point, columns if batched else columns[0], retain_graph=True, allow_unused=True, is_grads_batched=batched
         )
@@ -166,9 +163,7 @@ def _evaluating(model: Any, batch: int) -> Iterator[Model]:
         if not buffer.is_inference()
     ]
     made_in_inference_mode = {
-        name: tensor.clone()
-        for name, tensor in chain(model.named_parameters(), model.named_buffers())
-        if tensor.is_inference()
+        name: tensor.clone() for name, tensor in chain(model.named_parameters(), model.named_buffers()) if tensor.is_inference()
     }
     try:
         for module, _ in modes:

@@ -54,7 +54,10 @@ def targeted(t: int | Int[Tensor, " B"]) -> Loss:
 
 
 def class_score(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
-    """L = f_k, one piece: the loss of Algorithm 2 (Section IV). Its sign says nothing; the lower it is, the likelier the network is fooled."""
+    """L = f_k, one piece: the loss of Algorithm 2 (Section IV).
+
+    Its sign does not tell whether the network is fooled; the lower it is, the likelier that is.
+    """
     return _pick(output, as_label(label, output))
 
 
@@ -91,7 +94,9 @@ def as_label(label: Any, output: Any, name: str = "label") -> Int[Tensor, " B"]:
     classes = torch.empty(len(output), dtype=torch.long, device=output.device).copy_(label)
     outside = (classes < 0) | (classes >= output.shape[1])
     if outside.any():
-        raise ValueError(f"{name} {int(classes[outside][0])} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}")
+        raise ValueError(
+            f"{name} {int(classes[outside][0])} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}"
+        )
     return classes
 
 
@@ -103,7 +108,7 @@ def _as_class(t: Any) -> int:
     if not isinstance(t, bool):
         try:
             return operator.index(t)
-        except (TypeError, RuntimeError):
+        except TypeError:
             pass
     raise TypeError(f"t must be an int or an integer tensor (B,), got {t!r}: give the class that the attack aims at")
 

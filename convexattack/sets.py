@@ -131,7 +131,8 @@ class Ball(ConvexSet):
         return self.radii(g) * self.norm.dual(g)
 
     def parameters(self, n: int, d: int, scale: np.ndarray, limit: np.ndarray) -> dict[str, np.ndarray]:
-        return {"radius": np.asarray(torch.as_tensor(self.radius).cpu(), dtype=float) / scale}
+        radius = np.broadcast_to(np.asarray(torch.as_tensor(self.radius).cpu(), dtype=float), (n,))
+        return {"radius": np.minimum(radius / scale, d * np.maximum(limit, 1.0))}  # a larger one never binds
 
     def text(self, u: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:
         return self.norm.epigraph(u, parameters["radius"])
@@ -183,8 +184,10 @@ class Box(ConvexSet):
         return torch.maximum(low - eta, eta - high).amax(-1).clamp_min(0)
 
     def support(self, v: Float[Tensor, "N d"], within: Float[Tensor, " N"]) -> tuple[Tensor, Tensor]:
-        terms = _products(v, *self.bounds(v))
-        return terms.sum(-1), terms.abs().sum(-1) * rounding_slack(v.shape[-1] ** 2)
+        low, high = self.bounds(v)
+        terms = _products(v, low, high)
+        empty = (low > high).any(-1)  # no point at all: the supremum is −∞
+        return torch.where(empty, -torch.inf, terms.sum(-1)), terms.abs().sum(-1) * rounding_slack(v.shape[-1] ** 2)
 
     def radius_inf(self, like: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         low, high = self.bounds(like)
@@ -344,7 +347,7 @@ class CustomSet(ConvexSet):
         return self.radius_inf(g)
 
     def parameters(self, n: int, d: int, scale: np.ndarray, limit: np.ndarray) -> dict[str, np.ndarray]:
-        return {"scale": scale, **{name: rows.numpy()[:n] for name, rows in self.data.items()}}
+        return {"scale": scale, **{name: rows.numpy() for name, rows in self.data.items()}}
 
     def text(self, u: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:
         data = {name: parameters[name] for name in self.data}

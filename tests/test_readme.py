@@ -230,4 +230,4 @@ def test_a_failing_block_fails_with_its_line(folder: Path) -> None:
     with pytest.raises(ZeroDivisionError) as error:
         read_through("\n" + fenced(("python", "1 / 0")), folder)
     assert error.traceback[-1].lineno + 1 == 3
-    assert error.traceback[-1].path == ROOT / "README.md"
+    assert str(error.traceback[-1].path) == str(ROOT / "README.md")

@@ -52,7 +52,9 @@ def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"weights file {path} cannot be read as safetensors ({error}): save it again with safetensors.torch.save_file") from error
+        raise ValueError(
+            f"weights file {path} cannot be read as safetensors ({error}): save it again with safetensors.torch.save_file"
+        ) from error
     wanted = model.state_dict()
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     wrong += [f"{name} is unexpected" for name in found.keys() - wanted.keys()]
@@ -62,7 +64,9 @@ def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
         if found[name].shape != wanted[name].shape
     ]
     if wrong:
-        raise ValueError(f"weights file {path} is not for this {type(model).__name__} ({'; '.join(sorted(wrong))}): use the file saved from this network")
+        raise ValueError(
+            f"weights file {path} is not for this {type(model).__name__} ({'; '.join(sorted(wrong))}): use the file saved from this network"
+        )
     model.load_state_dict(found)
     return model.eval()
 

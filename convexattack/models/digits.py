@@ -107,12 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: train, measure, write the weights and their card; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m convexattack.models.digits",
-        description="Train the small network for 8 x 8 digits that ships with convexattack, and write its weights and a model card beside them.",
+        description="Train the small network for 8 x 8 digits that ships with convexattack; write weights and, beside them, a model card.",
         epilog="example: python -m convexattack.models.digits --out my.safetensors writes my.safetensors and my.md, then "
         'convexattack.models.load_weights(convexattack.models.digits.digits(), "my.safetensors") is the network. '
         "It takes a few seconds on one CPU thread; the same seed gives the same weights on the same kind of machine.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the weights go, FILE.safetensors; replaced if it exists")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="for the weights, ends in .safetensors; replaced if it exists"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the noise (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes over the 1,437 training images (default: %(default)s)")
     given = parser.parse_args(arguments)
@@ -123,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         wrong = write(given.out, given.seed, given.epochs)
     except OSError as error:
-        print(f"--out {given.out} cannot be written ({error.strerror}): give a file in a folder that exists and is writable", file=sys.stderr)
+        print(f"--out {given.out} cannot be written ({error.strerror}): give a file in a folder that can be written to", file=sys.stderr)
         return 1
     print(f"test error {wrong[1] / TEST_IMAGES:.2%} ({wrong[1]} of {TEST_IMAGES}): {given.out} and {given.out.with_suffix('.md')}")
     return 0
@@ -131,13 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(out: Path, seed: int, epochs: int) -> tuple[int, int]:
     """Train, then put weights and card in place together; nothing is left behind if it fails. Returns `errors`."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".training-") as folder:
         model = train(seed, epochs)
         wrong = errors(model)
         weights = Path(folder) / out.name
-        save_file(model.state_dict(), weights)
+        weights.write_bytes(save(model.state_dict()))
         weights.with_suffix(".md").write_text(card(weights, wrong, seed, epochs), encoding="utf-8")
         for suffix in (".safetensors", ".md"):
             os.replace(weights.with_suffix(suffix), out.with_suffix(suffix))
@@ -156,8 +158,8 @@ A small ReLU network for handwritten digits of 8 × 8 pixels: the model that con
 | Input | images (B, 1, 8, 8), pixels in [0, 1]; nothing is normalised, so ε is in units of the pixel range |
 | Output | scores (logits) of the classes 0 to 9 |
 | Network | 64 → 128 → 64 → 10, ReLU, {parameters} parameters, float32 |
-| Data | the 1,797 images of `sklearn.datasets.load_digits` (the test part of UCI's Optical Recognition of Handwritten Digits), divided by 16 |
-| Split | `train_test_split(..., test_size=360, random_state=0, stratify=labels)`: writers are in both parts |
+| Data | the 1,797 images of `sklearn.datasets.load_digits` (test set of UCI's Optical Recognition of Handwritten Digits), divided by 16 |
+| Split | `train_test_split(..., test_size=360, random_state=0, stratify=labels)`: random images, not held-out writers |
 | Training | {epochs} epochs of AdamW, one-cycle learning rate up to 0.01, weight decay 0.01, Gaussian noise of 0.1 on the images |
 | Seed | {seed} |
 | Command | `{command}` |

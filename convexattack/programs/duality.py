@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import rounding_slack
+from convexattack.norms import Lp, rounding_slack
 from convexattack.sets import Ball, Box, ConvexSet
 
-__all__ = ["BallAndBox", "absorb", "best_split", "supports"]
+__all__ = ["BallAndBox", "absorb", "split", "supports"]
 
 
 def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,57 +83,50 @@ class BallAndBox:
         return tuple(parts.get(j, v_ball) for j in range(len(sets)))
 
 
-def best_split(
+def split(
     g: Float[Tensor, "N d"],
     low: Float[Tensor, "N d"],
     high: Float[Tensor, "N d"],
     p: float,
     unit: Float[Tensor, " N"],
-    bound: Callable[[Float[Tensor, "N d"]], Float[Tensor, " N"]],
-) -> Float[Tensor, "N d"]:
-    """The share of −g that the ball's multiplier takes, the box taking the rest, so that `bound(share)` is largest.
+    enough: Callable[[Float[Tensor, "N d"]], Bool[Tensor, " N"]],
+) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], Float[Tensor, " N"]]:
+    """Complementary slackness for a norm and a box: the share of −g that the norm's multiplier takes; the box takes the rest.
 
-    Stationarity of gᵀη + (μ/p)‖η‖_p^p over the box gives share_i = −sign(g_i)·clip(|g_i|, μ φ(l_i), μ φ(h_i)) with φ(x) = sign(x)|x|^{p−1},
-    where [l, h] is the box in the direction of descent, in units of `unit`. One unknown, μ, and a bound that is unimodal in it
-    (for (GNII) it is concave): golden section on log μ between the breakpoints |g_i| / |φ|. Every μ gives a valid bound, so a
-    search that stops early costs tightness and nothing else. For p = ∞, φ is 0 inside the unit and ∞ outside: no search.
+    In the direction of descent, a = −sign(g)·η/unit within [l, h], stationarity of −|g|ᵀa + (μ/p)‖a‖_p^p over the box gives
+    a_i = clip((|g_i|/μ)^{q−1}, l_i, h_i), and the norm takes clip(|g_i|, μφ(l_i), μφ(h_i)) with φ(x) = sign(x)|x|^{p−1}. One unknown: μ falls
+    (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; only its tightness depends on the search.
+
+    Returns:
+        the norm's share of −g, the a that belongs to it, and ‖a‖_p.
     """
-    down = torch.where(g > 0, -1.0, 1.0)
-    w = g.abs()
-    safe = torch.where(unit > 0, unit, 1.0)[:, None]
-    least, most = torch.where(g > 0, -high, low) / safe, torch.where(g > 0, -low, high) / safe
+    down, w = torch.where(g > 0, -1.0, 1.0), g.abs()
+    top = w.amax(-1, keepdim=True)
+    log_w = (w / torch.where(top > 0, top, 1.0)).log()
+    least, most = torch.where(g > 0, -high, low) / unit[:, None], torch.where(g > 0, -low, high) / unit[:, None]
+    least = torch.maximum(torch.minimum(torch.zeros_like(w), most), least)
+    most = torch.where(w > 0, most, least)
+    r = 0.0 if p == math.inf else 1 / (p - 1) if p > 1 else math.nan
+    log_e = torch.where(w > 0, r * log_w if r else torch.zeros_like(w), -torch.inf)
+
+    def path(y: Tensor) -> Tensor:  # y = (q − 1)·log(1/μ), and log(1/μ) for p = 1
+        t = (y[:, None] + log_e).exp() if p > 1 else torch.where(log_w > -y[:, None], torch.inf, 0.0)
+        return torch.minimum(torch.maximum(t, least), most)
+
+    spread = torch.where(w > 0, -log_w, 0.0).amax(-1)
+    below, above = torch.full_like(unit, -100.0), 100.0 + spread * (r if p > 1 else 1.0)
+    for _ in range(90):
+        middle = (below + above) / 2
+        stop = enough(path(middle))
+        below, above = torch.where(stop, below, middle), torch.where(stop, middle, above)
+    a = path(above)
+    length = Lp(p)(a)
     if p == math.inf:
-        return down * torch.where(most >= 1, w, 0.0)
+        return down * torch.where(most >= length[:, None], w, 0.0), a, length
+    log_mu = (1 - p) * above if p > 1 else -above
 
-    def log_phi(x: Tensor) -> Tensor:
-        return torch.where(x == 0, -torch.inf, (p - 1) * x.abs().log()) if p > 1 else torch.where(x == 0, -torch.inf, 0.0)
+    def slope(x: Tensor) -> Tensor:
+        size = log_mu[:, None] + ((p - 1) * x.abs().log() if p > 1 else torch.zeros_like(x))
+        return torch.where((x == 0) | x.isinf(), x, top * x.sign() * size.exp())
 
-    log_least, log_most = log_phi(least), log_phi(most)
-
-    def share(log_mu: Tensor) -> Tensor:
-        lowest = least.sign() * (log_mu[:, None] + log_least).exp()
-        highest = most.sign() * (log_mu[:, None] + log_most).exp()
-        return down * torch.minimum(torch.maximum(w, lowest), highest)
-
-    breaks = torch.stack([w.log() - log_least, w.log() - log_most])
-    usable = breaks.isfinite()
-    a = torch.where(usable, breaks, torch.inf).amin((0, 2)) - 1
-    b = torch.where(usable, breaks, -torch.inf).amax((0, 2)) + 1
-    a, b = torch.where(a.isfinite(), a, 0.0), torch.where(b.isfinite(), b, 0.0)
-
-    def value(log_mu: Tensor) -> Tensor:
-        return bound(share(log_mu)).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-
-    golden = (math.sqrt(5) - 1) / 2
-    left, right = b - golden * (b - a), a + golden * (b - a)
-    at_left, at_right = value(left), value(right)
-    for _ in range(110):
-        to_left = at_left >= at_right
-        a, b = torch.where(to_left, a, left), torch.where(to_left, right, b)
-        probe = torch.where(to_left, b - golden * (b - a), a + golden * (b - a))
-        at_probe = value(probe)
-        left, right = torch.where(to_left, probe, right), torch.where(to_left, left, probe)
-        at_left, at_right = torch.where(to_left, at_probe, at_right), torch.where(to_left, at_left, at_probe)
-    best = torch.where(at_left >= at_right, left, right)
-    without = torch.full_like(best, -torch.inf)  # the ball takes no part
-    return share(torch.where(value(without) >= torch.maximum(at_left, at_right), without, best))
+    return down * torch.minimum(torch.maximum(w, slope(least)), slope(most)), a, length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cvxpy as cp
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from convexattack.norms import rounding_slack
 from convexattack.programs.base import Bound, Multipliers, Program, ratio
-from convexattack.programs.duality import BallAndBox, absorb, best_split, supports
+from convexattack.programs.duality import BallAndBox, absorb, split, supports
 from convexattack.sets import Ball, Box, ConvexSet
 
 __all__ = ["GNII"]
@@ -80,7 +81,7 @@ class GNII(Program):
         return (steepest == torch.inf) & (merged.low <= merged.high).all(-1)
 
     def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
-        """Complementary slackness for ball ∩ box: see `best_split`. With other sets the first set takes −g, which is valid and seldom tight."""
+        """Complementary slackness for ball ∩ box: see `split`. With other sets the first set takes −g, which is valid and seldom tight."""
         g = self.g
         if len(self.sets) == 1:
             return (-g,), True
@@ -90,10 +91,12 @@ class GNII(Program):
             return tuple(-g if j == first else torch.zeros_like(g) for j in range(len(self.sets))), False
         if merged.ball is None:
             return merged.spread(self.sets, torch.zeros_like(g), -g), True
-        ball, box, L = merged.ball, Box(merged.low, merged.high), self.L
-        v = best_split(
-            g, merged.low, merged.high, ball.norm.p, ball.radii(g), lambda v: L - ball.support(v, L)[0] - box.support(-g - v, L)[0]
-        )
+        ball = merged.ball
+        if ball.norm.p == math.inf:  # the box takes a coordinate where it is the tighter one
+            reach = torch.where(g > 0, -merged.low, merged.high)
+            v = torch.where(reach >= ball.radii(g)[:, None], -g, 0.0)
+        else:
+            radius = torch.where(ball.radii(g) > 0, ball.radii(g), 1.0)
+            v, _, length = split(g, merged.low, merged.high, ball.norm.p, radius, lambda a: ball.norm(a) >= 1)
+            v = torch.where((length >= 1)[:, None], v, 0.0)  # a ball that is not reached takes no part
         return merged.spread(self.sets, v, -g - v), True
-
-

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convexattack.norms import Lp, rounding_slack
 from convexattack.programs.base import Bound, Multipliers, Program, ratio
-from convexattack.programs.duality import BallAndBox, best_split, supports
+from convexattack.programs.duality import BallAndBox, split, supports
 from convexattack.sets import Box, ConvexSet
 
 __all__ = ["MinNorm"]
@@ -30,7 +30,7 @@ class MinNorm(Program):
 
     Dual: for λ ≥ 0 and any v_j let u = −λg − Σ_j v_j. After division of (λ, v) by max(1, ‖u‖_q),  ‖η‖_p ≥ uᵀη ≥ λL − Σ_j σ_{C_j}(v_j). Without sets,
     λ = 1/‖g‖_q and the bound is L/‖g‖_q. Multipliers: (λ, v_1, …, v_k), λ of shape (N,); ‖u‖_q ≤ 1 is their condition. A claim of infeasibility
-    has u = 0 and λL − Σ_j σ_{C_j}(v_j) > 0. Gaps are relative to ‖η‖_p (or L/‖g‖_q where that is more).
+    has u = 0 and λL − Σ_j σ_{C_j}(v_j) > 0. Gaps are relative to ‖η‖_p, or |L|/‖g‖_q where that is more.
 
     Raises:
         ValueError, TypeError: as `GNII`, and for a norm that is no `Lp`.
@@ -66,7 +66,8 @@ class MinNorm(Program):
         return torch.maximum(self.outside(eta), ratio(excess, self.L.abs() + self.primal(eta) * self.norm.dual(self.g)))
 
     def scale(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        return torch.maximum(self.primal(eta), ratio(self.L.clamp_min(0), self.norm.dual(self.g)))
+        steep = self.norm.dual(self.g)
+        return torch.maximum(self.primal(eta), torch.where(steep > 0, self.L.abs() / steep, 0.0))
 
     def _numerator(self, multipliers: Multipliers, within: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """λL − Σσ_j(v_j), its error, u, and the size of what u was summed from."""
@@ -101,26 +102,23 @@ class MinNorm(Program):
         return torch.zeros_like(self.L, dtype=torch.bool)
 
     def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
-        """Complementary slackness: λ = 1/‖g‖_q without sets; with boxes the path of `best_split`, scaled to ‖u‖_q = 1."""
+        """Complementary slackness: λ = 1/‖g‖_q without sets; with boxes the path of `split`, scaled to ‖u‖_q = 1."""
         g, L = self.g, self.L
         inverse = ratio((L > 0).to(L), self.norm.dual(g))
         free = (inverse, *(torch.zeros_like(g) for _ in self.sets))
         merged = BallAndBox.of(self.sets, g, keep_ball=False)
         if not self.sets or merged is None:
             return free, not self.sets
-        box, length = Box(merged.low, merged.high), self.primal(eta)
-
-        def value(u: Tensor) -> Tensor:
-            above = L - box.support(-g - u, L)[0]
-            return torch.where(above > 0, above / self.norm.dual(u), torch.minimum(above, torch.zeros_like(above)))
-
-        u = best_split(g, merged.low, merged.high, self.norm.p, length, value)
-        unit = self.norm.dual(u)
-        nearest = torch.zeros_like(g).clamp(merged.low, merged.high)  # where L + gᵀη ≤ 0 does not bind, the bound is the box's distance from 0
+        box, size = Box(merged.low, merged.high), self.norm.dual(g)
+        nearest = torch.zeros_like(g).clamp(merged.low, merged.high)
+        unit = ratio(L.abs(), size) + self.norm(nearest)
+        unit = torch.where((unit > 0) & (unit < torch.inf), unit, 1.0)
+        u, _, _ = split(g, merged.low, merged.high, self.norm.p, unit, lambda a: (g.abs() * a).sum(-1) * unit >= L)
+        above = L - box.support(-g - u, L)[0]
         pull = -Lp(self.norm.q).steepest(nearest)
-        alone = -box.support(-pull, L)[0]
-        with_g = value(u)
-        use = (with_g > alone) & (with_g > 0)
-        lam = torch.where(use, torch.where(unit > 0, 1 / unit, 1.0), 0.0)
+        alone = -box.support(-pull, L)[0]  # where L + gᵀη ≤ 0 does not bind, the bound is the box's distance from 0
+        length = self.norm.dual(u)
+        use = torch.where(length > 0, above / length, torch.where(above > 0, torch.inf, -torch.inf)) > alone.clamp_min(0)
+        lam = torch.where(use, torch.where(length > 0, 1 / length, 1.0), 0.0)
         u = torch.where(use[:, None], u * lam[:, None], torch.where((alone > 0)[:, None], pull, 0.0))
         return (lam, *merged.spread(self.sets, u, -lam[:, None] * g - u)), True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from convexattack.programs import Program
 from convexattack.solution import Solution
 from convexattack.solvers import closed_form, reference
@@ -9,13 +11,14 @@ from convexattack.solvers import closed_form, reference
 __all__ = ["solve"]
 
 
-def solve(program: Program, solver: str | None = None) -> Solution:
+def solve(program: Program, solver: str | None = None, progress: Callable[[int], object] | None = None) -> Solution:
     """Solve all N items of a program.
 
     Args:
         program: `GN`, `GNII` or `MinNorm`.
         solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for p ∈ {1, ∞},
             Clarabel for other p); or the name of any installed CVXPY solver, such as "SCS".
+        progress: called with the number of items done since the last call.
 
     Returns:
         A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception.
@@ -26,5 +29,8 @@ def solve(program: Program, solver: str | None = None) -> Solution:
     if solver is None:
         solver = "reference" if closed_form.why_not(program) else "closed_form"
     if solver == "closed_form":
-        return closed_form.solve(program)
-    return reference.solve(program, None if solver == "reference" else solver)
+        found = closed_form.solve(program)
+        if progress is not None:
+            progress(len(program))
+        return found
+    return reference.solve(program, None if solver == "reference" else solver, progress)

@@ -140,8 +140,10 @@ def _min_norm(program: MinNorm) -> Solution:
     p, norm = program.norm.p, program.norm
     side = _Descent.of(program, program.sets, None)
     slack, zero = rounding_slack(program.gradient.shape[1]), torch.zeros_like(side.top)
-    w, nearest, most = side.w, side.nearest, side.most
-    need = program.L.nan_to_num(0.0) / side.top
+    w, need = side.w, program.L.nan_to_num(0.0, 0.0, 0.0) / side.top
+    unit = need.abs() / norm.dual(w).clamp_min(1) + norm(side.nearest)  # about ‖η‖, so that logarithms stay small
+    unit = torch.where((unit > 0) & (unit < torch.inf), unit, 1.0)
+    nearest, most, need = side.nearest / unit[:, None], side.most / unit[:, None], need / unit
     reach0, reach1 = (w * nearest).sum(-1), torch.where(w > 0, w * most, 0.0).sum(-1)
     idle, none = reach0 >= need, reach1 < need
     goal = need + 2 * slack * (need.abs() + (w * nearest.abs()).sum(-1))
@@ -173,6 +175,7 @@ def _min_norm(program: MinNorm) -> Solution:
     share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), share)
     v_box = torch.where(none[:, None], program.g.abs(), lam[:, None] * w - share)
     lam = torch.where(none, 1.0, lam / side.top)
+    a = a * unit[:, None]
     eta = side.back(round_up(side.sign * a, program.gradient.dtype))
     code = _mark_coarse(codes(Status.OPTIMAL, eta), program, eta, a)
     return side.finish(eta, torch.where(none, Status.INFEASIBLE.code, code), side.spread(share, v_box), lam)
