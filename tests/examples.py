@@ -207,7 +207,7 @@ def item(program: ca.Program, i: int) -> ca.Program:
     def row(bound: float | Tensor) -> float | Tensor:
         if not isinstance(bound, Tensor) or bound.ndim == 0:
             return bound
-        return bound[i : i + 1] if bound.ndim == 2 or isinstance(bound, Tensor) and len(bound) == len(program) else bound
+        return bound[i : i + 1] if bound.ndim == 2 or len(bound) == len(program) else bound
 
     sets: list[ca.ConvexSet] = []
     for part in program.sets:
@@ -231,7 +231,7 @@ def fractions(x: Tensor) -> list[Fraction]:
 
 
 def in_ball(eta: Tensor, p: float, radius: float) -> bool:
-    """‖η‖_p ≤ ε in rational arithmetic, with 60 digits for p other than 1, 2, ∞."""
+    """‖η‖_p ≤ ε in rational arithmetic, with 40 digits for p other than 1, 2, ∞."""
     point, r = [abs(x) for x in fractions(eta)], Fraction(radius)
     if p == INF:
         return max(point) <= r
@@ -245,8 +245,8 @@ def in_ball(eta: Tensor, p: float, radius: float) -> bool:
 
 
 def length(x: Tensor, p: float) -> mpmath.mpf:
-    """‖x‖_p to 60 digits."""
-    with mpmath.workdps(60):
+    """‖x‖_p to 40 digits."""
+    with mpmath.workdps(40):
         parts = [mpmath.mpf(abs(entry)) for entry in x.to(torch.float64).tolist()]
         top = max(parts)
         if p == INF or top == 0:
@@ -255,10 +255,10 @@ def length(x: Tensor, p: float) -> mpmath.mpf:
 
 
 def dual_length(g: Tensor, p: float) -> mpmath.mpf:
-    """‖g‖_q to 60 digits, 1/p + 1/q = 1 without rounding."""
+    """‖g‖_q to 40 digits, 1/p + 1/q = 1 without rounding."""
     if p in (1, INF):
         return length(g, INF if p == 1 else 1)
-    with mpmath.workdps(60):
+    with mpmath.workdps(40):
         return length(g, mpmath.mpf(p) / (mpmath.mpf(p) - 1))
 
 

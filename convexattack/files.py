@@ -1,0 +1,388 @@
+"""Problems, solutions and records on disk: NumPy archives and JSON lines, to be certified again without a model. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from convexattack.certificates import Certificate
+from convexattack.norms import Lp
+from convexattack.programs import GN, GNII, MinNorm, Program
+from convexattack.sets import Ball, Box, ConvexSet
+from convexattack.solution import Solution, Status
+
+__all__ = [
+    "PROGRAMS",
+    "appending",
+    "as_record",
+    "atomically",
+    "certificate_record",
+    "check_writable",
+    "name_of",
+    "read_problem",
+    "read_records",
+    "read_solution",
+    "write_solution",
+]
+
+PROGRAMS: dict[str, type[GN | GNII | MinNorm]] = {"gn": GN, "gnii": GNII, "min-norm": MinNorm}
+"""The names of the programs in files and on the command line."""
+
+_SCALARS = {"program", "p"}
+_PROBLEM = ("value", "gradient", "program", "p", "radius", "lower", "upper")
+_CLAIM = ("eta", "status", "lam", "v_ball", "v_box")
+_FLOATS = {"float16", "float32", "float64"}
+_UNREADABLE = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError, zlib.error)
+
+Read = tuple[Program, Solution | Tensor]
+
+
+def name_of(program: Program) -> str:
+    """`gn`, `gnii` or `min-norm`."""
+    return next(name for name, kind in PROGRAMS.items() if type(program) is kind)
+
+
+# --- NumPy archives -----------------------------------------------------------------------------------------------------------------------
+
+
+def read_problem(path: str | PathLike[str]) -> Program:
+    """The N programs of a problem.npz (or of a solution.npz, whose claim is ignored).
+
+    Its arrays: `value` (N,) and `gradient` (N, d), both float16, float32 or float64; `program`, one of the names in `PROGRAMS`; `p` in
+    [1, ∞]; for (GN) and (GNII) `radius`, a number or (N,), of the ball ‖η‖_p ≤ radius; and `lower`, `upper`, numbers or arrays that
+    broadcast to (N, d), the bounds on η (one alone leaves the other side open). All three are in the units of the input.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no archive, one that needs pickle, or an array that is missing, unknown or malformed: the sentence names it.
+    """
+    return _problem(Path(path), _arrays(Path(path)))
+
+
+def read_solution(path: str | PathLike[str]) -> Read:
+    """The programs of a solution.npz and what is claimed of them: a `Solution`, or a bare η (N, d) where that is all the file has.
+
+    On top of the arrays of `read_problem`: `eta` (N, d); `status` (N,), names of `Status`; and the multipliers `lam` (N,) for (8), `v_ball`
+    and `v_box` (N, d), one for each set that the problem has. Without multipliers they are recovered from η.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_problem`.
+    """
+    path = Path(path)
+    arrays = _arrays(path)
+    program = _problem(path, arrays)
+    if "eta" not in arrays:
+        raise ValueError(f"{path} has no array 'eta': add it, or let `convexattack solve` write the file")
+    eta = torch.from_numpy(_floating(path, "eta", arrays["eta"]))
+    if eta.shape != program.gradient.shape:
+        raise ValueError(f"{path}: eta has shape {tuple(eta.shape)} instead of {tuple(program.gradient.shape)}: give one row an item")
+    names = _multiplier_names(program)
+    given = [name for name in names if name in arrays]
+    strange = [name for name in _CLAIM[2:] if name in arrays and name not in names]
+    if strange:
+        raise ValueError(f"{path} has {strange[0]!r}, a multiplier of something that its problem does not have: leave it out")
+    if given and given != names:
+        missing = next(name for name in names if name not in given)
+        raise ValueError(f"{path} has the multiplier {given[0]!r} but not {missing!r}: give all of them, or none to have them recovered")
+    if not given and "status" not in arrays:
+        return program, eta
+    if "status" not in arrays:
+        raise ValueError(f"{path} has multipliers but no 'status': add one name of a status for each item, such as OPTIMAL")
+    if given:
+        multipliers = tuple(torch.from_numpy(_floating(path, name, arrays[name])) for name in names)
+        for name, part, shape in zip(names, multipliers, program.multiplier_shapes, strict=True):
+            if tuple(part.shape) != shape:
+                raise ValueError(f"{path}: {name} has shape {tuple(part.shape)} instead of {shape}: give one row an item")
+    else:
+        multipliers, _ = program.recover(eta.to(torch.float64))
+    return program, Solution(eta, _codes(path, arrays["status"], len(program)), multipliers)
+
+
+def write_solution(path: str | PathLike[str], program: Program, solution: Solution) -> None:
+    """Problem and claim together, so that the file can be certified by itself; it is in place whole, or not at all.
+
+    Raises:
+        ValueError: sets other than a ball and a box, for which the file has no arrays.
+        OSError: it cannot be written.
+    """
+    arrays = {"value": _numpy(program.value), "gradient": _numpy(program.gradient), "program": np.array(name_of(program))}
+    arrays |= {name: np.asarray(_numpy(entry)) for name, entry in _described(program).items()}
+    arrays |= {"eta": _numpy(solution.eta), "status": np.array([status.name for status in solution.status])}
+    arrays |= {name: _numpy(part) for name, part in zip(_multiplier_names(program), solution.multipliers, strict=True)}
+    with atomically(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive, all of known names."""
+    known = (*_PROBLEM, *_CLAIM)
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ValueError("it holds one bare array")
+        with found as archive:
+            names = list(archive.files)
+            arrays = {name: archive[name] for name in names if name in known}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist: give the path of an archive that numpy.savez wrote") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror or error}): give the path of an archive that numpy.savez wrote") from error
+    except (zipfile.BadZipFile, *_UNREADABLE) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(f"{path} is no NumPy archive to be read without pickle ({reason}): write numbers with numpy.savez") from error
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"{path} has an array {unknown[0]!r}, which means nothing here: use the names {', '.join(known)}")
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+
+
+def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> Program:
+    for name in ("value", "gradient", "program"):
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name!r}: a problem needs value (N,), gradient (N, d), program and p")
+    for name in _SCALARS & arrays.keys():
+        if arrays[name].shape != ():
+            raise ValueError(f"{path}: {name} must be a single entry, got shape {arrays[name].shape}: save one problem a file")
+    fields: dict[str, Any] = {name: arrays[name].item() for name in _SCALARS & arrays.keys()}
+    for name in {"p", "radius", "lower", "upper"} & arrays.keys():
+        if arrays[name].dtype.kind not in "fiu":
+            raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}: save it as float64")
+    for name in {"radius", "lower", "upper"} & arrays.keys():
+        bound = arrays[name].astype(np.float64)
+        fields[name] = torch.from_numpy(bound) if bound.ndim else float(bound)
+    value, gradient = (torch.from_numpy(_floating(path, name, arrays[name])) for name in ("value", "gradient"))
+    if gradient.numel() == 0:
+        raise ValueError(f"{path}: gradient of shape {tuple(gradient.shape)} is empty: give at least one item (N, d)")
+    try:
+        return _built(fields, value, gradient)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _floating(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.name not in _FLOATS:
+        raise ValueError(f"{path}: {name} holds {array.dtype}, not floating-point numbers: save it as float64, {name}.astype(float)")
+    return np.require(array, requirements=["C", "W"])
+
+
+def _codes(path: Path, names: np.ndarray, n: int) -> Tensor:
+    if names.shape != (n,) or names.dtype.kind != "U":
+        raise ValueError(f"{path}: status must be N = {n} strings, got {names.dtype} of shape {names.shape}: give one name for each item")
+    unknown = [name for name in names.tolist() if name not in Status.__members__]
+    if unknown:
+        raise ValueError(f"{path}: status has {unknown[0]!r}, which is none: use {', '.join(Status.__members__)}")
+    return torch.tensor([Status[name].code for name in names.tolist()], dtype=torch.int8)
+
+
+def _numpy(entry: float | Tensor) -> Any:
+    return entry.detach().cpu().numpy() if isinstance(entry, Tensor) else entry
+
+
+# --- a program as fields, the same in archives and records --------------------------------------------------------------------------------
+
+
+def _built(fields: Mapping[str, Any], value: Tensor, gradient: Tensor) -> Program:
+    """The program that the fields program, p, radius, lower, upper describe."""
+    name, p, radius = fields["program"], fields.get("p"), fields.get("radius")
+    if name not in PROGRAMS:
+        raise ValueError(f"program {name!r} is unknown: use one of {', '.join(PROGRAMS)}")
+    box: tuple[ConvexSet, ...] = ()
+    if "lower" in fields or "upper" in fields:
+        box = (Box(fields.get("lower", -math.inf), fields.get("upper", math.inf)),)
+    if p is None and (name == "min-norm" or radius is not None):
+        raise ValueError("p is missing: it says which norm measures the perturbation, a number in [1, inf]")
+    if name == "min-norm":
+        if radius is not None:
+            raise ValueError("radius has no place in min-norm, which minimizes the norm itself: leave it out, or use gnii")
+        return MinNorm(value, gradient, Lp(p), box)  # type: ignore[arg-type]
+    if radius is None and not box:
+        raise ValueError(f"radius is missing: without it, or lower and upper, nothing bounds the perturbation of {name}")
+    ball = () if radius is None else (Ball(Lp(p), radius),)  # type: ignore[arg-type]
+    return PROGRAMS[name](value, gradient, (*ball, *box))  # type: ignore[arg-type]
+
+
+def _described(program: Program) -> dict[str, Any]:
+    """p, radius, lower and upper of a program, as far as it has them."""
+    kinds = [type(item) for item in program.sets]
+    if kinds not in ([], [Box]) and (isinstance(program, MinNorm) or kinds not in ([Ball], [Ball, Box])):
+        found = ", ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"sets ({found}) do not fit into a file: it holds a Ball (not with min-norm) and then a Box")
+    fields: dict[str, Any] = {"p": program.norm.p} if isinstance(program, MinNorm) else {}
+    for item in program.sets:
+        if isinstance(item, Ball):
+            fields |= {"p": item.norm.p, "radius": item.radius}
+        elif isinstance(item, Box):
+            fields |= {"lower": item.lower, "upper": item.upper}
+    return fields
+
+
+def _multiplier_names(program: Program) -> list[str]:
+    sets = ["v_ball" if isinstance(item, Ball) else "v_box" for item in program.sets]
+    return ["lam", *sets] if isinstance(program, MinNorm) else sets
+
+
+# --- records ------------------------------------------------------------------------------------------------------------------------------
+
+
+def as_record(program: Program, i: int, claims: Mapping[str, tuple[Solution, Certificate]]) -> dict[str, Any]:
+    """Item i as one JSON object from which `read_records` rebuilds it bit by bit: the problem, and each claim with its certificate.
+
+    Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf".
+    """
+    fields = {name: _plain(_of_item(name, entry, i, program)) for name, entry in _described(program).items()}
+    problem = {"program": name_of(program), **fields, "dtype": str(program.gradient.dtype).removeprefix("torch.")}
+    problem |= {"value": _plain(program.value[i]), "gradient": _plain(program.gradient[i])}
+    names = _multiplier_names(program)
+    found = {
+        path: {
+            "status": solution.status[i].name,
+            "eta": _plain(solution.eta[i]),
+            "multipliers": {name: _plain(part[i]) for name, part in zip(names, solution.multipliers, strict=True)},
+            "certificate": certificate_record(certificate, i),
+        }
+        for path, (solution, certificate) in claims.items()
+    }
+    return {"problem": problem, "claims": found}
+
+
+def _of_item(name: str, entry: float | Tensor, i: int, program: Program) -> float | Tensor:
+    if not isinstance(entry, Tensor) or entry.ndim == 0:
+        return float(entry)
+    return entry[i] if name == "radius" else entry.expand(program.gradient.shape)[i]
+
+
+def certificate_record(certificate: Certificate, i: int) -> dict[str, Any]:
+    """What was proved of item i: primal, dual, gap, violation, residual (floats, exact), proved (a status), holds."""
+    members = list(Status)
+    numbers = {name: _plain(getattr(certificate, name)[i]) for name in ("primal", "dual", "gap", "violation", "residual")}
+    return {**numbers, "proved": members[int(certificate.proved[i])].name, "holds": bool(certificate.holds()[i])}
+
+
+def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], Program, dict[str, Solution]]]:
+    """Each line of a records.jsonl: the record, its program (N = 1), and its claims by name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is no record; the sentence has its number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the records.jsonl that `convexattack verify --out` wrote")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line)
+                program, claims = _from_record(record)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise ValueError(f"{path}:{number} is no record ({reason}): give what `convexattack verify --out` wrote") from error
+            yield record, program, claims
+
+
+def _from_record(record: Mapping[str, Any]) -> tuple[Program, dict[str, Solution]]:
+    problem = record["problem"]
+    if problem["dtype"] not in _FLOATS:
+        raise ValueError(f"dtype {problem['dtype']!r} is none of {', '.join(sorted(_FLOATS))}")
+    dtype = getattr(torch, problem["dtype"])
+    fields: dict[str, Any] = {"program": problem["program"]}
+    for name in {"p", "radius", "lower", "upper"} & problem.keys():
+        fields[name] = _tensor(problem[name], torch.float64) if isinstance(problem[name], list) else float(problem[name])
+    program = _built(fields, _tensor(problem["value"], dtype)[None], _tensor(problem["gradient"], dtype)[None])
+    claims = {}
+    for path, claim in record["claims"].items():
+        multipliers = tuple(_tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program))
+        code = torch.tensor([Status[claim["status"]].code], dtype=torch.int8)
+        claims[path] = Solution(_tensor(claim["eta"], dtype)[None], code, multipliers)
+    return program, claims
+
+
+def _tensor(entry: Any, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([float(x) for x in entry] if isinstance(entry, list) else float(entry), dtype=dtype)
+
+
+def _plain(entry: float | Tensor) -> Any:
+    """A float, or a list of them, that JSON can hold."""
+    number = entry.tolist() if isinstance(entry, Tensor) else entry
+    if isinstance(number, list):
+        return [_plain(x) for x in number]
+    return number if math.isfinite(number) else str(number)
+
+
+# --- writing ------------------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomically(path: str | PathLike[str]) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once all went well; otherwise nothing is left of it.
+
+    Raises OSError, in a sentence, where it cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def check_writable(path: str | PathLike[str]) -> None:
+    """Raise OSError, in a sentence, unless a file can be written at `path`; leaves nothing behind."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def appending(path: str | PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that appends one object as one line of JSON, to `path`.part until all is well, then renamed to `path`.
+
+    Whenever it ends early the .part holds complete lines only; without any it goes.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    end = 0
+    try:
+        with part.open("wb", buffering=0) as file:
+
+            def append(record: Mapping[str, Any]) -> None:
+                nonlocal end
+                line = (json.dumps(record, allow_nan=False) + "\n").encode()
+                if file.write(line) != len(line):
+                    raise OSError(f"{part} cannot take another line: make room on its disk")
+                end += len(line)
+
+            try:
+                yield append
+            except BaseException:
+                file.truncate(end)
+                raise
+        os.replace(part, path)
+    finally:
+        if end == 0:
+            part.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    return OSError(f"{path} cannot be written ({error.strerror or error}): give a file in a folder that can be written to")

@@ -1,0 +1,47 @@
+"""Random data for the claims, degenerate on purpose: heavy tails, ties, zeros, entries six decades apart, and any overall scale."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["NORMS", "boxes", "gradients", "scales", "tensors", "word"]
+
+NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
+
+Array = NDArray[np.float64]
+
+
+def gradients(rng: np.random.Generator, n: int, d: int) -> Array:
+    """(n, d); of every four rows one has heavy tails, one ties, one mostly zeros (now and then nothing else), one entries decades apart."""
+    g = rng.standard_t(2, (n, d))
+    g[1::4] = rng.integers(-2, 3, g[1::4].shape)
+    g[2::4] *= rng.random(g[2::4].shape) < 0.4
+    g[3::4] *= 10.0 ** rng.uniform(-6, 0, g[3::4].shape)
+    return g
+
+
+def scales(rng: np.random.Generator, n: int, decades: float = 12) -> Array:
+    """(n,) numbers between 1e-`decades` and 1e+`decades`, log-uniform."""
+    return np.asarray(10.0 ** rng.uniform(-decades, decades, n))
+
+
+def boxes(rng: np.random.Generator, n: int, d: int, around_zero: bool) -> tuple[Array, Array]:
+    """Bounds (n, d) of size one: pixel ranges −x ≤ η ≤ 1 − x, or boxes of which one coordinate in three leaves out 0."""
+    x = rng.random((n, d))
+    shift = np.zeros((n, d)) if around_zero else (rng.random((n, d)) < 1 / 3) * rng.choice([-1.0, 1.0], (n, d)) * (0.5 + rng.random((n, d)))
+    width = np.where(shift == 0, 1.0, 0.7)
+    return width * (shift - x), width * (shift + 1 - x)
+
+
+def tensors(*arrays: Array) -> tuple[Tensor, ...]:
+    return tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)
+
+
+def word(p: float) -> str:
+    """`p = 1.5`, for people."""
+    return "p = ∞" if p == math.inf else "p = π" if p == math.pi else f"p = {p:g}"
