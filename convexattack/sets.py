@@ -316,9 +316,12 @@ class CustomSet(ConvexSet):
     def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         found = []
         for i, point in enumerate(eta.cpu().numpy()):
+            if not np.isfinite(point).all():
+                found.append(np.nan)
+                continue
             variable, problem = self._problem(eta.shape[1], i if self.data else 0)
             variable.value = point
-            found.append(max((float(np.max(row.violation())) for row in problem.constraints), default=0.0) if np.isfinite(point).all() else np.nan)
+            found.append(max((float(np.max(row.violation())) for row in problem.constraints), default=0.0))
         return torch.tensor(found, dtype=torch.float64, device=eta.device)
 
     def support(self, v: Float[Tensor, "N d"], within: Float[Tensor, " N"]) -> tuple[Tensor, Tensor]:

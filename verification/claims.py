@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["CLAIMS", "CONIC", "Claim", "Finding", "Record", "claim", "run"]
+__all__ = ["CLAIMS", "CONIC", "LINEAR", "Claim", "Finding", "Record", "claim", "run"]
 
+LINEAR = 1e-9  # HiGHS takes a coefficient below 1e-10 of the largest for 0
 CONIC = 1e-7  # SCS stops at residuals of 1e-9; its value can be off by more
 
 
@@ -23,9 +24,10 @@ class Finding:
 
     Attributes:
         oracle: who judged, in words; findings of one oracle become one record.
-        discrepancy: one number an instance, in units of the tolerance's; for a verdict 1 is wrong and 0 right; ∞ for an answer that is missing.
+        discrepancy: one number an instance; for a verdict 1 is wrong and 0 right; ∞ for an answer that is missing.
         tolerance: what the discrepancy must not exceed. A NaN exceeds it.
         where: the case, in words.
+        abstained: instances on which the library said that it cannot tell (UNDECIDED, INEXACT), which is never wrong.
         note: what was measured besides.
     """
 
@@ -33,6 +35,7 @@ class Finding:
     discrepancy: ArrayLike
     tolerance: float
     where: str
+    abstained: int = 0
     note: str = ""
 
 
@@ -48,6 +51,7 @@ class Record:
     discrepancy: float
     tolerance: float
     where: str
+    abstained: int
     note: str
     seconds: float
 
@@ -116,24 +120,24 @@ def run(claim: Claim, n: int, seed: int = 0, advance: Callable[[], object] = lam
 
 
 def _joined(claim: Claim, old: Record | None, finding: Finding, seconds: float) -> Record:
-    """The record with one more finding in it; of all notes the last one stays."""
+    """The record with one more finding in it, the notes of both."""
     each = np.atleast_1d(np.asarray(finding.discrepancy, dtype=float))
     each = np.where(np.isnan(each), np.inf, each)
     worst = int(each.argmax()) if len(each) else 0
     where = f"{finding.where}, item {worst}" if len(each) > 1 else finding.where
     new = Record(
         claim.name, claim.equation, claim.statement, finding.oracle, len(each), float(each.max(initial=0.0)),
-        finding.tolerance, where, finding.note, seconds,
+        finding.tolerance, where, finding.abstained, finding.note, seconds,
     )  # fmt: skip
     if old is None:
         return new
     worse = new if _excess(new) > _excess(old) else old
     return Record(
         new.claim, new.equation, new.statement, new.oracle, old.instances + new.instances, worse.discrepancy,
-        worse.tolerance, worse.where, new.note or old.note, old.seconds + seconds,
+        worse.tolerance, worse.where, old.abstained + new.abstained, "; ".join(filter(None, (old.note, new.note))), old.seconds + seconds,
     )  # fmt: skip
 
 
-def _excess(record: Record) -> tuple[float, float]:
-    """What makes one finding worse than another: by how much it passes its tolerance."""
-    return record.discrepancy / record.tolerance if record.tolerance else np.inf * np.sign(record.discrepancy), record.discrepancy
+def _excess(record: Record) -> tuple[bool, float]:
+    """What makes one finding worse than another: that it does not hold, then its size in units of what is allowed."""
+    return not record.holds, record.discrepancy / (record.tolerance or 1.0)

@@ -1,7 +1,7 @@
 """A step of DeepFool is (8) for the piece l̂ (Section II after (8), Section IV).
 
-DeepFool (Moosavi-Dezfooli, Fawzi and Frossard, reference [7]) replaces the classifier by its linearization at x. With f' = f_l − f_k and
-w_l = ∇f_l − ∇f_k for the other classes l, its step for an ℓp norm is
+DeepFool (Moosavi-Dezfooli, Fawzi and Frossard, reference [7]) replaces the classifier by its linearization at x.
+With f' = f_l − f_k and w_l = ∇f_l − ∇f_k for the other classes l, its step for an ℓp norm is
 
     l̂ = argmin_{l ≠ k} |f'_l| / ‖w_l‖_q,      r = |f'_l̂| / ‖w_l̂‖_q^q · |w_l̂|^{q−1} ⊙ sign(w_l̂).
 
@@ -15,13 +15,13 @@ Lagrangian, dual, optimum: min_norm.py. For L > 0 (k is the prediction, so f_k �
 
     η = −L sign(g) |g|^{q−1} / ‖g‖_q^q = |f'_l| sign(w_l) |w_l|^{q−1} / ‖w_l‖_q^q = r,      ‖η‖_p = |f'_l| / ‖w_l‖_q.
 
-Over all classes. The linearized classifier changes its mind on a union of halfspaces, one for each l; the nearest point of a union is the
-nearest of the nearest points, so the piece to take is that of the smallest optimum of (8), and this is l̂. (The paper's display of L has l
-where it means l̂.)
+Over all classes. The linearized classifier changes its mind on a union of halfspaces, one for each l; the nearest
+point of a union is the nearest of the nearest points, so the piece to take is that of the smallest optimum of (8),
+and this is l̂. (The paper's display of L has l where it means l̂.)
 
-The check. The shipped network on handwritten digits. One side: `linearize` with the margin (3), (8) for all nine pieces, the smallest norm.
-The other: forward and backward pass of the network in NumPy from its weights, and DeepFool's own formula. The class must be the same, and
-the step to within rounding, relative to its largest entry.
+The check. The shipped network on handwritten digits. One side: `linearize` with the margin (3), (8) for all nine
+pieces, the smallest norm. The other: forward and backward pass of the network in NumPy from its weights, and
+DeepFool's own formula. The class must be the same, and the step to within rounding, relative to its largest entry.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import convexattack as ca
 import numpy as np
 import torch
-from convexattack import datasets, models
 from numpy.typing import NDArray
 
+import convexattack as ca
+from convexattack import datasets, models
 from verification.claims import Finding, claim
 from verification.draws import word
 
@@ -75,16 +75,16 @@ def _apart(eta: Array, step: Array) -> float:
 def _deepfool(x: Array, weights: list[Array], p: float) -> tuple[int, Array]:
     """(l̂, r) of reference [7] for a network of linear layers with ReLU between them."""
     output, jacobian = x, np.eye(len(x))
-    for k, (w, b) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+    for k, (matrix, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
         if k:
             on = output > 0
             output, jacobian = output * on, jacobian * on[:, None]
-        output, jacobian = w @ output + b, w @ jacobian
+        output, jacobian = matrix @ output + bias, matrix @ jacobian
     label = int(output.argmax())
-    others = [l for l in range(len(output)) if l != label]  # noqa: E741  (the paper's letter)
     q = 1.0 if p == math.inf else p / (p - 1)
-    w = {l: jacobian[l] - jacobian[label] for l in others}  # noqa: E741
-    ratio = {l: abs(output[l] - output[label]) / np.linalg.norm(w[l], q) for l in others}  # noqa: E741
-    nearest = min(others, key=lambda l: ratio[l])  # noqa: E741
-    step = ratio[nearest] / np.linalg.norm(w[nearest], q) ** (q - 1) * np.abs(w[nearest]) ** (q - 1) * np.sign(w[nearest])
-    return nearest, step
+    f = output - output[label]
+    w = jacobian - jacobian[label]
+    distance = [math.inf if k == label else abs(f[k]) / np.linalg.norm(w[k], q) for k in range(len(f))]
+    nearest = int(np.argmin(distance))
+    v = w[nearest]
+    return nearest, abs(f[nearest]) / np.linalg.norm(v, q) ** q * np.abs(v) ** (q - 1) * np.sign(v)

@@ -1,7 +1,7 @@
 """FastGrad is (GNII) with the negative training loss (Section II after Remark 1, Section IV).
 
-FastGrad (Goodfellow, Shlens and Szegedy, reference [6]) takes one step of size ε along the sign of the gradient of the training loss, which
-for classification is the cross entropy CE(x) = −log p_k(x), p = softmax(f), k the label:
+FastGrad (Goodfellow, Shlens and Szegedy, reference [6]) takes one step of size ε along the sign of the gradient of
+the training loss, which for classification is the cross entropy CE(x) = −log p_k(x), p = softmax(f), k the label:
 
     η = ε sign(∇CE(x)).
 
@@ -15,12 +15,12 @@ Lagrangian, dual and optimum are those of sign.py. Its solution (7) is
 
 which is FastGrad; the linearized training loss it reaches is CE + ε‖∇CE‖₁, the largest over the cube.
 
-The gradient itself. ∇_f log p_k = e_k − p, so g = J_fᵀ(e_k − p). In single precision p_k rounds to 1 on a confident network and e_k − p loses
-its digits; the check therefore runs in float64.
+The gradient itself. ∇_f log p_k = e_k − p, so g = J_fᵀ(e_k − p). In single precision p_k rounds to 1 on a confident
+network and e_k − p loses its digits; the check therefore runs in float64.
 
-The check. The shipped network on handwritten digits, at the true labels, for several ε. One side: `linearize` with the loss
-`negative_cross_entropy`, then (GNII). The other: PyTorch's own `cross_entropy`, its own `backward`, and ε times the sign. Every entry must be
-the same number.
+The check. The shipped network on handwritten digits, at the true labels, for several ε. One side: `linearize` with
+the loss `negative_cross_entropy`, then (GNII). The other: PyTorch's own `cross_entropy`, its own `backward`, and ε
+times the sign. Every entry must be the same number.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import convexattack as ca
 import numpy as np
 import torch
-from convexattack import datasets, models
 
+import convexattack as ca
+from convexattack import datasets, models
 from verification.claims import Finding, claim
 
 

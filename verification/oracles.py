@@ -1,45 +1,58 @@
 """Judges that share no line with what they judge: HiGHS by scipy, SCS, enumeration of vertices, rational numbers, 50 digits, root finding.
 
-All take NumPy arrays and numbers of one item, none a program of the library. The two minima are scaled so that |g_i| ≤ 1 and the length is
-about 1, because every solver here stops at an absolute tolerance.
+All take NumPy arrays and numbers of one item, none a program of the library. The two minima are scaled so that
+|g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute tolerance.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
 import cvxpy as cp
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, linprog
 
 __all__ = [
-    "digits_dual", "digits_dot", "digits_norm", "feasible_by_cone", "least_by_cone", "least_by_linprog", "least_by_root", "rational",
-    "rational_dot", "shortest_by_cone", "shortest_by_linprog", "shortest_by_root", "vertices",
+    "digits_dot",
+    "digits_dual",
+    "digits_norm",
+    "feasible_by_cone",
+    "least_by_cone",
+    "least_by_linprog",
+    "least_by_root",
+    "rational",
+    "rational_dot",
+    "shortest_by_cone",
+    "shortest_by_linprog",
+    "shortest_by_root",
+    "vertices",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 SCS = {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 100_000}
+HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 DIGITS = 50
 
 
-# --- linear programs: p = 1 and p = ∞ -----------------------------------------------------------------------------------------------------
+# --- linear programs: p = 1 and p = ∞ -------------------------------------------------------------------------------
 
 
 def least_by_linprog(g: Array, p: float, radius: float, low: Array | None = None, high: Array | None = None) -> float:
-    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high, p ∈ {1, ∞}; NaN where there is no such η. In units of |g_i| ≤ top and of the radius."""
+    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high, p ∈ {1, ∞}; NaN where there is no such η."""
     top, low, high = _units(g, radius, low, high)
     c = g / top
     if p == math.inf:
-        found = linprog(c, bounds=np.stack([np.maximum(low, -1), np.minimum(high, 1)], axis=1)) if (low <= 1).all() and (high >= -1).all() else None
+        low, high = np.maximum(low, -1), np.minimum(high, 1)
+        found = linprog(c, bounds=np.stack([low, high], axis=1), options=HIGHS) if (low <= high).all() else None
     else:
         split = np.hstack([np.eye(len(g)), -np.eye(len(g))])  # η = a − b, a, b ≥ 0, Σ(a + b) ≤ 1
         rows, limits = _finite_rows([(split, high), (-split, -low), (np.ones((1, 2 * len(g))), np.ones(1))])
-        found = linprog(np.concatenate([c, -c]), A_ub=rows, b_ub=limits)
+        found = linprog(np.concatenate([c, -c]), A_ub=rows, b_ub=limits, options=HIGHS)
     return top * radius * found.fun if found is not None and found.status == 0 else math.nan
 
 
@@ -53,15 +66,15 @@ def shortest_by_linprog(value: float, g: Array, p: float, low: Array | None = No
             (np.hstack([eye, -one]), np.zeros(d)), (np.hstack([-eye, -one]), np.zeros(d)), (np.append(c, 0.0)[None], np.array([-need])),
             (np.hstack([eye, 0 * one]), high), (np.hstack([-eye, 0 * one]), -low),
         ])  # fmt: skip
-        found = linprog(np.append(np.zeros(d), 1.0), A_ub=rows, b_ub=limits, bounds=[(None, None)] * d + [(0, None)])
+        found = linprog(np.append(np.zeros(d), 1.0), A_ub=rows, b_ub=limits, bounds=[(None, None)] * d + [(0, None)], options=HIGHS)
     else:
         split = np.hstack([eye, -eye])
         rows, limits = _finite_rows([(np.concatenate([c, -c])[None], np.array([-need])), (split, high), (-split, -low)])
-        found = linprog(np.ones(2 * d), A_ub=rows, b_ub=limits)
+        found = linprog(np.ones(2 * d), A_ub=rows, b_ub=limits, options=HIGHS)
     return unit * found.fun if found.status == 0 else math.nan
 
 
-# --- conic programs: 1 < p < ∞ ------------------------------------------------------------------------------------------------------------
+# --- conic programs: 1 < p < ∞ --------------------------------------------------------------------------------------
 
 
 def least_by_cone(g: Array, p: float, radius: float, low: Array | None = None, high: Array | None = None) -> float:
@@ -101,7 +114,7 @@ def _scs(problem: cp.Problem) -> float:
     return float(problem.value) if problem.status == cp.OPTIMAL else math.nan
 
 
-# --- one equation in one unknown: a box as well, 1 < p ≤ ∞ (derived in with_box.py) -----------------------------------------------------------
+# --- one equation in one unknown: a box as well, 1 < p ≤ ∞ (derived in with_box.py) ---------------------------------
 
 
 def least_by_root(g: Array, p: float, radius: float, low: Array, high: Array) -> float:
@@ -114,8 +127,9 @@ def least_by_root(g: Array, p: float, radius: float, low: Array, high: Array) ->
     corner = np.where(c > 0, low, np.where(c < 0, high, nearest))
     if p == math.inf:
         return top * radius * float(c @ np.clip(-np.sign(c), low, high))
-    excess = lambda y: float(np.linalg.norm(_path(y, c, p, low, high), p)) - 1  # noqa: E731
-    best = corner if np.linalg.norm(corner, p) <= 1 else _path(_root(excess), c, p, low, high)
+    best = corner
+    if np.linalg.norm(corner, p) > 1:
+        best = _path(_root(lambda y: float(np.linalg.norm(_path(y, c, p, low, high), p)) - 1), c, p, low, high)
     return top * radius * float(c @ best)
 
 
@@ -135,14 +149,14 @@ def _path(y: float, c: Array, p: float, low: Array, high: Array) -> Array:
     """clip(−sign(c_i) e^y |c_i|^{q−1}, low_i, high_i), q − 1 = 1/(p − 1)."""
     with np.errstate(divide="ignore", over="ignore"):
         size = np.exp(y + np.log(np.abs(c)) / (p - 1)) if p < math.inf else np.where(c != 0, np.exp(y), 0.0)
-    return np.clip(-np.sign(c) * size, low, high)
+    return np.asarray(np.clip(-np.sign(c) * size, low, high))
 
 
-def _root(f: object) -> float:
+def _root(f: Callable[[float], float]) -> float:
     return float(brentq(f, -5000.0, 5000.0, xtol=1e-15, rtol=4 * np.finfo(float).eps, maxiter=500))
 
 
-# --- scales ---------------------------------------------------------------------------------------------------------------------------------
+# --- scales ---------------------------------------------------------------------------------------------------------
 
 
 def _units(g: Array, radius: float, low: Array | None, high: Array | None) -> tuple[float, Array, Array]:
@@ -165,7 +179,7 @@ def _finite_rows(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     return rows[keep], limits[keep]
 
 
-# --- vertices and rational numbers ----------------------------------------------------------------------------------------------------------
+# --- vertices and rational numbers ----------------------------------------------------------------------------------
 
 
 def rational(x: Iterable[float]) -> list[Fraction]:
@@ -185,7 +199,7 @@ def vertices(p: float, d: int, radius: Fraction) -> Iterator[list[Fraction]]:
         yield from ([sign * radius if i == k else Fraction(0) for i in range(d)] for k in range(d) for sign in (-1, 1))
 
 
-# --- fifty digits ---------------------------------------------------------------------------------------------------------------------------
+# --- fifty digits ---------------------------------------------------------------------------------------------------
 
 
 def digits_norm(x: Iterable[float], p: float) -> mpmath.mpf:

@@ -4,8 +4,9 @@ Program (Section II). Find η with
 
     L + gᵀη < 0,   ‖η‖_p ≤ ε.                                                          (GN)
 
-Dual norm. sup {aᵀη : ‖η‖_p ≤ 1} = ‖a‖_q with 1/p + 1/q = 1, and the supremum is attained, because the ball is compact. By symmetry, the
-least value of gᵀη over the ball of radius ε is −ε‖g‖_q, and some η₀ of the ball attains it.
+Dual norm. sup {aᵀη : ‖η‖_p ≤ 1} = ‖a‖_q with 1/p + 1/q = 1, and the supremum is attained, because the ball is
+compact. By symmetry, the least value of gᵀη over the ball of radius ε is −ε‖g‖_q, and some η₀ of the ball attains
+it.
 
 Multiplier. For every η of the ball, L + gᵀη ≥ L − ε‖g‖_q. Therefore
 
@@ -15,17 +16,19 @@ Equality. The inequality in (GN) is strict, so L + gᵀη ≥ 0 is already enoug
 
     ε‖g‖_q = L   ⇒   L + gᵀη ≥ 0 for every η of the ball   ⇒   (GN) is infeasible as well.
 
-Example: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not hold, 3/2 < 3/2 being false, and yet L + gᵀη ≥ 3/2 − 1/2 − 1 = 0.
+Example: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not hold, 3/2 < 3/2 being false, and yet L + gᵀη ≥ 3/2 −
+1/2 − 1 = 0.
 
 Converse. ε‖g‖_q > L   ⇒   L + gᵀη₀ = L − ε‖g‖_q < 0   ⇒   (GN) is feasible, and η₀ is a solution.
 
 The three cases exclude each other, so together: (GN) is feasible if and only if ε‖g‖_q > L.
 
-The check. Floating-point numbers are rational numbers, so for p ∈ {1, ∞}, and for p = 2 by squares, the right verdict is a comparison in Q.
-Gradients with a rational ‖g‖₂ come from reflecting an integer multiple of a unit vector at an integer vector; ε and all scales are powers of
-two, so that equality is equality. For p ∈ {1, ∞} the corners of the ball say the same without any duality: a linear function is least at a
-corner. Other p: fifty digits decide margins of one in 10⁹, SCS margins of one in 10³. A claim FEASIBLE is right only if its η satisfies
-(GN) in Q (in fifty digits, for other p).
+The check. Floating-point numbers are rational numbers, so for p ∈ {1, ∞}, and for p = 2 by squares, the right
+verdict is a comparison in Q. Gradients with a rational ‖g‖₂ come from reflecting an integer multiple of a unit
+vector at an integer vector; ε and all scales are powers of two, so that equality is equality. For p ∈ {1, ∞} the
+corners of the ball say the same without any duality: a linear function is least at a corner. Other p: fifty digits
+decide margins of one in 10⁹, SCS margins of one in 10³. A claim FEASIBLE is right only if its η satisfies (GN) in Q
+(in fifty digits, for other p).
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 
-import convexattack as ca
 import numpy as np
 from numpy.typing import NDArray
 
+import convexattack as ca
 from verification import oracles
 from verification.claims import Finding, claim
 from verification.draws import gradients, tensors, word
@@ -52,7 +55,7 @@ Array = NDArray[np.float64]
     "Section II, Proposition 1, (5)",
     cases=[*((p, side) for p in (1.0, 2.0, math.inf) for side in RELATIONS), (1.5, ""), (3.0, ""), (math.pi, ""), (10.0, "")],
     small=8,
-    full=200,
+    full=100,
 )
 def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, side = case
@@ -84,7 +87,7 @@ def _exact(p: float, side: int, rng: np.random.Generator, n: int) -> tuple[Array
     else:
         g = w
         length = np.abs(w).max(1) if p == 1 else np.abs(w).sum(1)
-    radius, scale = 2.0 ** rng.integers(-30, 30, n), 2.0 ** rng.integers(-30, 30, n)
+    radius, scale = (np.exp2(rng.integers(-30, 30, n).astype(float)) for _ in range(2))
     return radius * scale * length * (1 + side * rng.choice(MARGINS, n)), scale[:, None] * g, radius
 
 
@@ -118,7 +121,7 @@ def _other_norms(p: float, rng: np.random.Generator, n: int) -> Iterator[Finding
     """Both sides of the threshold, where it is irrational: by fifty digits close to it, by SCS further away."""
     g = gradients(rng, n, 5)
     g[:, 0] += np.where((g == 0).all(1), 1.0, 0.0)
-    radius = 2.0 ** rng.integers(-20, 20, n)
+    radius = np.exp2(rng.integers(-20, 20, n).astype(float))
     side = rng.choice([-1, 1], n)
     for margin, oracle in ((1e-9, "50 digits"), (1e-3, "SCS")):
         reach = radius * np.array([float(oracles.digits_dual(row, p)) for row in g])
@@ -130,8 +133,7 @@ def _other_norms(p: float, rng: np.random.Generator, n: int) -> Iterator[Finding
                 feasible = oracles.feasible_by_cone(value[i], g[i], p, radius[i])
             else:
                 feasible = bool(radius[i] * oracles.digits_dual(g[i], p) > value[i])
-            solved = not feasible or (
-                value[i] + oracles.digits_dot(g[i], eta[i]) < 0 and oracles.digits_norm(eta[i], p) <= radius[i]
-            )
-            wrong.append(not (_right(status[i], feasible) and solved))
+            reached = value[i] + oracles.digits_dot(g[i], eta[i])
+            solves = not feasible or (reached < 0 and oracles.digits_norm(eta[i], p) <= radius[i])
+            wrong.append(not (_right(status[i], feasible) and solves))
         yield Finding(f"{oracle}, margins ±{margin:g}", wrong, 0, word(p))

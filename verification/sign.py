@@ -1,21 +1,24 @@
 """Equation (7): for p = ∞ the solution of (GNII) is −ε sign(g).
 
-Program. minimize L + gᵀη subject to −ε ≤ η_i ≤ ε for every i: the ball is a cube, and both objective and constraints fall apart into
-coordinates.
+Program. minimize L + gᵀη subject to −ε ≤ η_i ≤ ε for every i: the ball is a cube, and both objective and
+constraints fall apart into coordinates.
 
 Lagrangian, one coordinate, multipliers a, b ≥ 0 of its two bounds:   g_i η_i + a(η_i − ε) + b(−ε − η_i).
 
-Dual. The infimum over η_i is −∞ unless g_i + a − b = 0, and then −ε(a + b). The best choice is (a, b) = (−g_i, 0) or (0, g_i), whichever is
-not negative: a + b = |g_i|. Summed up, L − ε Σ|g_i| = L − ε‖g‖₁, which is the bound of Proposition 2 for q = 1.
+Dual. The infimum over η_i is −∞ unless g_i + a − b = 0, and then −ε(a + b). The best choice is (a, b) = (−g_i, 0)
+or (0, g_i), whichever is not negative: a + b = |g_i|. Summed up, L − ε Σ|g_i| = L − ε‖g‖₁, which is the bound of
+Proposition 2 for q = 1.
 
-Optimum. A positive multiplier needs its bound to be active (complementary slackness), so η_i = ε where g_i < 0, −ε where g_i > 0:
+Optimum. A positive multiplier needs its bound to be active (complementary slackness), so η_i = ε where g_i < 0, −ε
+where g_i > 0:
 
     η = −ε sign(g).                                                                  (7)
 
 Where g_i = 0 both multipliers are 0 and any η_i will do; sign(0) = 0 takes none of the budget.
 
-The check. A linear function on the cube is least at one of its 2^d corners. All are enumerated in rational numbers, and the least value must
-equal the one that the library's η reaches, exactly. No tolerance: ε sign(g) needs no rounding.
+The check. A linear function on the cube is least at one of its 2^d corners. All are enumerated in rational numbers,
+and the least value must equal the one that the library's η reaches, exactly. No tolerance: ε sign(g) needs no
+rounding.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import convexattack as ca
 import numpy as np
 
+import convexattack as ca
 from verification import oracles
 from verification.claims import Finding, claim
 from verification.draws import gradients, scales, tensors

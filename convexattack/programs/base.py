@@ -97,11 +97,15 @@ class Program(abc.ABC):
         """The linear model L + gᵀη, eq. (1)."""
         return self.L + (self.g * eta.to(torch.float64)).sum(-1)
 
+    def reach(self) -> Float[Tensor, " N"]:
+        """The tightest bound on ‖η‖_∞ that the sets give; ∞ where they give none."""
+        known = [item.radius_inf(self.gradient) for item in self.sets]
+        return torch.stack(known).amin(0) if known else torch.full_like(self.L, torch.inf)
+
     def size(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """The length against which a violation is measured: the tightest bound on ‖η‖_∞ that the sets give, else ‖η‖_∞ itself."""
-        known = [item.radius_inf(eta) for item in self.sets]
-        tightest = torch.stack(known).amin(0) if known else torch.full_like(eta[:, 0], torch.inf)
-        return torch.where(tightest < torch.inf, tightest, eta.abs().amax(-1))
+        """The length against which a violation is measured: `reach`, or ‖η‖_∞ where that is infinite."""
+        reach = self.reach()
+        return torch.where(reach < torch.inf, reach, eta.abs().amax(-1))
 
     def outside(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The worst violation of a set: relative to its radius for a ball, to `size` for any other."""

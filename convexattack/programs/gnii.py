@@ -70,8 +70,8 @@ class GNII(Program):
 
     def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
         v, _, slip = absorb(self.sets, multipliers, torch.zeros_like(self.g))
-        cost, error = supports(self.sets, v, torch.full_like(self.L, torch.inf))
-        return cost + error + slip < 0
+        cost, error = supports(self.sets, v, self.reach())
+        return (cost + error + slip < 0) | (cost == -torch.inf)
 
     def unbounded(self) -> Bool[Tensor, " N"]:
         merged = BallAndBox.of(self.sets, self.g, keep_ball=True)

@@ -88,10 +88,10 @@ class MinNorm(Program):
         return Bound(above / unit, error / unit + slip, missed)
 
     def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
-        above, error, u, summed = self._numerator(multipliers, torch.full_like(self.L, torch.inf))
+        above, error, u, summed = self._numerator(multipliers, self.reach())
         far = [item.magnitude(u.abs() + rounding_slack(1) * summed) for item in self.sets]
         left = torch.stack(far).amin(0) if far else torch.where((u == 0).all(-1), 0.0, torch.inf)
-        return above - error - torch.where((u == 0).all(-1), 0.0, left) > 0
+        return (above - error - torch.where((u == 0).all(-1), 0.0, left) > 0) | (above == torch.inf)
 
     @property
     def multiplier_shapes(self) -> list[tuple[int, ...]]:

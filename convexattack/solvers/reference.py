@@ -269,12 +269,11 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
     ball = norm or (program.sets[acting].norm if acting is not None and isinstance(program.sets[acting], Ball) else Lp(math.inf))  # type: ignore[attr-defined]
     steep = ball.dual(g)
     size = torch.where(steep > 0, steep, 1.0)
-    known = [item.radius_inf(g) for item in program.sets]
-    reach = torch.stack(known).amin(0) if known else torch.full_like(L, torch.inf)
+    reach = program.reach().to(host)
     parameters = {"c": (g / size[:, None]).numpy()}
     if norm is None:
         unit = torch.where((reach > 0) & (reach < torch.inf), reach, 1.0)
-        limit = torch.full_like(unit, 2.0)
+        limit = torch.where(reach < torch.inf, 2.0, torch.inf)
     else:
         unit, limit = _unit(program, norm, g, L, size)
         parameters["limit"] = (-L / (unit * size)).numpy()
@@ -295,7 +294,7 @@ def _unit(program: Program, norm: Lp, g: Tensor, L: Tensor, size: Tensor) -> tup
         low, high = torch.maximum(low, below.nan_to_num(0.0)), torch.minimum(high, above.nan_to_num(0.0))
     unit = L.abs() / size + norm(torch.zeros_like(g).clamp(low, high))
     unit = torch.where((unit > 0) & (unit < torch.inf), unit, 1.0)
-    if not boxes:
+    if not boxes or len(boxes) < len(program.sets):  # with other sets, that point need not be feasible
         return unit, torch.full_like(unit, torch.inf)
     low, high = low / unit[:, None], high / unit[:, None]
 
@@ -347,7 +346,8 @@ def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> 
             return (claimed.to(torch.float64) + multipliers[0] * ~claimed,)
         relaxed = GNII(program.L, program.g, program.sets)
         proof = _run(relaxed, solver, claimed.numpy(), None)
-        vectors = (torch.ones_like(multipliers[0]), *_absorbed(relaxed, proof.codes, proof.multipliers))
+        empty = proof.codes == Status.INFEASIBLE.code  # not even the sets have a point in common
+        vectors = (torch.where(empty, 0.0, torch.ones_like(multipliers[0])), *_absorbed(relaxed, proof.codes, _prove_infeasible(relaxed, proof, solver)))
     else:
         k = _acting(program.sets)
         ball = program.sets[k or 0]
@@ -358,5 +358,5 @@ def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> 
         proof = _run(MinNorm(nothing[:, 0] - 1, nothing, ball.norm, others), solver, claimed.numpy(), None)
         parts = list(proof.multipliers[1:])
         vectors = (*parts[:k], multipliers[k or 0], *parts[k:])
-    proved = claimed & (proof.codes == Status.OPTIMAL.code)
+    proved = claimed & ((proof.codes == Status.OPTIMAL.code) | (proof.codes == Status.INFEASIBLE.code))
     return tuple(torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new.cpu(), old) for old, new in zip(multipliers, vectors, strict=True))

@@ -1,0 +1,175 @@
+"""Programs as data: their text on paper, objective, violation, scale, and the sentences for data that make no program."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cvxpy as cp
+import pytest
+import torch
+
+import convexattack as ca
+from tests.examples import GOLDEN, INF, NORMS, PATHS, SETS, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
+
+KINDS: dict[str, Any] = {
+    "gnii": lambda value, gradient, *sets: ca.GNII(value, gradient, sets),
+    "gn": lambda value, gradient, *sets: ca.GN(value, gradient, sets),
+    "min_norm": lambda value, gradient, *sets: ca.MinNorm(value, gradient, ca.Lp(2), sets),
+}
+each_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+ONE, TWO = numbers(1.0), rows([3.0, 4.0])
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=repr)
+def test_the_text_on_paper_has_the_known_optimum(golden: Golden) -> None:
+    """CVXPY on `problem(0)` alone; (GN) maximizes s = −(L + gᵀη)."""
+    problem = golden.program.problem(0)
+    problem.solve(solver=cp.CLARABEL)
+    expected = -golden.optimum if isinstance(golden.program, ca.GN) else golden.optimum
+    assert problem.value == pytest.approx(expected, rel=PATHS.at(torch.float64), abs=PATHS.at(torch.float64))
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=str)
+def test_the_text_of_each_norm(norm: ca.Lp) -> None:
+    """Proposition 2: L − ε‖g‖_q, and the distance L/‖g‖_q of (8)."""
+    value, gradient = numbers(0.7, 2.0), normal(1, 2, 4)
+    dual = norm.dual(gradient)
+    for i in range(2):
+        program = ca.GNII(value, gradient, (ca.Ball(norm, 0.5),))
+        assert program.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(float(value[i] - 0.5 * dual[i]), rel=PATHS.at(torch.float64))
+        smallest = ca.MinNorm(value, gradient, norm)
+        assert smallest.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(float(value[i] / dual[i]), rel=PATHS.at(torch.float64))
+
+
+def test_the_text_reads_as_on_paper() -> None:
+    problem = gnii(1.0, [3.0, 4.0], ball(2, 0.5), ca.Box(-0.1, 0.2)).problem()
+    assert str(problem) == "minimize 1.0 + [3. 4.] @ eta\nsubject to Pnorm(eta, 2) <= 0.5\n           -0.1 <= eta\n           eta <= 0.2"
+    assert problem.variables()[0].name() == "eta"
+
+
+@each_kind
+def test_data_that_make_no_program_are_refused(make: Any) -> None:
+    one = ca.Box(-1.0, 1.0)
+    for value, gradient, name in (
+        (ONE, torch.zeros(2), r"gradient must have shape \(N, d\)"),
+        (ONE, torch.zeros(1, 2, 2), r"gradient must have shape \(N, d\)"),
+        (ONE, torch.zeros(1, 0), r"gradient must have shape \(N, d\), d >= 1, got \(1, 0\)"),
+        (torch.zeros(2), TWO, r"value must have shape \(N,\) = \(1,\) like the rows of gradient \(1, 2\), got \(2,\)"),
+        (torch.zeros(1, 1), TWO, r"value must have shape \(N,\)"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            make(value, gradient, one)
+    for value, gradient, name in (
+        (1.0, TWO, "value must be a torch tensor or a NumPy array, got float"),
+        (ONE, [[3.0, 4.0]], "gradient must be a torch tensor or a NumPy array, got list"),
+        (ONE, TWO.long(), r"gradient must hold floating-point numbers, got torch.int64; write gradient.float\(\)"),
+        (ONE.int(), TWO, "value must hold floating-point numbers, got torch.int32"),
+    ):
+        with pytest.raises(TypeError, match=name):
+            make(value, gradient, one)
+    with pytest.raises(TypeError, match=r"sets\[1\] must be a convex set such as ca.Ball or ca.Box, got 0.5"):
+        make(ONE, TWO, one, 0.5)
+
+
+def test_a_norm_that_is_no_norm_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"norm must be a ca.Lp, got 2; write ca.MinNorm\(value, gradient, ca.Lp\(2\)\)"):
+        ca.MinNorm(ONE, TWO, 2)  # type: ignore[arg-type]
+
+
+@each_kind
+def test_items_are_counted_and_addressed(make: Any) -> None:
+    program = make(torch.zeros(3), torch.zeros(3, 2), ca.Box(-1.0, 1.0))
+    assert len(program) == 3
+    for i in (3, -4):
+        with pytest.raises(IndexError, match=r"i must be in \[0, 3\)"):
+            program.problem(i)
+
+
+@each_kind
+def test_the_last_item_from_the_end(make: Any) -> None:
+    value, gradient = numbers(1.0, 2.0), rows([1.0, 1.0], [3.0, 4.0])
+    program = make(value, gradient, ca.Ball(ca.Lp(2), numbers(1.0, 5.0)))
+    assert program.problem(-1).solve(solver=cp.CLARABEL) == pytest.approx(program.problem(1).solve(solver=cp.CLARABEL))
+    assert program.problem(0).solve(solver=cp.CLARABEL) != pytest.approx(program.problem(1).solve(solver=cp.CLARABEL))
+
+
+@each_kind
+def test_numpy_and_graphs_are_welcome(make: Any) -> None:
+    program = make(ONE.numpy(), TWO.numpy(), ca.Box(-1.0, 1.0))
+    assert torch.equal(program.gradient, TWO)
+    program = make(ONE.requires_grad_(), TWO.clone().requires_grad_(), ca.Box(-1.0, 1.0))
+    assert not program.gradient.requires_grad
+    assert not ca.solve(program).eta.requires_grad
+
+
+def test_one_set_needs_no_tuple() -> None:
+    program = ca.GNII(ONE, TWO, ball(2))  # type: ignore[arg-type]
+    assert len(program.sets) == 1
+
+
+def test_objective() -> None:
+    eta = rows([1.0, -2.0])
+    assert gnii(1, [3, 4], ball(2)).primal(eta).item() == -4
+    assert gn(1, [3, 4], ball(2)).primal(eta).item() == -4
+    for p, expected in ((1, 3), (2, math.sqrt(5)), (INF, 2)):
+        assert min_norm(1, [3, 4], p).primal(eta).item() == pytest.approx(expected)
+
+
+def test_violation_is_relative() -> None:
+    """To the radius for a ball, to the tightest bound on ‖η‖_∞ for a box, to |L| + ‖η‖‖g‖ for L + gᵀη ≤ 0."""
+    eta = rows([3.0, 4.0])
+    assert gnii(1, [1, 1], ball(2, 2.5)).violation(eta).item() == 1
+    assert gnii(1, [1, 1], ball(2, 5.0)).violation(eta).item() == 0
+    assert gnii(1, [1, 1], box([-1, -2], [1, 2])).violation(eta).item() == 1
+    assert gnii(1, [1, 1], ball(INF, 2.0), ca.Box(-INF, 3.0)).violation(eta).item() == 1
+    assert min_norm(1, [1, 1], INF).violation(eta).item() == pytest.approx(8 / 9)
+    assert min_norm(-7, [1, 1], INF).violation(eta).item() == 0
+    assert min_norm(-7, [1, 1], INF, ca.Box(-INF, 3.0)).violation(eta).item() == 0.25
+    assert gnii(1, [1, 1], ball(2)).violation(rows([math.nan, 0])).isnan().item()
+
+
+def test_scale() -> None:
+    """|L| + ε‖g‖_q; what the box allows where that is less; ‖η‖ for (8), but never less than L/‖g‖_q."""
+    none = rows([0.0, 0.0])
+    assert gnii(-1, [3, 4], ball(2, 2.0)).scale(none).item() == 11
+    assert gnii(-1, [3, 4], ball(2, 2.0), box([-0.1, -1], [0.2, 0])).scale(none).item() == pytest.approx(5.6)
+    assert gnii(-1, [3, 4], box([-INF, 0], [0, 0])).scale(rows([-2, 0])).item() == 7
+    assert min_norm(10, [3, 4], 2).scale(none).item() == 2
+    assert min_norm(10, [3, 4], 2).scale(rows([-6.0, 8.0])).item() == 10
+
+
+def test_multiplier_shapes() -> None:
+    assert gnii(1, [3, 4], ball(2), ca.Box(-1.0, 1.0)).multiplier_shapes == [(1, 2), (1, 2)]
+    assert min_norm(1, [3, 4], 2, ca.Box(-1.0, 1.0)).multiplier_shapes == [(1,), (1, 2)]
+    assert min_norm(1, [3, 4], 2).multiplier_shapes == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("program", "falls"),
+    [
+        (gnii(0, [1, 0], ca.Box(-INF, 1.0)), True),
+        (gnii(0, [-1, 0], ca.Box(-INF, 1.0)), False),
+        (gnii(0, [0, 0], ca.Box(-INF, INF)), False),
+        (gnii(0, [1, 0], ca.Box(-INF, 1.0), ball(3)), False),
+        (gnii(0, [1, 0], ca.Box(-INF, 1.0), ca.Box(2.0, INF)), False),  # empty: nothing falls
+        (min_norm(1, [1, 0], 2, ca.Box(-INF, 1.0)), False),
+    ],
+)
+def test_unbounded(program: ca.Program, falls: bool) -> None:
+    assert program.unbounded().tolist() == [falls]
+
+
+def test_sets_of_the_house_are_rigorous_and_custom_sets_are_not() -> None:
+    sets = [part for make in SETS.values() for part in make(1, 2)]
+    assert gnii(0, [1, 1], ball(2), *sets).rigorous
+    assert not gnii(0, [1, 1], ball(2), ca.CustomSet(lambda eta: [cp.sum(eta) == 0])).rigorous
+
+
+def test_float64_holds_the_data_of_every_dtype() -> None:
+    program = ca.GNII(torch.tensor([0.1], dtype=torch.float16), torch.tensor([[0.1, -0.3]], dtype=torch.float16), (ball(2),))
+    assert program.L.dtype == program.g.dtype == torch.float64
+    assert program.L.tolist() == program.value.tolist()
+    value, gradient = program.row(0)
+    assert (value, gradient.tolist()) == (program.value.item(), program.gradient[0].tolist())
+

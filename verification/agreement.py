@@ -1,0 +1,116 @@
+"""Two paths, one answer: ten thousand random programs through the closed forms and through explicit conic programs.
+
+Programs. (GNII) over a ball, and (8); each without a box, with a box around 0, and with a box that leaves 0 out in
+places; eight norms; scales from 1e−12 to 1e+12 (1e±1.5 in float16, whose numbers end at 65,504 and 6e−8); float16,
+float32 and float64. (GN) has the programs of (GNII) and is decided by its answer: near_ties.py.
+
+Lagrangian, dual, optimum: proposition_2.py, min_norm.py and with_box.py. The closed form evaluates them; the
+reference writes the primal program down in CVXPY and leaves the rest to HiGHS or Clarabel. They share no line of
+code.
+
+What must agree. The objective at the one η and at the other, relative to the program's own scale (|L| + ε‖g‖_q,
+what the box allows if that is less; ‖η‖_p for (8)), within 1e-6; and each claim of infeasibility. Besides, the
+closed form's multipliers must prove its η optimal by weak duality, with a gap, a violation and a residual within
+the tight tolerance of its dtype, 1e-12, 1e-6 or 1e-3.
+
+What float16 can hold. Its numbers are 1e-3 apart, relatively, so an η in float16 cannot have an objective that is
+right to 1e-6. Both statements are checked: the float16 η against 1e-3; and the closed form on the same data in
+float64 against 1e-6. In every dtype the reference solves the rounded data in float64. An item that the closed form
+calls INEXACT (entries lost below the smallest number of the dtype) claims nothing and is counted as abstained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import convexattack as ca
+from verification.claims import Finding, claim
+from verification.draws import NORMS, boxes, gradients, scales, word
+
+TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
+BOXES = {"no box": None, "box around 0": True, "box without 0": False}
+DIMENSION = {"no box": 12, "box around 0": 8, "box without 0": 5}
+AGREE = ca.Tolerance().at(torch.float64)
+
+
+@claim(
+    "the closed forms and the conic programs have the same optimum, and the closed form's own certificate holds",
+    "Section II, (GNII), (8)",
+    cases=[(kind, p, box, dtype) for kind in ("(GNII)", "(8)") for p in NORMS for box in BOXES for dtype in TYPES],
+    small=2,
+    full=70,
+)
+def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
+    kind, p, box, dtype = case
+    make = _gnii if kind == "(GNII)" else _min_norm
+    program = make(rng, n, p, box, TYPES[dtype])
+    wide = _in_float64(program)
+    found = ca.solve(program, "closed_form")
+    exact = ca.solve(wide, "closed_form")
+    where = f"{kind}, {word(p)}, {box}, {dtype}"
+
+    inexact = found.status == ca.Status.INEXACT
+    certificate = ca.certify(program, found)
+    tight = ca.Tolerance.closed_form(TYPES[dtype])
+    worst = torch.stack([certificate.gap.abs(), certificate.violation, certificate.residual]).amax(0).numpy()
+    refused = np.where(certificate.holds(tight).numpy(), 0.0, np.inf)
+    proof = np.where(inexact, 0.0, np.where(found.status == ca.Status.OPTIMAL, worst, refused))
+    yield Finding(f"own certificate, {dtype}", proof, tight.at(TYPES[dtype]), where, int(inexact.sum()))
+
+    other = ca.solve(wide, "reference")
+    holds = tight.at(TYPES[dtype]) if dtype == "float16" else AGREE
+    yield Finding(f"conic program, {dtype}", np.where(inexact, 0.0, _apart(wide, found, other)), holds, where, int(inexact.sum()))
+    if dtype == "float16":
+        yield Finding("conic program, float16 data in float64", _apart(wide, exact, other), AGREE, where)
+
+
+def _apart(wide: ca.Program, one: ca.Solution, other: ca.Solution) -> NDArray[np.float64]:
+    """Relative difference of the objectives; ∞ where the two statuses differ."""
+    first, second = (s.eta.to(torch.float64).nan_to_num(0.0) for s in (one, other))
+    scale = wide.scale(first)
+    difference = (wide.primal(first) - wide.primal(second)).abs() / torch.where(scale > 0, scale, 1.0)
+    none = one.status == ca.Status.INFEASIBLE
+    return np.where(one.status == other.status, np.where(none, 0.0, difference.numpy()), np.inf)
+
+
+def _in_float64(program: ca.Program) -> ca.Program:
+    value, gradient = program.value.double(), program.gradient.double()
+    if isinstance(program, ca.MinNorm):
+        return ca.MinNorm(value, gradient, program.norm, program.sets)
+    return ca.GNII(value, gradient, program.sets)
+
+
+def _gnii(rng: np.random.Generator, n: int, p: float, box: str, kind: torch.dtype) -> ca.Program:
+    d, decades = DIMENSION[box], 1.5 if kind == torch.float16 else 12.0
+    g = gradients(rng, n, d)
+    unit, scale = scales(rng, n, decades), scales(rng, n, decades)
+    low, high = boxes(rng, n, d, BOXES[box] is not False)
+    short, long = (np.array([np.linalg.norm(row, p) for row in rows]) for rows in (np.clip(0, low, high), np.where(g > 0, -low, high)))
+    radius = (short + rng.uniform(-0.2, 1.2, n) * (long - short)).clip(min=0.05) * unit
+    value = rng.standard_normal(n) * radius * np.abs(g).max(1) * scale
+    bounds = ca.Box(torch.from_numpy(low * unit[:, None]), torch.from_numpy(high * unit[:, None]))
+    ball = ca.Ball(ca.Lp(p), torch.from_numpy(radius))
+    L, gradient = _rounded(kind, value, g * scale[:, None])
+    return ca.GNII(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
+
+
+def _min_norm(rng: np.random.Generator, n: int, p: float, box: str, kind: torch.dtype) -> ca.Program:
+    d, decades = DIMENSION[box], 1.5 if kind == torch.float16 else 12.0
+    g = gradients(rng, n, d)
+    unit, scale = scales(rng, n, decades), scales(rng, n, decades)
+    low, high = boxes(rng, n, d, BOXES[box] is not False)
+    nearest, corner = (g * np.clip(0, low, high)).sum(1), np.where(g > 0, g * low, g * high).sum(1)
+    value = -(nearest + rng.uniform(0.05, 1.2, n) * (corner - nearest)) * unit * scale
+    bounds = ca.Box(torch.from_numpy(low * unit[:, None]), torch.from_numpy(high * unit[:, None]))
+    L, gradient = _rounded(kind, value, g * scale[:, None])
+    return ca.MinNorm(L, gradient, ca.Lp(p), () if BOXES[box] is None else (bounds,))
+
+
+def _rounded(kind: torch.dtype, *arrays: NDArray[np.float64]) -> tuple[torch.Tensor, ...]:
+    """In that dtype, cut off at 60,000 for float16."""
+    most = 6e4 if kind == torch.float16 else np.inf
+    return tuple(torch.from_numpy(a.clip(-most, most)).to(kind) for a in arrays)
