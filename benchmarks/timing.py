@@ -18,7 +18,6 @@ So (GN) is feasible for some items and not for others, and ball and box both bin
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 import warnings
@@ -34,7 +33,10 @@ from torch import Tensor
 import convexattack as ca
 from convexattack.solvers.reference import bare
 
-__all__ = ["BARE", "CLOSED", "FRESH", "METHODS", "PROGRAMS", "RESOLVE", "Case", "Cell", "Limits", "Ratio", "Row", "measure"]
+__all__ = [
+    "BARE", "CLOSED", "FRESH", "ITEMS", "METHODS", "PROGRAMS", "RESOLVE", "Case", "Cell", "Limits", "Ratio", "Row", "Seen", "brief",
+    "measure", "note",
+]  # fmt: skip
 
 CLOSED, FRESH, RESOLVE, BARE = METHODS = ("closed form", "fresh", "re-solve", "bare")
 PROGRAMS = {"gn": "(GN)", "gnii": "(GNII)", "min-norm": "(8)"}
@@ -146,10 +148,9 @@ class _Contender:
 
     def go(self, k: int) -> float:
         """Round k; a failure counts as NaN seconds and as a status."""
-        gc.collect()
         try:
             seconds, statuses, difference = self.run(k)
-        except Exception as error:  # noqa: BLE001  (solvers raise what they like; so does CVXPY where memory is short)
+        except Exception as error:  # solvers raise what they like; so does CVXPY where memory is short
             seconds, statuses, difference = math.nan, {f"{type(error).__name__}: {_first_line(str(error))}": 1}, None
         self.seconds.append(seconds)
         self.statuses.update(statuses)
@@ -160,7 +161,8 @@ class _Contender:
     def cell(self) -> Cell:
         good = np.array([s for s in self.seconds if s == s])
         if self.not_run or not len(good):
-            return Cell(self.method, self.batch, statuses=dict(self.statuses), not_run=self.not_run or "failed: " + "; ".join(self.statuses))
+            why = self.not_run or "failed: " + "; ".join(self.statuses)
+            return Cell(self.method, self.batch, statuses=dict(self.statuses), not_run=why)
         low, middle, high = (float(x) for x in np.quantile(good, (0.25, 0.5, 0.75)))
         return Cell(self.method, self.batch, middle, (low, high), float(good.min()), len(good), dict(self.statuses), self.difference)
 
@@ -219,16 +221,14 @@ def _contenders(
 
     def closed(batch: int) -> Callable[[int], tuple[float, Mapping[str, int], None]]:
         at: list[ca.Program] = []
-        loops = 0
+        loops = 1
 
         def run(k: int) -> tuple[float, Mapping[str, int], None]:
             nonlocal loops
             if not at:
                 at.append(case.make(*(part[:batch].to(device) for part in (value, gradient, image))))
-            if not loops:
-                ca.solve(at[0], "closed_form")  # allocates, and picks kernels
-                loops = max(1, min(1000, round(LEAST / _timed(lambda: ca.solve(at[0], "closed_form"), 1, device)[0])))
             seconds, solution = _timed(lambda: ca.solve(at[0], "closed_form"), loops, device)
+            loops = max(loops, min(1000, round(LEAST / seconds)))
             return seconds / batch, Counter(status.name for status in solution.status), None
 
         return run
@@ -277,12 +277,13 @@ def _data(case: Case, n: int, seed: int, dtype: torch.dtype) -> tuple[Tensor, Te
 
 def _timed(call: Callable[[], Any], loops: int = 1, device: str = "cpu") -> tuple[float, Any]:
     """Seconds per call, and what the last one returned."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
-    wait()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
     begin = time.perf_counter()
     for _ in range(loops):
         result = call()
-    wait()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
     return (time.perf_counter() - begin) / loops, result
 
 
@@ -296,7 +297,7 @@ def _too_large(case: Case, batch: int, limits: Limits, method: str = CLOSED, sol
         what = f"about {ARRAYS[case.box]} arrays of {batch:,} × {case.d:,} float64"
     elif method in (RESOLVE, BARE) and solver != "HIGHS":
         need = 8.0 * (case.d + 1) * (case.d * (3 if case.box else 1) + 1)
-        what = f"CVXPY compiles a parametrized cone program with 8 bytes for each pair of a variable and a parameter"
+        what = "CVXPY compiles a parametrized cone program with 8 bytes for each pair of a variable and a parameter"
     else:
         return ""
     return f"memory: {what}, {need / 2**30:,.1f} GiB; the limit is {limits.gib:g} GiB" if need > limits.gib * 2**30 else ""
@@ -315,10 +316,8 @@ def _too_slow(case: Case, one: _Contender, limits: Limits, seen: Seen, device: s
     expected, nearest = _forecast(smaller, size), max(smaller)
     if not expected > limits.seconds:
         return ""
-    if smaller[nearest] == math.inf:
-        return f"time: it already failed, or was not run, at d = {nearest:,}"
     at = f"{nearest // case.d:,} items" if one.method == CLOSED and nearest >= case.d else f"d = {nearest:,}"
-    return f"time: about {_brief(expected)} expected, from {_brief(smaller[nearest])} at {at}; the limit is {_brief(limits.seconds)}"
+    return f"time: about {brief(expected)} expected, from {brief(smaller[nearest])} at {at}; the limit is {brief(limits.seconds)}"
 
 
 def _forecast(known: Mapping[int, float], size: int) -> float:
@@ -326,7 +325,7 @@ def _forecast(known: Mapping[int, float], size: int) -> float:
     *rest, nearest = sorted(known)
     before = next((at for at in reversed(rest) if 2 * at <= nearest), None)
     slope = 1.0 if before is None else math.log(known[nearest] / known[before]) / math.log(nearest / before)
-    return known[nearest] * (size / nearest) ** min(max(slope, 1.0), 2.0)
+    return float(known[nearest] * (size / nearest) ** min(max(slope, 1.0), 2.0))
 
 
 def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dtype, seed: int) -> None:
@@ -340,19 +339,31 @@ def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dt
 
 
 def _warm(case: Case, one: _Contender, limits: Limits, seen: Seen) -> None:
-    """One run that compiles and is thrown away, and one whose time is kept for `seen` alone; the first decides where it takes too long."""
-    known = seen.setdefault((case.program, case.p, case.box, one.method), {})
-    for _ in range(2):
-        begin = time.perf_counter()
+    """Two runs that are thrown away: the first one compiles, or imports; the second, left out where the first is long, tells `seen`."""
+    for k, patience in ((0, 3.0), (1, 1.0)):
         seconds = one.go(0) * one.batch
         if seconds != seconds:
             one.not_run = "failed: " + "; ".join(one.statuses)
+        elif seconds > patience * limits.seconds:
+            one.not_run = f"time: {'the first' if k == 0 else 'a'} call took {brief(seconds)}; the limit is {brief(limits.seconds)}"
+        if one.not_run:
             return
-        known[one.batch * case.d] = seconds
-        if time.perf_counter() - begin > limits.seconds:
+        if one.method != RESOLVE and seconds > limits.seconds / 4:
             break
+    _note(seen, case, one.method, one.batch, seconds)
     one.seconds.clear()
     one.statuses.clear()
+
+
+def note(seen: Seen, row: Row) -> None:
+    """Keep what the calls of a finished row took."""
+    for cell in row.cells:
+        if cell.fastest is not None:
+            _note(seen, row.case, cell.method, cell.batch, cell.fastest * cell.batch)
+
+
+def _note(seen: Seen, case: Case, method: str, batch: int, seconds: float) -> None:
+    seen.setdefault((case.program, case.p, case.box, method), {})[batch * case.d] = seconds
 
 
 def _ratios(live: Sequence[_Contender]) -> list[Ratio]:
@@ -372,7 +383,7 @@ def _first_line(text: str) -> str:
     return line if len(line) <= 160 else line[:159] + "…"
 
 
-def _brief(seconds: float) -> str:
+def brief(seconds: float) -> str:
     """`4.3 µs`, `12 ms`, `3.6 s`."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size * 0.9995:

@@ -168,7 +168,7 @@ def solve(
         for name, count in Counter(entry.name for entry in status).items():
             print(f"{count:,} {name}: {Status[name].value}")
         bad = [i for i, entry in enumerate(status) if entry in (Status.INVALID, Status.FAILED, Status.INEXACT)]
-        print(f"{output}: {len(program):,} items by {solution.stats['solver']}; to check it: convexattack certify {shlex.quote(str(output))}")
+        print(f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: convexattack certify {output}")
         if bad:
             shown = ", ".join(map(str, bad[:FEW])) + (", ..." if len(bad) > FEW else "")
             typer.echo(f"{len(bad):,} of {len(program):,} items were not solved: {shown}", err=True)
@@ -182,15 +182,17 @@ def certify(
 ) -> None:
     """Check what a file claims, from the file alone.
 
-    Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an upper bound on the optimum, multipliers are a lower bound, and where the two meet
-    η is optimal, whoever found it. A solution.npz without multipliers (eta, with or without status) is fine: they are recovered. Of a
-    records.jsonl, each line is certified anew and must give the very numbers that it records.
+    Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an upper bound on the
+    optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. A solution.npz without multipliers (eta,
+    with or without status) is fine: they are recovered. A records.jsonl is certified line by line, and compared with what it records.
     """
     with _sentences():
         items = _recorded(solution) if solution.suffix == ".jsonl" else _certified(solution)
         failed = [item for item in items if item["why"]]
         verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved" + ("" if failed else ".")
         verdict += f"; {len(failed):,} {'is' if len(failed) == 1 else 'are'} not." if failed else ""
+        if solution.suffix == ".jsonl":
+            verdict += f" {sum(item['same'] for item in items):,} certificates are bit by bit those on record."
         if as_json:
             document = {"file": str(solution), "passed": not failed, "verdict": verdict, "items": items}
             print(json.dumps(document, allow_nan=False, indent=1))
@@ -240,7 +242,8 @@ def _exponent(word: str) -> float:
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A bar on stderr, gone once all is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
 
@@ -343,9 +346,8 @@ def _recorded(path: Path) -> list[dict[str, Any]]:
                 certificate = run(program, claim)
                 found = certificate_record(certificate, 0)
                 why = refusals(certificate)[0]
-                if why is None and found != record["claims"][name]["certificate"]:
-                    why = "its certificate is another than the one on record"
-                items.append({"item": f"{number} {name}", "claimed": claim.status[0].name, **found, "why": why})
+                same = found == record["claims"][name]["certificate"]
+                items.append({"item": f"{number} {name}", "claimed": claim.status[0].name, **found, "why": why, "same": same})
             update(number, number, "certifying")
     return items
 
@@ -355,12 +357,12 @@ def _list(items: list[dict[str, Any]]) -> None:
         return
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = ("primal", "dual", "gap", "violation", "residual")
-    for name in ("item", "claimed", "proved", *names):
+    for name in ("item", "claimed", *names):
         table.add_column(name, justify="right" if name in ("item", *names) else "left", no_wrap=True)
     table.add_column("holds")
     for item in items:
-        numbers = [f"{float(item[name]):.{6 if name in ('primal', 'dual') else 1}g}" for name in names]
-        table.add_row(str(item["item"]), item["claimed"], item["proved"], *numbers, f"no: {item['why']}" if item["why"] else "yes")
+        numbers = [f"{float(item[name]) + 0.0:.{6 if name in ('primal', 'dual') else 1}g}" for name in names]
+        table.add_row(str(item["item"]), item["claimed"], *numbers, f"no: {item['why']}" if item["why"] else "yes")
     _console().print(table)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexattack.certificates import Certificate
+from convexattack.certificates import Certificate, certify
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
@@ -31,6 +31,7 @@ __all__ = [
     "certificate_record",
     "check_writable",
     "name_of",
+    "only",
     "read_problem",
     "read_records",
     "read_solution",
@@ -236,31 +237,43 @@ def _multiplier_names(program: Program) -> list[str]:
 # --- records ------------------------------------------------------------------------------------------------------------------------------
 
 
-def as_record(program: Program, i: int, claims: Mapping[str, tuple[Solution, Certificate]]) -> dict[str, Any]:
+def only(program: Program, i: int) -> Program:
+    """Item i of a program with the sets that a file can hold, as a program of its own (N = 1)."""
+    return _built({"program": name_of(program), **_of_item(program, i)}, program.value[i : i + 1], program.gradient[i : i + 1])
+
+
+def as_record(program: Program, i: int, claims: Mapping[str, Solution]) -> dict[str, Any]:
     """Item i as one JSON object from which `read_records` rebuilds it bit by bit: the problem, and each claim with its certificate.
 
-    Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf".
+    Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf". The certificate is of this item
+    alone, for a kernel may round an item differently in a batch.
     """
-    fields = {name: _plain(_of_item(name, entry, i, program)) for name, entry in _described(program).items()}
+    alone, names = only(program, i), _multiplier_names(program)
+    fields = {name: _plain(entry) for name, entry in _of_item(program, i).items()}
     problem = {"program": name_of(program), **fields, "dtype": str(program.gradient.dtype).removeprefix("torch.")}
     problem |= {"value": _plain(program.value[i]), "gradient": _plain(program.gradient[i])}
-    names = _multiplier_names(program)
-    found = {
-        path: {
-            "status": solution.status[i].name,
-            "eta": _plain(solution.eta[i]),
-            "multipliers": {name: _plain(part[i]) for name, part in zip(names, solution.multipliers, strict=True)},
-            "certificate": certificate_record(certificate, i),
+    found = {}
+    for path, solution in claims.items():
+        row = slice(i, i + 1)
+        claim = Solution(solution.eta[row], solution.codes[row], tuple(part[row] for part in solution.multipliers))
+        found[path] = {
+            "status": claim.status[0].name,
+            "eta": _plain(claim.eta[0]),
+            "multipliers": {name: _plain(part[0]) for name, part in zip(names, claim.multipliers, strict=True)},
+            "certificate": certificate_record(certify(alone, claim), 0),
         }
-        for path, (solution, certificate) in claims.items()
-    }
     return {"problem": problem, "claims": found}
 
 
-def _of_item(name: str, entry: float | Tensor, i: int, program: Program) -> float | Tensor:
-    if not isinstance(entry, Tensor) or entry.ndim == 0:
-        return float(entry)
-    return entry[i] if name == "radius" else entry.expand(program.gradient.shape)[i]
+def _of_item(program: Program, i: int) -> dict[str, Any]:
+    """`_described` of item i: a radius is a number, a bound a number or (d,)."""
+
+    def of(name: str, entry: float | Tensor) -> float | Tensor:
+        if not isinstance(entry, Tensor) or entry.ndim == 0:
+            return float(entry)
+        return float(entry[i]) if name == "radius" else entry.expand(program.gradient.shape)[i]
+
+    return {name: of(name, entry) for name, entry in _described(program).items()}
 
 
 def certificate_record(certificate: Certificate, i: int) -> dict[str, Any]:

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from convexattack import datasets, models
 from convexattack.certificates import Certificate, Tolerance, certify
 from convexattack.datasets import Images
-from convexattack.files import PROGRAMS, appending, as_record, atomically, check_writable, name_of
+from convexattack.files import PROGRAMS, appending, as_record, atomically, check_writable, name_of, only
 from convexattack.linearize import Linearization, linearize
 from convexattack.losses import Model, as_label, margin
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm, Program
-from convexattack.sets import Ball, Box, ConvexSet, PixelRange
+from convexattack.sets import Ball, ConvexSet, PixelRange
 from convexattack.solution import Solution, Status
 from convexattack.solvers import solve
 
@@ -291,9 +291,9 @@ def verify(
     began = time.perf_counter()
     kinds, balls = _chosen("programs", programs, PROGRAMS), _norms(norms)
     if isinstance(images, bool) or not isinstance(images, int) or images < 1:
-        raise ValueError(f"images must be at least 1, got {images!r}")
-    if radius is not None:
-        Ball(Lp(2), radius)
+        raise ValueError(f"images must be a whole number of at least 1, got {images!r}")
+    if radius is not None and not 0 <= radius < math.inf:
+        raise ValueError(f"radius must be a finite number >= 0, got {radius}: it is in units of the data range")
     kind, where = DTYPES[_chosen("dtype", [dtype], DTYPES)[0]], _device(device, dtype)
     _check_solver(solver, balls)
     network, name = _network(model, weights, kind, where)
@@ -313,14 +313,15 @@ def verify(
             for program_name in kinds:
                 for boxed in boxes:
                     program = _program(program_name, norm, bound, boxed, lin, piece, x)
-                    row, claims = _row(program, boxed, solver, tick, partial(_real, network, x, label, piece))
+                    row, solutions = _row(program, boxed, solver, tick, partial(_real, network, x, label, piece))
                     rows.append(row)
                     if append is not None:
                         for i in range(len(x)):
-                            about = {"image": int(index[i]), "label": int(label[i]), "piece": _class(label[i], piece[i]), "device": device}
-                            append(as_record(program, i, claims) | {"about": {"model": name, "data": source.name, **about}})
+                            about = {"model": name, "data": source.name, "device": device, "image": int(index[i])}
+                            classes = {"label": int(label[i]), "piece": _class(label[i], piece[i])}
+                            append(as_record(program, i, solutions) | {"about": about | classes})
                     if program_name == ("gnii" if "gnii" in kinds else kinds[-1]):
-                        shown[norm] = claims["closed_form"][0].eta[0]
+                        shown[norm] = solutions["closed_form"].eta[0]
         if folder is not None:
             _picture(folder / PICTURE, network, x[:1], label[0], shown)
     order = list(PROGRAMS)
@@ -464,19 +465,17 @@ def _program(
 
 def _row(
     program: GN | GNII | MinNorm, boxed: bool, solver: str, tick: Callable[[int, str], None], real: Callable[[Tensor], Tensor]
-) -> tuple[Row, dict[str, tuple[Solution, Certificate]]]:
+) -> tuple[Row, dict[str, Solution]]:
     name, ball = name_of(program), next((item for item in program.sets if isinstance(item, Ball)), None)
     norm = program.norm if isinstance(program, MinNorm) else ball.norm if ball else Lp(math.inf)
     label = f"{name}, p = {norm}" + (", box" if boxed else "")
     tick(0, label)
     tries = [_timed(lambda: solve(program, "closed_form")) for _ in range(4)]
     closed, seconds = tries[0][0], sorted(time_ for _, time_ in tries[1:])[1]
-    solve(_first(program), solver)
+    solve(only(program, 0), solver)
     other, other_seconds = _timed(lambda: solve(program, solver, lambda done: tick(done, label)))
-    claims = {"closed_form": (closed, certify(program, closed)), "reference": (other, certify(program, other))}
-    n = len(program)
-    paths = [_path(*claim, time_) for claim, time_ in zip(claims.values(), (seconds / n, other_seconds / n), strict=True)]
-    difference, disagree = _compare(program, *claims["closed_form"], *claims["reference"])
+    first, second, n = certify(program, closed), certify(program, other), len(program)
+    difference, disagree = _compare(program, closed, first, other, second)
     error = (real(closed.eta).double() - program.linear(closed.eta)).abs()[closed.eta.isfinite().all(-1)]
     found = Row(
         program=name,
@@ -484,21 +483,14 @@ def _row(
         box=boxed,
         radius=float(ball.radius) if ball else None,
         items=n,
-        closed_form=paths[0],
-        reference=paths[1],
+        closed_form=_side(closed, first, seconds / n),
+        reference=_side(other, second, other_seconds / n),
         difference=difference,
         disagreements=disagree,
         linearization_median=error.median().item() if len(error) else math.nan,
         linearization_worst=error.max().item() if len(error) else math.nan,
     )
-    return found, claims
-
-
-def _first(program: GN | GNII | MinNorm) -> Program:
-    """The first item alone: enough to compile its kind."""
-    sets = tuple(Box(*(bound[:1] for bound in item.bounds(program.g))) if isinstance(item, Box) else item for item in program.sets)
-    value, gradient = program.value[:1], program.gradient[:1]
-    return MinNorm(value, gradient, program.norm, sets) if isinstance(program, MinNorm) else type(program)(value, gradient, sets)
+    return found, {"closed_form": closed, "reference": other}
 
 
 def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
@@ -508,7 +500,7 @@ def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
     return found, time.perf_counter() - began
 
 
-def _path(solution: Solution, certificate: Certificate, seconds: float) -> Side:
+def _side(solution: Solution, certificate: Certificate, seconds: float) -> Side:
     here = solution.eta.isfinite().all(-1)
     gap, violation, residual = (_worst(getattr(certificate, name)[here]) for name in ("gap", "violation", "residual"))
     why = next((f"item {i}: {reason}" for i, reason in enumerate(refusals(certificate)) if reason), None)

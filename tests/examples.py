@@ -142,7 +142,7 @@ GOLDEN = (
     Golden("min_norm p=inf box", min_norm(5, [3, 1], INF, box([-1, -9], [1, 9])), 2.0, [-1, -2]),
     Golden("min_norm p=1 box", min_norm(5, [3, 1], 1, box([-1, -9], [1, 9])), 3.0, [-1, -2]),
     Golden("min_norm corner", min_norm(2, [1, 1], 2, ca.Box(-1.0, 1.0)), math.sqrt(2), [-1, -1]),
-    Golden("min_norm beyond the corner", min_norm(2 + 2**-51, [1, 1], 2, ca.Box(-1.0, 1.0)), INF, status=OUT),
+    Golden("min_norm beyond the corner", min_norm(2.001, [1, 1], 2, ca.Box(-1.0, 1.0)), INF, status=OUT),
     Golden("min_norm box without 0, idle", min_norm(-10, [1, 1], 2, ca.Box(1.0, 2.0)), math.sqrt(2), [1, 1]),
     Golden("min_norm box without 0", min_norm(3, [-1, -1], 1, ca.Box(1.0, 2.0)), 3.0),
     Golden("min_norm one-sided wrong way", min_norm(1, [1, 0], 2, ca.Box(0.0, INF)), INF, status=OUT),

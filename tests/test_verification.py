@@ -106,7 +106,7 @@ def with_step(step: Callable[[Any, ca.Solution], Tensor]) -> Callable[..., ca.So
 
 
 def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
-    """(GN) by comparing ε‖g‖_q with L as they come out; without a box, or with too large a decrease."""
+    """(GN) by comparing ε‖g‖_q with L as they come out of floating-point sums, with < or with ≤, whatever the box."""
 
     def solve(program: ca.Program, solver: str | None = None) -> ca.Solution:
         found = right(program, solver)
@@ -123,13 +123,12 @@ def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
 
 WRONG = [
     ("proposition_1", verdict_in_floating_point(strict=False), slice(None)),
-    ("proposition_2", with_step(exponent_q), slice(None)),
-    ("proposition_2", with_step(normalized_for_l1), slice(None)),
-    ("proposition_2", with_step(a_thousandth_short), slice(None)),
+    ("proposition_2", with_step(exponent_q), slice(7, 8)),
+    ("proposition_2", with_step(normalized_for_l1), slice(1, 3)),
+    ("proposition_2", with_step(a_thousandth_short), slice(21, 22)),
     ("sign", with_step(flipped), slice(None)),
-    ("sign", with_step(normalized_for_l1), None),
-    ("min_norm", with_step(exponent_q), slice(None)),
-    ("min_norm", with_step(a_thousandth_short), slice(None)),
+    ("min_norm", with_step(exponent_q), slice(7, 8)),
+    ("min_norm", with_step(a_thousandth_short), slice(0, 1)),
     ("with_box", with_step(clipped), slice(6, 8)),
     ("with_box", with_step(a_thousandth_short), slice(0, 2)),
     ("near_ties", verdict_in_floating_point(strict=True), slice(None)),
@@ -141,14 +140,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "solve", "cases"), WRONG)
-def test_a_wrong_closed_form_is_found(
-    name: str, solve: Callable[..., ca.Solution], cases: slice | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_closed_form_is_found(name: str, solve: Callable[..., ca.Solution], cases: slice, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = CLAIMS[name]
-    few = replace(claim, cases=claim.cases[cases or slice(None)])
+    few = replace(claim, cases=claim.cases[cases])
     monkeypatch.setattr(ca, "solve", solve)
-    held = all(record.holds for record in run(few, few.small))
-    assert held == (cases is None)  # None: a mistake at p = 1 is no business of (7)
+    assert not all(record.holds for record in run(few, few.small))
 
 
 # --- records --------------------------------------------------------------------------------------------------------
@@ -162,7 +158,9 @@ def made(*findings: Finding, cases: int = 1) -> Claim:
 
 
 def test_a_record_keeps_the_worst_of_all_instances() -> None:
-    claim = made(Finding("a", [0.1, 0.3], 1.0, "first"), Finding("b", 0.5, 1.0, "alone"), Finding("a", [0.2, 0.1], 1.0, "second", 2, "said"))
+    claim = made(
+        Finding("a", [0.1, 0.3], 1.0, "first"), Finding("b", 0.5, 1.0, "alone"), Finding("a", [0.2, 0.1], 1.0, "second", 2, "said")
+    )
     a, b = run(claim, 1)
     assert (a.oracle, a.instances, a.discrepancy, a.where, a.abstained, a.note) == ("a", 4, 0.3, "first, item 1", 2, "said")
     assert (b.oracle, b.instances, b.discrepancy, b.where) == ("b", 1, 0.5, "alone")
@@ -190,7 +188,8 @@ def test_nothing_judged_does_not_hold() -> None:
 
 def test_instances_depend_on_the_seed_alone() -> None:
     def numbers(seed: int) -> list[tuple[Any, ...]]:
-        return [(r.oracle, r.discrepancy, r.where) for r in run(CLAIMS["min_norm"], 1, seed)]
+        claim = CLAIMS["min_norm"]
+        return [(r.oracle, r.discrepancy, r.where) for r in run(replace(claim, cases=claim.cases[1:3]), 4, seed)]
 
     first = numbers(0)
     run(CLAIMS["sign"], 1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["NORMS", "boxes", "gradients", "scales", "tensors", "word"]
+__all__ = ["NORMS", "boxes", "gradients", "radii", "scales", "tensors", "values", "word"]
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
 
@@ -36,6 +36,22 @@ def boxes(rng: np.random.Generator, n: int, d: int, around_zero: bool) -> tuple[
     shift = np.zeros((n, d)) if around_zero else (rng.random((n, d)) < 1 / 3) * rng.choice([-1.0, 1.0], (n, d)) * (0.5 + rng.random((n, d)))
     width = np.where(shift == 0, 1.0, 0.7)
     return width * (shift - x), width * (shift + 1 - x)
+
+
+def radii(rng: np.random.Generator, g: Array, p: float, low: Array, high: Array) -> Array:
+    """(n,) radii at which ball and box both matter; where the box leaves 0 out, one in eight is too small to reach it."""
+    short, long = (np.linalg.norm(rows, p, axis=1) for rows in (np.clip(0, low, high), np.where(g > 0, -low, high)))
+    enough = 1.02 * short + rng.uniform(0.05, 1.2, len(g)) * np.maximum(long - short, 0.1 * long)
+    return np.asarray(np.where((short > 0) & (rng.random(len(g)) < 1 / 8), 0.9 * short, enough))
+
+
+def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array:
+    """(n,) L such that L + gᵀη ≤ 0 takes a good part of the box, and in one row of eight more than all of it."""
+    nearest, corner = (g * np.clip(0, low, high)).sum(1), np.where(g > 0, g * low, g * high).sum(1)
+    room = np.abs(g * np.maximum(-low, high)).sum(1)
+    part = np.where(corner < nearest - 0.05 * room, rng.uniform(0.05, 0.95, len(g)), 0)
+    part = np.where((part == 0) | (rng.random(len(g)) < 1 / 8), 1 + rng.uniform(0.05, 0.2, len(g)), part)
+    return np.asarray(-nearest + part * np.maximum(nearest - corner, 0.05 * room))
 
 
 def tensors(*arrays: Array) -> tuple[Tensor, ...]:

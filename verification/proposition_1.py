@@ -8,7 +8,8 @@ Dual norm. sup {aᵀη : ‖η‖_p ≤ 1} = ‖a‖_q with 1/p + 1/q = 1, and t
 compact. By symmetry, the least value of gᵀη over the ball of radius ε is −ε‖g‖_q, and some η₀ of the ball attains
 it.
 
-Multiplier. For every η of the ball, L + gᵀη ≥ L − ε‖g‖_q. Therefore
+Lagrangian and dual. As in proposition_2.py: the multiplier v = −g of the ball bounds L + gᵀη by L − ε‖g‖_q from
+below. For every η of the ball, L + gᵀη ≥ L − ε‖g‖_q. Therefore
 
     ε‖g‖_q < L   ⇒   L + gᵀη > 0 for every η of the ball   ⇒   (GN) is infeasible.          (5)
 

@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 import convexattack as ca
 from verification import oracles
 from verification.claims import CONIC, LINEAR, Finding, claim
-from verification.draws import NORMS, boxes, gradients, scales, tensors, word
+from verification.draws import NORMS, boxes, gradients, radii, scales, tensors, values, word
 
 TIGHT = ca.Tolerance.closed_form().at(torch.float64)
 ROOT = 1e-10  # the root y of the path is found to about 1e-13, and at p = 1.01 e^y |g|^100 multiplies that
@@ -76,9 +76,7 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
 def _least(p: float, rng: np.random.Generator, n: int, around_zero: bool) -> Iterator[Finding]:
     low, high = boxes(rng, n, DIMENSION, around_zero)
     g, unit = gradients(rng, n, DIMENSION) * scales(rng, n)[:, None], scales(rng, n)
-    nearest, corner = np.clip(0, low, high), np.where(g > 0, -low, high)
-    short, long = (np.array([np.linalg.norm(row, p) for row in rows]) for rows in (nearest, corner))
-    radius = (short + rng.uniform(-0.2, 1.2, n) * (long - short)).clip(min=0.05) * unit
+    radius = radii(rng, g, p, low, high) * unit
     low, high = low * unit[:, None], high * unit[:, None]
     value, gradient, eps, below, above = tensors(np.zeros(n), g, radius, low, high)
     found = ca.solve(ca.GNII(value, gradient, (ca.Ball(ca.Lp(p), eps), ca.Box(below, above))))
@@ -94,8 +92,7 @@ def _shortest(p: float, rng: np.random.Generator, n: int, around_zero: bool) -> 
     low, high = boxes(rng, n, DIMENSION, around_zero)
     g, unit = gradients(rng, n, DIMENSION), scales(rng, n)
     g[(g == 0).all(1), 0] = 1.0
-    nearest, corner = (g * np.clip(0, low, high)).sum(1), np.where(g > 0, g * low, g * high).sum(1)
-    L = -(nearest + rng.uniform(0.05, 1.2, n) * (corner - nearest)) * unit
+    L = values(rng, g, low, high) * unit
     low, high = low * unit[:, None], high * unit[:, None]
     size = scales(rng, n)
     value, gradient, below, above = tensors(L * size, g * size[:, None], low, high)

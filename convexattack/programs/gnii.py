@@ -99,4 +99,5 @@ class GNII(Program):
             radius = torch.where(ball.radii(g) > 0, ball.radii(g), 1.0)
             v, _, length = split(g, merged.low, merged.high, ball.norm.p, radius, lambda a: ball.norm(a) >= 1)
             v = torch.where((length >= 1)[:, None], v, 0.0)  # a ball that is not reached takes no part
+            v = torch.where((ball.radii(g) > 0)[:, None], v, -g)  # one that is a point takes all
         return merged.spread(self.sets, v, -g - v), True

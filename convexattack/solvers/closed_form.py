@@ -66,11 +66,10 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     g, radius = program.gradient, ball.radii(program.gradient)
     eta = ball.norm.steepest(g, radius)
     code = codes(Status.OPTIMAL, g)
-    info = torch.finfo(g.dtype)
-    if bool((radius < g.shape[1] * info.smallest_normal).any()):  # entries may be lost below the smallest number of the dtype
-        code = _mark_inexact(code, radius * ball.norm.dual(program.g), -(program.g * eta.to(torch.float64)).sum(-1), g.dtype)
     good = eta[:, 0].isfinite() & program.value.isfinite()
-    return Solution(eta, torch.where(good, code, Status.INVALID.code).to(torch.int8), (-g,), {"solver": "closed_form"})
+    found = Solution(eta, torch.where(good, code, Status.INVALID.code).to(torch.int8), (-g,), {"solver": "closed_form"})
+    risky = (radius > 0) & (radius < g.shape[1] * torch.finfo(g.dtype).smallest_normal)
+    return _judged(program, found) if bool(risky.any()) else found
 
 
 def _min_norm_plain(program: MinNorm) -> Solution:
@@ -93,13 +92,15 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     some = torch.where(reach > 0, reach, 1.0)
     margin = 1 + 2 * rounding_slack(g.shape[1])  # so that L + gᵀη ≤ 0 survives rounding
     step = L.clamp_min(0) * margin / some / unit
-    wide = direction * -step[:, None]
-    eta = round_up(wide, dtype)
+    eta = round_up(direction * -step[:, None], dtype)
     none = (reach <= 0) & (L > 0)
     lam = torch.where(none, 1.0, torch.where(L > 0, 1 / (some ** (1 / program.norm.q) * unit), 0.0))
-    code = torch.where(none, Status.INFEASIBLE.code, _mark_coarse(codes(Status.OPTIMAL, g), program, eta, wide))
+    code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     code = torch.where(top.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
-    return Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
+    found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
+    length = step * direction.abs().amax(-1)
+    risky = ((length > 0) & (length < g.shape[1] * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
+    return _judged(program, found) if bool(risky.any()) else found
 
 
 def _ball_and_box(program: GN | GNII) -> Solution:
@@ -135,6 +136,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         a = a * step if side.centred else torch.where(step < 1, nearest + step * (a - nearest), a)
         share = torch.minimum(w, _slope(most, p, log_mu))
         share = share if side.centred else torch.maximum(share, _slope(nearest, p, log_mu))
+        share = torch.where((full > 0)[:, None], share, w) if bool((full == 0).any()) else share
     else:
         share = w * (most >= full[:, None])
     eta = side.back(round_down(side.sign * a * unit[:, None], dtype))
@@ -142,11 +144,8 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     if bool(empty.any()):
         pull = torch.where(empty[:, None], -Lp(norm.q).steepest(nearest), 0.0)
         v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
-    code = codes(Status.OPTIMAL, eta)
-    if dtype != torch.float64:
-        code = _mark_inexact(code, (w * a).sum(-1), side.reach(eta) / unit, dtype)
-    code = torch.where(empty, Status.INFEASIBLE.code, torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, code))
-    return side.finish(eta, code, side.spread(v_ball, v_box))
+    endless = torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, Status.OPTIMAL.code)
+    return _judged(program, side.finish(eta, torch.where(empty, Status.INFEASIBLE.code, endless), side.spread(v_ball, v_box)))
 
 
 def _min_norm(program: MinNorm) -> Solution:
@@ -163,29 +162,33 @@ def _min_norm(program: MinNorm) -> Solution:
     goal = need + 2 * slack * (need.abs() + (zero if side.centred else (w * nearest.abs()).sum(-1)))
     bound = (goal < reach1) & ~idle & ~none
     rows = slice(None) if bool(bound.all()) else bound.nonzero().flatten()
-    log_kappa = zero - torch.inf  # for p = 1 of 1/|g_i|, i the last coordinate that is used
+    shrink = torch.ones_like(zero)
+    log_mu = zero - torch.inf  # of the norm's share mu·sign(a)|a|^{p−1} of |g|/top
     if p == 1:
         filled, price = _knapsack(w[rows], nearest[rows], most[rows], w[rows], goal[rows] - reach0[rows])
-        log_kappa[rows] = -price.log()
+        log_mu[rows] = price.log()
     else:
-        filled, log_kappa[rows] = _fill(w[rows], nearest[rows], most[rows], _exponent(p), goal[rows], None, side.centred)
+        filled, log_kappa = _fill(w[rows], nearest[rows], most[rows], _exponent(p), goal[rows], None, side.centred)
+        log_mu[rows] = (1 - p) * log_kappa if p < math.inf else 0.0
     a = filled if isinstance(rows, slice) else torch.where((idle | none)[:, None], nearest, most).index_copy(0, rows, filled)
-    length, full = norm(a), ~idle & ~none & (goal >= reach1)
-
-    # λ·top and the norm's share of −λg; the box takes the rest.
-    x = torch.where((length > 0) & (length < torch.inf), length, 1.0)[:, None]
+    full = ~idle & ~none & (goal >= reach1)  # every coordinate is at its bound: any multiplier that keeps it there
     if p == math.inf:
+        length = norm(a)
         idle = idle | (nearest.abs().amax(-1) >= length)
-        at_edge = most >= length[:, None]
-        lam = 1 / (w * at_edge).sum(-1)
-        share = at_edge * w * lam[:, None]
+        share = w * (most >= length[:, None])
     else:
-        upper = _slope(most / x, p, zero)
-        lam = (log_kappa if p == 1 else (p - 1) * (log_kappa - x[:, 0].log())).exp()
-        if bool(full.any()):  # with every coordinate at its bound, any λ from here on
-            lam = torch.where(full, torch.where(w > 0, upper / w, 0.0).amax(-1), lam)
-        share = torch.minimum(lam[:, None] * w, upper)
-        share = share if side.centred else torch.minimum(torch.maximum(lam[:, None] * w, _slope(nearest / x, p, zero)), upper)
+        if bool(full.any()):
+            least = torch.where((w > 0) & (most > 0), w.log() - (p - 1) * most.log(), torch.inf).amin(-1)
+            log_mu = torch.where(full, least, log_mu)
+        if side.centred:
+            share = torch.minimum(w, _slope(most, p, log_mu))
+        else:  # `nearest` may outweigh w beyond the range of a float
+            over = (log_mu[:, None] + (p - 1) * nearest.abs().log()).nan_to_num(-torch.inf).amax(-1).clamp_min(0)
+            shrink, log_mu = (-over).exp(), log_mu - over
+            share = torch.maximum(torch.minimum(w * shrink[:, None], _slope(most, p, log_mu)), _slope(nearest, p, log_mu))
+    steep = norm.dual(share)  # λ scales −λg so that the norm's share of it is a unit vector of ‖·‖_q
+    share = share / torch.where(steep > 0, steep, 1.0)[:, None]
+    lam = shrink / torch.where(steep > 0, steep, 1.0)
     if bool((idle | none).any()):
         lam = torch.where(idle, 0.0, lam)
         share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), share)
@@ -193,10 +196,9 @@ def _min_norm(program: MinNorm) -> Solution:
     if bool(none.any()):
         v_box = torch.where(none[:, None], program.g.abs(), v_box)
     lam = torch.where(none, 1.0, lam / side.top)
-    wide = side.sign * a * unit[:, None]
-    eta = side.back(round_up(wide, program.gradient.dtype))
-    code = torch.where(none, Status.INFEASIBLE.code, _mark_coarse(codes(Status.OPTIMAL, eta), program, eta, wide))
-    return side.finish(eta, code, side.spread(share, v_box), lam)
+    eta = side.back(round_up(side.sign * a * unit[:, None], program.gradient.dtype))
+    code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
+    return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam))
 
 
 @dataclass(frozen=True, eq=False)
@@ -436,17 +438,14 @@ def _exponent(p: float) -> float:
     return 0.0 if p == math.inf else 1 / (p - 1)
 
 
-def _mark_inexact(code: Int[Tensor, " N"], wanted: Float[Tensor, " N"], got: Float[Tensor, " N"], dtype: torch.dtype) -> Int[Tensor, " N"]:
-    """INEXACT where rounding to dtype cost more than two units in the last place."""
-    if dtype == torch.float64:
-        return code
-    return torch.where(wanted - got > 2 * torch.finfo(dtype).eps * wanted.abs(), Status.INEXACT.code, code).to(torch.int8)
-
-
-def _mark_coarse(code: Int[Tensor, " N"], program: MinNorm, eta: Float[Tensor, "N d"], a: Float[Tensor, "N d"]) -> Int[Tensor, " N"]:
-    """INEXACT where rounding to dtype lengthened η, or kept it from L + gᵀη ≤ 0, by more than two units in the last place."""
-    if eta.dtype == torch.float64:
-        return code
-    limit = 2 * torch.finfo(eta.dtype).eps
-    longer = program.primal(eta) > program.norm(a) * (1 + limit)
-    return torch.where(longer | (program.violation(eta) > limit), Status.INEXACT.code, code).to(torch.int8)
+def _judged(program: Program, found: Solution) -> Solution:
+    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum (or the optimum itself)."""
+    if found.eta.dtype == torch.float64:
+        return found
+    eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
+    gap = program.primal(eta) - program.bound(found.multipliers, eta).value
+    fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)
+    fine = torch.where(found.codes == Status.INFEASIBLE.code, program.refuted(found.multipliers), fine)
+    settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INFEASIBLE.code)
+    code = torch.where(settled & ~fine, Status.INEXACT.code, found.codes).to(torch.int8)
+    return Solution(found.eta, code, found.multipliers, found.stats)

@@ -1,0 +1,116 @@
+"""The picture of a timing run: time per item against d, a panel for each program and norm, and the closed form against the batch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from benchmarks.results import main_batch
+from benchmarks.timing import BARE, CLOSED, FRESH, METHODS, PROGRAMS, RESOLVE, Row, brief
+
+__all__ = ["picture"]
+
+LONG = {"gn": "(GN): feasible?", "gnii": "(GNII): best in the ball", "min-norm": "(8): smallest norm"}
+BLUES = ("#0072b2", "#56b4e9")
+GREENS = ("#a6dba0", "#5aae61", "#1b7837", "#00441b")
+LINES = {FRESH: ("#d55e00", "s", 1.5, 4), RESOLVE: ("#e69f00", "D", 1.5, 4), BARE: ("#000000", "x", 0.8, 5)}  # colour, marker, width, size
+
+
+def picture(rows: Sequence[Row], batches: Sequence[int], heading: str) -> bytes:
+    """A PNG."""
+    norms = sorted({row.case.p for row in rows}, key=float)
+    programs = [name for name in PROGRAMS if any(row.case.program == name for row in rows)]
+    dims = sorted({row.case.d for row in rows})
+    shown = list(dict.fromkeys((main_batch(batches), min(batches))))
+    width, height = max(3.3 * len(norms) + 0.8, 10.5), 2.8 * (len(programs) + 1) + 1.4
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.75 / height, 1, 1 - 1.2 / height), w_pad=0.06, h_pad=0.08)  # type: ignore[union-attr,call-arg]
+    axes = figure.subplots(len(programs) + 1, len(norms), sharey="row", squeeze=False)
+    every = [cell.seconds for row in rows for cell in row.cells if cell.seconds is not None] or [1.0]
+    for i, program in enumerate(programs):
+        for j, p in enumerate(norms):
+            _against_d(axes[i, j], [row for row in rows if (row.case.program, row.case.p) == (program, p)], shown)
+            _frame(axes[i, j], dims, "inputs d")
+            axes[i, j].set_ylim(min(every) / 2, max(every) * 20)
+        axes[i, 0].set_ylabel(f"{LONG[program]}\ntime per item", fontsize=9)
+    chosen = "gnii" if "gnii" in programs else programs[0]
+    for j, p in enumerate(norms):
+        axes[0, j].set_title(f"p = {'∞' if p == 'inf' else p}", fontsize=12)
+        _against_batch(axes[-1, j], [row for row in rows if (row.case.program, row.case.p) == (chosen, p)], dims)
+        _frame(axes[-1, j], sorted(batches), "batch")
+    axes[-1, 0].set_ylabel(f"closed form, {PROGRAMS[chosen]}\ntime per item", fontsize=9)
+    figure.suptitle(heading, fontsize=11, y=1 - 0.12 / height, va="top")
+    _legends(figure, shown, dims, height, sorted({row.case.box for row in rows}))
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()
+
+
+def _dash(box: bool) -> str:
+    return "--" if box else "-"
+
+
+def _against_d(ax: Axes, rows: Iterable[Row], shown: Sequence[int]) -> None:
+    rows = sorted(rows, key=lambda row: row.case.d)
+    series = [(CLOSED, b, color, "o", 1.5, 4) for b, color in zip(shown, BLUES, strict=False)]
+    series += [(method, 1, *style) for method, style in LINES.items()]
+    for method, batch, color, marker, width, size in series:
+        for box in (False, True):
+            cells = [(row.case.d, row.cell(method, batch)) for row in rows if row.case.box == box]
+            run = [(d, cell.seconds) for d, cell in cells if cell is not None and cell.seconds is not None]
+            above = 4 if method == BARE else 3
+            if run:
+                ax.plot(*zip(*run, strict=True), color=color, ls=_dash(box), marker=marker, lw=width, ms=size, zorder=above)
+    _say_not_run(ax, rows, shown)
+
+
+def _say_not_run(ax: Axes, rows: Sequence[Row], shown: Sequence[int]) -> None:
+    said = []
+    for row in rows:
+        idle = sorted({c.method for c in row.cells if c.not_run and (c.method != CLOSED or c.batch in shown)}, key=METHODS.index)
+        if idle:
+            said.append(f"not run at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(idle)}")
+    ax.text(0.02, 0.985, "\n".join(said), transform=ax.transAxes, fontsize=6.5, color="#606060", va="top", linespacing=1.25)
+
+
+def _against_batch(ax: Axes, rows: Iterable[Row], dims: Sequence[int]) -> None:
+    for row in rows:
+        run = [(cell.batch, cell.seconds) for cell in row.cells if cell.method == CLOSED and cell.seconds is not None]
+        if run:
+            color = GREENS[dims.index(row.case.d) % len(GREENS)]
+            ax.plot(*zip(*run, strict=True), color=color, ls=_dash(row.case.box), marker="o", ms=4, lw=1.5)
+
+
+def _frame(ax: Axes, ticks: Sequence[int], label: str) -> None:
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(list(ticks)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlim(min(ticks) / 1.6, max(ticks) * 1.6)
+    ax.yaxis.set_major_locator(LogLocator(numticks=12))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: brief(y)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.tick_params(labelsize=8)
+    ax.grid(True, color="#e4e4e4", linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.set_xlabel(label, fontsize=9)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _legends(figure: Figure, shown: Sequence[int], dims: Sequence[int], height: float, boxes: Sequence[bool]) -> None:
+    names = {FRESH: "CVXPY, a fresh problem", RESOLVE: "CVXPY, re-solve", BARE: "bare solver"}
+    upper = [Line2D([], [], color=c, marker="o", ms=4, label=f"closed form, batch {b:,}") for b, c in zip(shown, BLUES, strict=False)]
+    upper += [Line2D([], [], color=c, marker=m, lw=w, ms=s, label=names[method]) for method, (c, m, w, s) in LINES.items()]
+    lower = [Line2D([], [], color="#707070", ls=_dash(box), label="with the box" if box else "without the box") for box in boxes]
+    lower += [Line2D([], [], color=GREENS[k % len(GREENS)], marker="o", ms=4, label=f"d = {d:,} (last row)") for k, d in enumerate(dims)]
+    for handles, inches in ((upper, 0.38), (lower, 0.08)):
+        at = (0.5, inches / height)
+        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=at, ncols=len(handles), fontsize=9, frameon=False)

@@ -1,0 +1,210 @@
+"""`python -m benchmarks timing`, tiny: the files come out whole, whatever was not run says why, and a run that was cut off goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from benchmarks import results, timing
+from benchmarks.__main__ import main
+from benchmarks.picture import picture
+from benchmarks.timing import BARE, CLOSED, FRESH, RESOLVE, Case, Cell, Limits, Ratio, Row
+
+TINY = ["timing", "--quick", "--dims", "8,40", "--batches", "1,3", "--norms", "2,inf", "--programs", "gnii,min-norm"]
+
+
+def run(out: Path, *more: str) -> dict[str, Any]:
+    assert main([*TINY, *more, "--out", str(out)]) == 0
+    content = json.loads((out / "timing.json").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def made_up(case: Case, batches: list[int], not_run: str = "") -> Row:
+    """A row nobody measured."""
+    seconds = 1e-6 * case.d
+    cells = [Cell(CLOSED, b, seconds / b, (seconds / b, 2 * seconds / b), seconds / b, 3, {"OPTIMAL": b}) for b in batches]
+    cells += [Cell(FRESH, 1, not_run=not_run)] if not_run else [Cell(FRESH, 1, 1.0, (0.9, 1.1), 0.8, 3, {"optimal": 3}, 1e-9)]
+    cells += [Cell(method, 1, 0.5, (0.4, 0.6), 0.3, 3, {"OPTIMAL": 3}, 1e-9) for method in (RESOLVE, BARE)]
+    ratios = [Ratio(RESOLVE, CLOSED, b, 1500.0, (1400.0, 1600.0)) for b in batches] + [Ratio(RESOLVE, BARE, 1, 1.5, (1.2, 1.6))]
+    return Row(case, "CLARABEL", 3, tuple(cells), tuple(ratios))
+
+
+def test_the_files_come_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = run(tmp_path, "--norms", "2", "--box", "both")
+    assert {(r["case"]["program"], r["case"]["p"], r["case"]["box"], r["case"]["d"]) for r in content["rows"]} == {
+        (program, p, box, d) for program in ("gnii", "min-norm") for p in ("2",) for box in (False, True) for d in (8, 40)
+    }
+    for row in map(results.row_of, content["rows"]):
+        assert [(cell.method, cell.batch) for cell in row.cells] == [(CLOSED, 1), (CLOSED, 3), (FRESH, 1), (RESOLVE, 1), (BARE, 1)]
+        assert row.rounds == 3
+        for cell in row.cells:
+            assert cell.not_run == ""
+            assert cell.seconds is not None
+            assert cell.quartiles is not None
+            assert 0 < cell.quartiles[0] <= cell.seconds <= cell.quartiles[1]
+            assert set(cell.statuses) <= {"OPTIMAL", "optimal"}
+            assert sum(cell.statuses.values()) == (0 if cell.method == BARE else 3 * cell.batch)
+            if cell.method in (FRESH, RESOLVE):
+                assert cell.difference is not None
+                assert cell.difference < 1e-6
+        assert {(r.above, r.below, r.batch) for r in row.ratios} == {
+            (FRESH, CLOSED, 1), (FRESH, CLOSED, 3), (RESOLVE, CLOSED, 1), (RESOLVE, CLOSED, 3), (RESOLVE, BARE, 1),
+        }  # fmt: skip
+    assert content["about"]["versions"]["torch"] == torch.__version__
+    assert content["about"]["torch threads"] == torch.get_num_threads()
+    assert content["about"]["command"].startswith("python -m benchmarks timing --quick")
+    height, width, _ = imread(tmp_path / "timing.png").shape
+    assert min(height, width) > 500
+    assert "Time per item" in capsys.readouterr().out
+    text = (tmp_path / "timing.md").read_text()
+    assert text.count("\n| (GNII) |") == text.count("\n| (8) |") == 4
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_too_large_says_so(tmp_path: Path) -> None:
+    content = run(tmp_path, "--norms", "2", "--programs", "gnii", "--box", "no", "--memory", "1.2e-5")  # 13 kB
+    cells = {(r["case"]["d"], c["method"], c["batch"]): c for r in content["rows"] for c in r["cells"]}
+    idle = {key for key, cell in cells.items() if cell["not_run"]}
+    assert idle == {(40, CLOSED, 3), (40, RESOLVE, 1), (40, BARE, 1)}
+    assert all(cells[key]["not_run"].startswith("memory: ") and cells[key]["seconds"] is None for key in idle)
+    assert "16 arrays of 3 × 40 float64" in (tmp_path / "timing.md").read_text()
+
+
+def test_what_is_too_slow_says_so(tmp_path: Path) -> None:
+    content = run(tmp_path, "--norms", "inf", "--programs", "gnii", "--box", "no", "--budget", "1e-7")
+    cells = [cell for row in content["rows"] for cell in row["cells"]]
+    assert all(cell["not_run"].startswith("time: ") and "the limit is 0.1 µs" in cell["not_run"] for cell in cells)
+    assert content["rows"][0]["ratios"] == []
+    assert "Not run" in (tmp_path / "timing.md").read_text()
+
+
+def test_a_slow_one_is_foreseen() -> None:
+    """Measured at d = 10 and 100; at d = 1,000 the closed form is linear and CVXPY quadratic, and only that is beyond 4 s."""
+    key = ("gnii", "2", False)
+    seen = {(*key, CLOSED): {10: 1e-5, 100: 1e-4}, **{(*key, m): {10: 5e-4, 100: 5e-2} for m in (FRESH, RESOLVE, BARE)}}
+    row = timing.measure(Case(*key, 1000), [1], Limits(4.0, 1.0, 1, 1), seen)
+    assert {cell.method: cell.not_run for cell in row.cells} == {
+        CLOSED: "", **dict.fromkeys((FRESH, RESOLVE, BARE), "time: about 5 s expected, from 50 ms at d = 100; the limit is 4 s")
+    }  # fmt: skip
+
+
+def test_a_failure_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("Unable to allocate 169. GiB\nand more")
+
+    monkeypatch.setattr(timing, "bare", fail)
+    row = timing.measure(Case("min-norm", "1", True, 8), [2], Limits(4.0, 1.0, 1, 1), {})
+    said = "failed: MemoryError: Unable to allocate 169. GiB"
+    assert [(cell.method, cell.not_run) for cell in row.cells if cell.not_run] == [(BARE, said)]
+    assert row.ratio(RESOLVE, BARE) is None
+
+
+def test_gn_and_its_fresh_text_have_one_objective() -> None:
+    row = timing.measure(Case("gn", "3", False, 8), [2], Limits(4.0, 1.0, 2, 2), {})
+    assert [cell.difference is not None and cell.difference < 1e-6 for cell in row.cells if cell.method in (FRESH, RESOLVE)] == [True, True]
+
+
+def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Case] = []
+
+    def measure(case: Case, batches: list[int], *_: object) -> Row:
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        measured.append(case)
+        return made_up(case, batches)
+
+    monkeypatch.setattr(timing, "measure", measure)
+    assert main([*TINY, "--out", str(tmp_path)]) == 130
+    assert not (tmp_path / "timing.json").exists()
+    with (tmp_path / "timing.jsonl").open("a") as file:
+        file.write('{"case": {"progr')  # the power went off
+    first, measured[:] = list(measured), []
+    while main([*TINY, "--resume", "--out", str(tmp_path)]) == 130:
+        first, measured[:] = first + measured, []
+    assert len(set(first + measured)) == len(first + measured) == 16
+    assert len(json.loads((tmp_path / "timing.json").read_text())["rows"]) == 16
+
+
+def test_a_run_under_other_conditions_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(timing, "measure", lambda case, batches, *_: made_up(case, batches))
+    run(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "--resume", "--seed", "1")
+    assert "timing.jsonl was measured with seed = 0, this run has 1; leave --resume out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_targets_are_reported_and_never_asserted() -> None:
+    rows = [made_up(Case("gnii", p, box, 784), [256]) for p in ("2", "inf") for box in (False, True)]
+    met = {(t["p"], t["box"], t["ratio"]): t["met"] for t in results.targets(rows, 256)}
+    assert met[("2", False, "re-solve / closed form")] is True
+    assert met[("inf", False, "re-solve / closed form")] is False
+    assert met[("3", False, "re-solve / closed form")] is None
+    assert met[("2", True, "re-solve / bare")] is False
+
+
+def test_a_row_survives_json() -> None:
+    row = made_up(Case("gnii", "inf", True, 784), [1, 256], not_run="time: too long")
+    assert results.row_of(json.loads(json.dumps(results.plain(row), allow_nan=False))) == row
+
+
+def test_the_picture_shows_what_was_not_run() -> None:
+    """Not a blank page with the same words: with fewer points the picture is another one."""
+    full = [made_up(Case("gnii", "2", False, d), [1, 16]) for d in (64, 784)]
+    less = [full[0], made_up(replace(full[1].case), [1, 16], not_run="time: too long")]
+    pictures = [picture(rows, [1, 16], "Time per item") for rows in (full, less)]
+    assert pictures[0] != pictures[1]
+    assert imread(io.BytesIO(pictures[0])).std() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--norms", "0.5"], "'0.5' must be numbers from 1 to inf"),
+        (["--norms", "two"], "'two' must be numbers from 1 to inf"),
+        (["--dims", "0"], "'0' must be whole numbers from 1 up"),
+        (["--batches", "1,x"], "'1,x' must be whole numbers from 1 up"),
+        (["--programs", "gn,lp"], "'lp' is not one of gn, gnii, min-norm"),
+        (["--box", "maybe"], "'maybe' must be no, yes or both"),
+        (["--budget", "-1"], "'-1' must be a number above 0"),
+        (["--memory", "nan"], "'nan' must be a number above 0"),
+        (["--device", "tpu"], "'tpu' must be cpu, cuda or cuda:N"),
+        (["--device", "cuda:99"], "--device cuda:99"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["timing", *arguments, "--out", str(tmp_path / "new")])
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main([*TINY, "--out", str(tmp_path / "file")])
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["timing", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("closed form", "re-solve", "bare solver", "--resume", "timing.png", "examples:"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.26e-6, "4.26 µs"), (9.999e-4, "1 ms"), (0.0123, "12.3 ms"), (3.6, "3.6 s"), (1234.0, "1,234 s")]
+)
+def test_seconds_in_words(seconds: float, text: str) -> None:
+    assert timing.brief(seconds) == text

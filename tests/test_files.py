@@ -1,0 +1,288 @@
+"""Problems, solutions and records come back bit by bit; whatever is wrong with a file is one sentence; nothing is left half-written."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import convexattack as ca
+from convexattack import files
+from convexattack.certificates import Certificate
+
+N, D = 5, 7
+INF = math.inf
+
+
+def numbers(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(N, D, generator=generator, dtype=torch.float64)
+    return torch.tensor([0.5, 1.0, -0.25, 40.0, 2.0], dtype=torch.float64).to(dtype), gradient.to(dtype)
+
+
+PROGRAMS: dict[str, Callable[[Tensor, Tensor], ca.Program]] = {
+    "gn, ball": lambda L, g: ca.GN(L, g, (ca.Ball(ca.Lp(2), 0.5),)),
+    "gn, ball and box": lambda L, g: ca.GN(L, g, (ca.Ball(ca.Lp(1.5), 0.5), ca.Box(-0.1, 0.2))),
+    "gnii, radii": lambda L, g: ca.GNII(L, g, (ca.Ball(ca.Lp(INF), torch.linspace(0, 1, N).double()),)),
+    "gnii, box": lambda L, g: ca.GNII(L, g, (ca.Box(torch.full((D,), -0.1), torch.linspace(0, 1, N)[:, None].double()),)),
+    "gnii, open box": lambda L, g: ca.GNII(L, g, (ca.Ball(ca.Lp(1), 2.0), ca.Box(-INF, 0.3))),
+    "min-norm": lambda L, g: ca.MinNorm(L, g, ca.Lp(3)),
+    "min-norm, box, one infeasible": lambda L, g: ca.MinNorm(L, g, ca.Lp(2), (ca.Box(-1.0, torch.full((N, D), 1.0)),)),
+}
+
+
+def same(a: Certificate, b: Certificate) -> bool:
+    return all(torch.equal(getattr(a, name).nan_to_num(-7.0), getattr(b, name).nan_to_num(-7.0)) for name in ("primal", "dual", "gap", "claimed"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_solution_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Program], dtype: torch.dtype, tmp_path: Path) -> None:
+    program = make(*numbers(dtype))
+    solution = ca.solve(program)
+    files.write_solution(tmp_path / "solution.npz", program, solution)
+    again, claim = files.read_solution(tmp_path / "solution.npz")
+    assert isinstance(claim, ca.Solution)
+    assert type(again) is type(program)
+    assert again.gradient.dtype == claim.eta.dtype == dtype
+    assert torch.equal(claim.eta.nan_to_num(-7.0), solution.eta.nan_to_num(-7.0))
+    assert same(ca.certify(again, claim), ca.certify(program, solution))
+    assert [path.name for path in tmp_path.iterdir()] == ["solution.npz"]
+
+
+@pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_record_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Program], tmp_path: Path) -> None:
+    program = make(*numbers())
+    solution = ca.solve(program)
+    with files.appending(tmp_path / "records.jsonl") as append:
+        for i in range(N):
+            append(files.as_record(program, i, {"closed_form": solution}))
+    records = list(files.read_records(tmp_path / "records.jsonl"))
+    assert len(records) == N
+    for i, (record, alone, claims) in enumerate(records):
+        claim = claims["closed_form"]
+        assert torch.equal(alone.gradient[0], program.gradient[i])
+        assert torch.equal(claim.eta[0].nan_to_num(-7.0), solution.eta[i].nan_to_num(-7.0))
+        assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"]["closed_form"]["certificate"]
+    held = [record["claims"]["closed_form"]["certificate"]["holds"] for record, _, _ in records]
+    assert held == ca.certify(program, solution).holds().tolist() == [True] * N
+
+
+def test_an_invalid_item_is_recorded_as_json_that_any_reader_takes(tmp_path: Path) -> None:
+    value, gradient = numbers()
+    gradient[1, 2], gradient[3, 0] = math.nan, -INF
+    program = ca.MinNorm(value, gradient, ca.Lp(2))
+    with files.appending(tmp_path / "records.jsonl") as append:
+        for i in range(N):
+            append(files.as_record(program, i, {"closed_form": ca.solve(program)}))
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert [line["claims"]["closed_form"]["status"] for line in lines] == ["OPTIMAL", "INVALID", "OPTIMAL", "INVALID", "OPTIMAL"]
+    again = [program.gradient[0] for _, program, _ in files.read_records(tmp_path / "records.jsonl")]
+    assert again[1].isnan().tolist() == [False, False, True, False, False, False, False]
+    assert again[3][0] == -INF
+
+
+# --- the claim in a file ----------------------------------------------------------------------------------------------------------------------
+
+
+def archive(**changes: Any) -> dict[str, Any]:
+    value, gradient = numbers()
+    arrays = {"value": value.numpy(), "gradient": gradient.numpy(), "program": "gnii", "p": 2, "radius": 0.5} | changes
+    return {name: entry for name, entry in arrays.items() if entry is not None}
+
+
+def solved(**changes: Any) -> dict[str, Any]:
+    program = ca.GNII(*numbers(), (ca.Ball(ca.Lp(2), 0.5),))
+    return archive(eta=ca.solve(program).eta.numpy()) | changes
+
+
+def test_an_eta_alone_is_a_claim(tmp_path: Path) -> None:
+    np.savez(tmp_path / "bare.npz", **solved())
+    program, eta = files.read_solution(tmp_path / "bare.npz")
+    assert isinstance(eta, Tensor)
+    assert ca.certify(program, eta).holds().all()
+
+
+def test_a_status_without_multipliers_is_held_to(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **solved(program="gn", status=["FEASIBLE", "FEASIBLE", "FEASIBLE", "FEASIBLE", "INFEASIBLE"]))
+    program, claim = files.read_solution(tmp_path / "a.npz")
+    proved = ca.solve(program).status
+    assert [status.name for status in proved] == ["FEASIBLE", "FEASIBLE", "FEASIBLE", "INFEASIBLE", "INFEASIBLE"]
+    assert ca.certify(program, claim).holds().tolist() == [True, True, True, False, True]
+
+
+def test_numbers_of_other_kinds_are_taken(tmp_path: Path) -> None:
+    value, gradient = numbers()
+    arrays = archive(value=value.numpy().astype(">f8"), gradient=np.asfortranarray(gradient.numpy()), radius=np.ones(N, dtype=int), lower=-1)
+    np.savez(tmp_path / "problem.npz", **arrays)
+    program = files.read_problem(tmp_path / "problem.npz")
+    assert torch.equal(program.value, value)
+    assert torch.equal(program.gradient, gradient)
+    assert ca.certify(program, ca.solve(program)).holds().all()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (archive(value=None), "has no array 'value'"),
+        (archive(gradient=None), "has no array 'gradient'"),
+        (archive(program=None), "has no array 'program'"),
+        (archive(program="fgsm"), "program 'fgsm' is unknown: use one of gn, gnii, min-norm"),
+        (archive(program=3), "program 3 is unknown"),
+        (archive(program=["gn", "gn"]), "program must be a single entry, got shape (2,)"),
+        (archive(p=None), "p is missing"),
+        (archive(p=0.5), "p must be in [1, inf], got p = 0.5"),
+        (archive(p=math.nan), "p must be in [1, inf], got p = nan"),
+        (archive(p="two"), "p must hold numbers, got <U3"),
+        (archive(p=[2.0, 2.0]), "p must be a single entry"),
+        (archive(radius=-1.0), "radius must be a finite number >= 0, got -1.0"),
+        (archive(radius=None), "radius is missing"),
+        (archive(radius=[0.5, 0.5]), "radius must be a number or have shape (N,) = (5,), got shape (2,)"),
+        (archive(program="min-norm"), "radius has no place in min-norm"),
+        (archive(eps=1.0), "has an array 'eps', which means nothing here"),
+        (archive(value=[1, 2, 3, 4, 5]), "value holds int64, not floating-point numbers: save it as float64"),
+        (archive(gradient=np.ones((N, D), dtype=complex)), "gradient holds complex128"),
+        (archive(gradient=np.ones((N, D), dtype=np.longdouble)), "gradient holds"),
+        (archive(gradient=np.ones(N)), "gradient must have shape (N, d), d >= 1, got (5,)"),
+        (archive(gradient=np.ones((0, D)), value=np.ones(0)), "gradient of shape (0, 7) is empty"),
+        (archive(value=np.ones(3)), "value must have shape (N,) = (5,)"),
+        (archive(lower=1.0, upper=0.0), "the box is empty: lower = 1.0 is above upper = 0.0"),
+        (archive(lower=np.ones(3)), "lower must be a number or broadcast to (N, d) = (5, 7), got shape (3,)"),
+        (archive(upper=np.array([b"x"])), "upper must hold numbers"),
+        (archive(value=np.array([None] * N)), "is no NumPy archive to be read without pickle"),
+        (archive(), "has no array 'eta'"),
+        (solved(eta=np.ones((N, 2))), "eta has shape (5, 2) instead of (5, 7)"),
+        (solved(eta=np.ones((N, D), dtype=int)), "eta holds int64"),
+        (solved(v_ball=np.ones((N, D))), "has multipliers but no 'status'"),
+        (solved(v_ball=np.ones((N, 2)), status=["OPTIMAL"] * N), "v_ball has shape (5, 2) instead of (5, 7)"),
+        (solved(v_box=np.ones((N, D)), status=["OPTIMAL"] * N), "has 'v_box', a multiplier of something that its problem does not have"),
+        (solved(lower=-1.0, v_box=np.ones((N, D)), status=["OPTIMAL"] * N), "has the multiplier 'v_box' but not 'v_ball'"),
+        (solved(status=["OPTIMAL"] * 2), "status must be N = 5 strings, got <U7 of shape (2,)"),
+        (solved(status=[1] * N), "status must be N = 5 strings"),
+        (solved(status=["FINE"] * N), "status has 'FINE', which is none: use OPTIMAL, FEASIBLE"),
+    ],
+    ids=lambda x: x[:40] if isinstance(x, str) else "",
+)
+def test_a_malformed_field_is_one_sentence(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "solution.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="solution.npz") as error:
+        files.read_solution(path)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def as_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"value": 1}))
+
+
+def as_one_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.ones(3))
+
+
+def as_half(path: Path) -> None:
+    np.savez(path, **archive())
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def as_flipped(path: Path) -> None:
+    np.savez(path, **archive())
+    content = bytearray(path.read_bytes())
+    at = content.index(numbers()[1].numpy().tobytes())
+    content[at + 9] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [as_pickle, as_one_array, as_half, as_flipped, lambda path: path.write_bytes(b""), lambda path: path.write_text("{}")])
+def test_a_file_of_another_kind_is_refused(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    spoil(tmp_path / "problem.npz")
+    with pytest.raises(ValueError, match=r"problem\.npz is no NumPy archive to be read without pickle \(.+\): write numbers with numpy\.savez$"):
+        files.read_problem(tmp_path / "problem.npz")
+
+
+def test_a_path_that_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none.npz does not exist: give the path"):
+        files.read_problem(tmp_path / "none.npz")
+    with pytest.raises(OSError, match=r"cannot be read \(Is a directory\)"):
+        files.read_problem(tmp_path)
+    with pytest.raises(FileNotFoundError, match="none.jsonl does not exist"):
+        list(files.read_records(tmp_path / "none.jsonl"))
+
+
+def good_record() -> dict[str, Any]:
+    program = ca.MinNorm(*numbers(), ca.Lp(2))
+    return files.as_record(program, 0, {"closed_form": ca.solve(program)})
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", json.dumps(good_record() | {"claims": 3}), json.dumps({"problem": {"dtype": "float8"}}), "\xff"])
+def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(good_record()) + "\n" + line + "\n", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"records\.jsonl:2 is no record"):
+        list(files.read_records(path))
+
+
+def test_a_file_holds_a_ball_and_a_box_alone(tmp_path: Path) -> None:
+    program = ca.GNII(*numbers(), (ca.Box(-1.0, 1.0), ca.Ball(ca.Lp(2), 1.0)))
+    with pytest.raises(ValueError, match=r"sets \(Box, Ball\) do not fit into a file"):
+        files.write_solution(tmp_path / "a.npz", program, ca.solve(program))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.atomically(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+    with files.atomically(path) as part:
+        part.write_text("new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "new")]
+
+
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"cannot be written \(Not a directory\): give a file in a folder"):
+        files.check_writable(tmp_path / "file" / "a.npz")
+    with pytest.raises(OSError, match=r"cannot be written \(No such file or directory\)"), files.atomically(tmp_path / "no" / "a") as part:
+        part.write_text("")
+    with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
+        files.check_writable(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_records_are_complete_lines_until_all_are_there(tmp_path: Path) -> None:
+    path, part = tmp_path / "records.jsonl", tmp_path / "records.jsonl.part"
+    path.write_text("old\n")
+    with pytest.raises(KeyboardInterrupt), files.appending(path) as append:
+        append({"a": 1})
+        append({"b": 0.1})
+        assert part.read_text() == '{"a": 1}\n{"b": 0.1}\n'
+        raise KeyboardInterrupt
+    assert (path.read_text(), part.read_text()) == ("old\n", '{"a": 1}\n{"b": 0.1}\n')
+    with files.appending(path) as append:
+        append({"c": 1})
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("records.jsonl", '{"c": 1}\n')]
+
+
+def test_records_that_never_began_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), files.appending(tmp_path / "records.jsonl"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
