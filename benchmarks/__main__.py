@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shlex
 import sys
 import tempfile
@@ -59,18 +58,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines.unlink(missing_ok=True)
         results.append(lines, facts)
     facts |= {
-        "command": shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]),
+        "command": shlex.join(["python", "-m", "benchmarks", *(word for word in arguments or sys.argv[1:] if word != "--resume")]),
         "date": time.strftime("%Y-%m-%d"),
         "CVXPY items": timing.ITEMS,
     }
-    load = os.getloadavg()[0]
     try:
         _measure(cases, batches, Limits(given.budget, given.memory, min(3, plan["most"]), plan["most"]), given, lines, rows)
     except KeyboardInterrupt:
         print(f"interrupted: {len(rows)} rows are in {lines.name}; the same command with --resume goes on from there", file=sys.stderr)
         return INTERRUPTED
     rows = [row for case in cases for row in rows if row.case == case]
-    _save(given.out, facts | {"load": (load, os.getloadavg()[0])}, rows, batches)
+    _save(given.out, facts | {"load": [pick(row.load for row in rows) for pick in (min, max)]}, rows, batches)
     return 0
 
 

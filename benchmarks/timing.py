@@ -19,6 +19,7 @@ So (GN) is feasible for some items and not for others, and ball and box both bin
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections import Counter
@@ -121,9 +122,12 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
+    """All contenders of one case; `solver` is CVXPY's, `load` the machine's load average when the row was done."""
+
     case: Case
     solver: str
     rounds: int
+    load: float
     cells: tuple[Cell, ...]
     ratios: tuple[Ratio, ...]
 
@@ -204,7 +208,7 @@ def measure(
             for one in live if rounds % 2 == 0 else reversed(live):
                 one.go(rounds)
             rounds += 1
-    return Row(case, solver, rounds, tuple(one.cell() for one in contenders), tuple(_ratios(live)))
+    return Row(case, solver, rounds, os.getloadavg()[0], tuple(one.cell() for one in contenders), tuple(_ratios(live)))
 
 
 def _contenders(
@@ -313,19 +317,24 @@ def _too_slow(case: Case, one: _Contender, limits: Limits, seen: Seen, device: s
         smaller = {at: seconds for at, seconds in known.items() if at < size}
     if not smaller:
         return ""
-    expected, nearest = _forecast(smaller, size), max(smaller)
+    expected, nearest = (_linear if one.method == CLOSED else _power_law)(smaller, size)
     if not expected > limits.seconds:
         return ""
-    at = f"{nearest // case.d:,} items" if one.method == CLOSED and nearest >= case.d else f"d = {nearest:,}"
+    at = f"{'batch × ' if one.method == CLOSED else ''}d = {nearest:,}"
     return f"time: about {brief(expected)} expected, from {brief(smaller[nearest])} at {at}; the limit is {brief(limits.seconds)}"
 
 
-def _forecast(known: Mapping[int, float], size: int) -> float:
-    """Power-law growth through the two largest sizes, its exponent kept in [1, 2]; linear growth from one."""
+def _linear(known: Mapping[int, float], size: int) -> tuple[float, int]:
+    """(seconds, from which size): linear growth, from the most hopeful known size: what else the machine does only ever adds time."""
+    return min((seconds * size / at, at) for at, seconds in known.items())
+
+
+def _power_law(known: Mapping[int, float], size: int) -> tuple[float, int]:
+    """(seconds, from which size): a power law through the two largest known sizes, its exponent kept in [1, 2]; linear growth from one."""
     *rest, nearest = sorted(known)
     before = next((at for at in reversed(rest) if 2 * at <= nearest), None)
     slope = 1.0 if before is None else math.log(known[nearest] / known[before]) / math.log(nearest / before)
-    return float(known[nearest] * (size / nearest) ** min(max(slope, 1.0), 2.0))
+    return float(known[nearest] * (size / nearest) ** min(max(slope, 1.0), 2.0)), nearest
 
 
 def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dtype, seed: int) -> None:

@@ -130,10 +130,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an archive, all of known names."""
     known = (*_PROBLEM, *_CLAIM)
     try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            raise ValueError("it holds one bare array")
-        with found as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it holds one bare array")
             names = list(archive.files)
             arrays = {name: archive[name] for name in names if name in known}
     except FileNotFoundError as error:

@@ -34,7 +34,7 @@ def made_up(case: Case, batches: list[int], not_run: str = "") -> Row:
     cells += [Cell(FRESH, 1, not_run=not_run)] if not_run else [Cell(FRESH, 1, 1.0, (0.9, 1.1), 0.8, 3, {"optimal": 3}, 1e-9)]
     cells += [Cell(method, 1, 0.5, (0.4, 0.6), 0.3, 3, {"OPTIMAL": 3}, 1e-9) for method in (RESOLVE, BARE)]
     ratios = [Ratio(RESOLVE, CLOSED, b, 1500.0, (1400.0, 1600.0)) for b in batches] + [Ratio(RESOLVE, BARE, 1, 1.5, (1.2, 1.6))]
-    return Row(case, "CLARABEL", 3, tuple(cells), tuple(ratios))
+    return Row(case, "CLARABEL", 3, 0.5, tuple(cells), tuple(ratios))
 
 
 def test_the_files_come_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

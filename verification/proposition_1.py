@@ -20,7 +20,7 @@ Equality. The inequality in (GN) is strict, so L + gᵀη ≥ 0 is already enoug
 Example: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not hold, 3/2 < 3/2 being false, and yet L + gᵀη ≥ 3/2 −
 1/2 − 1 = 0.
 
-Converse. ε‖g‖_q > L   ⇒   L + gᵀη₀ = L − ε‖g‖_q < 0   ⇒   (GN) is feasible, and η₀ is a solution.
+Optimum, and the converse. ε‖g‖_q > L   ⇒   L + gᵀη₀ = L − ε‖g‖_q < 0   ⇒   (GN) is feasible, and η₀ is a solution.
 
 The three cases exclude each other, so together: (GN) is feasible if and only if ε‖g‖_q > L.
 

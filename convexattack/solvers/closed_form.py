@@ -174,7 +174,7 @@ def _min_norm(program: MinNorm) -> Solution:
     full = ~idle & ~none & (goal >= reach1)  # every coordinate is at its bound: any multiplier that keeps it there
     if p == math.inf:
         length = norm(a)
-        idle = idle | (nearest.abs().amax(-1) >= length)
+        idle = idle | ((nearest.abs().amax(-1) >= length) & ~none)
         share = w * (most >= length[:, None])
     else:
         if bool(full.any()):
@@ -187,15 +187,16 @@ def _min_norm(program: MinNorm) -> Solution:
             shrink, log_mu = (-over).exp(), log_mu - over
             share = torch.maximum(torch.minimum(w * shrink[:, None], _slope(most, p, log_mu)), _slope(nearest, p, log_mu))
     steep = norm.dual(share)  # λ scales −λg so that the norm's share of it is a unit vector of ‖·‖_q
-    share = share / torch.where(steep > 0, steep, 1.0)[:, None]
-    lam = shrink / torch.where(steep > 0, steep, 1.0)
+    steep = torch.where(steep > 0, steep, 1.0)
+    lam = shrink / steep / side.top
+    lam = torch.where(idle, 0.0, torch.where(none, 1.0, lam)) if bool((idle | none).any()) else lam
+    v_box = program.g.abs() * lam[:, None]  # as the certificate will compute λg, so that the norm's share survives the subtraction
+    binds = (share != w * shrink[:, None]) | none[:, None]
+    share = share / steep[:, None]
     if bool((idle | none).any()):
-        lam = torch.where(idle, 0.0, lam)
-        share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), share)
-    v_box = lam[:, None] * w - share
-    if bool(none.any()):
-        v_box = torch.where(none[:, None], program.g.abs(), v_box)
-    lam = torch.where(none, 1.0, lam / side.top)
+        share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), torch.where(none[:, None], 0.0, share))
+        binds = binds | idle[:, None]
+    v_box = (v_box - share) * binds
     eta = side.back(round_up(side.sign * a * unit[:, None], program.gradient.dtype))
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam))
