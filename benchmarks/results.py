@@ -171,7 +171,8 @@ def sheets(rows: Sequence[Row], batches: Sequence[int], spread: bool) -> list[Sh
     found = [Sheet(title, columns, 4, lines)]
     if wanted:
         title = f"Targets at d = {TARGET_D}, batch {main:,}"
-        found.insert(0, Sheet(title, ["program", "p", "box", "ratio", "wanted", "measured (quartiles)", "of the fastest rounds", "met"], 5, wanted))
+        names = ["program", "p", "box", "ratio", "wanted", "measured (quartiles)", "of the fastest rounds", "met"]
+        found.insert(0, Sheet(title, names, 5, wanted))
     idle = _idle(rows)
     if idle:
         found.append(Sheet("Not run", ["program", "p", "box", "d", "contender", "why"], 6, idle))

@@ -102,7 +102,7 @@ class Certificate:
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
 
 
-def certify(program: Program, solution: Solution | Tensor) -> Certificate:
+def certify(program: Program, solution: Solution | Tensor, exact: bool = False) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone.
 
     Args:
@@ -110,12 +110,13 @@ def certify(program: Program, solution: Solution | Tensor) -> Certificate:
         solution: a `Solution`, or a bare tensor η (N, d), which claims to be optimal ((GN): to settle feasibility). For a bare η
             multipliers are recovered from complementary slackness; where the sets do not allow that, the bound comes from the ball and
             `tight` is False.
+        exact: must be False: this version certifies in float64 (with exact arithmetic for the near ties of (GN) alone).
 
     Returns:
         A `Certificate`; `.holds(Tolerance())` says which claims are proved.
 
     Raises:
-        ValueError: η or a multiplier of the wrong shape.
+        ValueError: η or a multiplier of the wrong shape, or exact=True.
         TypeError: η that is no floating-point tensor.
 
     >>> import convexattack as ca
@@ -123,6 +124,8 @@ def certify(program: Program, solution: Solution | Tensor) -> Certificate:
     >>> bool(certify(program, torch.tensor([[-0.3, -0.4]])).holds())
     True
     """
+    if exact:
+        raise ValueError("exact must be False: this version certifies in float64; tighten Tolerance(relative=...) instead")
     bare = not isinstance(solution, Solution)
     eta = solution if isinstance(solution, Tensor) else solution.eta if isinstance(solution, Solution) else torch.as_tensor(solution)
     if not eta.is_floating_point():

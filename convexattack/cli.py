@@ -271,6 +271,9 @@ def _show(report: Report) -> None:
         rows = [row for row in report.rows if row.program == name]
         if rows:
             console.print(_table(title, rows))
+            for row in rows:
+                if not row.passed:
+                    console.print(f"NOT OK: p = {row.p:g}, {row.sets}: {_wrong(row)}", markup=False, style="red", soft_wrap=True)
     for path in report.files:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
     console.print(f"{report.verdict} {report.seconds:.0f} s.", markup=False, soft_wrap=True)
@@ -307,13 +310,20 @@ def _table(title: str, rows: list[Row]) -> Table:
 
 
 def _statuses(row: Row) -> str:
-    """The counts, of both paths where they differ; and what does not hold."""
+    """The counts, of both paths where they differ."""
     sides = {"closed form": row.closed_form, "CVXPY": row.reference}
     counts = {who: ", ".join(f"{count} {name}" for name, count in sorted(side.statuses.items())) for who, side in sides.items()}
-    text = counts["CVXPY"] if len(set(counts.values())) == 1 else "; ".join(f"{who} {count}" for who, count in counts.items())
-    wrong = [f"{row.items - side.held} of {who} not proved" for who, side in sides.items() if side.held < row.items]
-    wrong += [f"{row.disagreements} differ"] if row.disagreements else []
-    return text + ("; NOT OK: " + ", ".join(wrong) if wrong else "")
+    return counts["CVXPY"] if len(set(counts.values())) == 1 else "; ".join(f"{who} {count}" for who, count in counts.items())
+
+
+def _wrong(row: Row) -> str:
+    """Why a row did not pass."""
+    wrong = [
+        f"{row.items - side.held} of {row.items} by {who} not proved ({side.why})"
+        for who, side in (("the closed form", row.closed_form), ("CVXPY", row.reference))
+        if side.held < row.items
+    ]
+    return "; ".join(wrong + ([f"the paths disagree on {row.disagreements}"] if row.disagreements else []))
 
 
 def _certified(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the tests share: norms, sets, programs with known solutions, and strategies that draw degenerate programs on purpose. One line a case."""
+"""What the tests share: norms, sets, programs with known solutions, and a strategy that draws degenerate programs. One line a case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ INF = math.inf
 PS = (1, 1.001, 1.01, 1.5, 2, 3, math.pi, 10, 100, 1000, 1e6, INF)
 NORMS = tuple(ca.Lp(p) for p in PS)
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}  # half a unit in the last place of 1
+UNIT = dict(zip(DTYPES, (2.0**-53, 2.0**-24, 2.0**-11, 2.0**-8), strict=True))  # half a unit in the last place of 1
 
 ORACLE = ca.Tolerance(1e-9)  # what an oracle in float64 (HiGHS, a golden-section search) is trusted to
 PATHS = ca.Tolerance(1e-6)  # the agreement of closed form and conic solver in the objective
@@ -217,10 +217,14 @@ def item(program: ca.Program, i: int) -> ca.Program:
         elif isinstance(part, ca.Box):
             low, high = part.bounds(program.g)
             sets.append(ca.Box(low[i : i + 1], high[i : i + 1]))
-    value, gradient = program.value[i : i + 1], program.gradient[i : i + 1]
+    return like(program, program.value[i : i + 1], program.gradient[i : i + 1], tuple(sets))
+
+
+def like(program: ca.Program, value: Tensor, gradient: Tensor, sets: tuple[ca.ConvexSet, ...]) -> ca.Program:
+    """A program of the same kind with other data."""
     if isinstance(program, ca.MinNorm):
-        return ca.MinNorm(value, gradient, program.norm, tuple(sets))
-    return type(program)(value, gradient, tuple(sets))
+        return ca.MinNorm(value, gradient, program.norm, sets)
+    return (ca.GN if isinstance(program, ca.GN) else ca.GNII)(value, gradient, sets)
 
 
 # --- exact arithmetic ---------------------------------------------------------------------------------------------------------------
@@ -294,7 +298,7 @@ def names(solution: ca.Solution) -> list[str]:
 
 
 def simplex(program: ca.Program, i: int) -> float:
-    """The optimum of item i by HiGHS, for ‖·‖_1 or ‖·‖_∞ and boxes, as a linear program in (η, r): |η_j| ≤ r_j; ∞ where it is infeasible."""
+    """The optimum of item i for ‖·‖_1 or ‖·‖_∞ and boxes, by HiGHS, as a linear program in (η, r): |η_j| ≤ r_j; ∞ if infeasible."""
     d = program.gradient.shape[1]
     g, value = program.g[i].numpy(), float(program.L[i])
     one, zero = np.eye(d), np.zeros(d)

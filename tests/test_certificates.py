@@ -9,12 +9,12 @@ from typing import Any
 import cvxpy as cp
 import pytest
 import torch
+from examples import DTYPES, INF, ORACLE, ball, gn, gnii, inside, like, min_norm, names, normal, numbers, random, rows, simplex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
-from tests.examples import DTYPES, INF, ORACLE, ball, gn, gnii, inside, min_norm, names, normal, numbers, random, rows, simplex
 
 N, D = 6, 8
 FEW = [ca.Lp(p) for p in (1, 1.5, 2, INF)]
@@ -22,7 +22,7 @@ TIGHT = ca.Tolerance.closed_form()
 UNHELD = [ca.Status.INVALID, ca.Status.FAILED, ca.Status.INEXACT]
 
 
-def programs_of(kind: str, norm: ca.Lp, boxed: bool, seed: int = 1) -> ca.Program:
+def programs_of(kind: str, norm: ca.Lp, boxed: bool, seed: int = 8) -> ca.Program:
     """Six items without a tie; in (GN) the inequality leaves a thousandth of room."""
     gradient = normal(seed, N, D)
     low = -0.1 - 0.2 * torch.rand(N, D, generator=random(seed), dtype=torch.float64)
@@ -39,7 +39,8 @@ def programs_of(kind: str, norm: ca.Lp, boxed: bool, seed: int = 1) -> ca.Progra
 
 
 CASES = [(kind, norm, boxed) for kind in ("gnii", "min_norm", "gn") for norm in FEW for boxed in (False, True)]
-each_case = pytest.mark.parametrize(("kind", "norm", "boxed"), CASES, ids=[f"{kind}-{norm}-{'box' if boxed else 'free'}" for kind, norm, boxed in CASES])
+IDS = [f"{kind}-{norm}-{'box' if boxed else 'free'}" for kind, norm, boxed in CASES]
+each_case = pytest.mark.parametrize(("kind", "norm", "boxed"), CASES, ids=IDS)
 each_norm = pytest.mark.parametrize("norm", FEW, ids=str)
 
 
@@ -92,7 +93,7 @@ def test_a_changed_point_is_refused(kind: str, norm: ca.Lp, boxed: bool, change:
 
 @each_case
 def test_another_programs_solution_is_refused(kind: str, norm: ca.Lp, boxed: bool) -> None:
-    mine, other = (programs_of(kind, norm, boxed, seed) for seed in (1, 5))
+    mine, other = (programs_of(kind, norm, boxed, seed) for seed in (8, 7))
     assert not ca.certify(mine, ca.solve(other)).holds().any()
     if kind != "gn":
         assert not ca.certify(mine, ca.solve(other).eta).holds().any()
@@ -136,13 +137,13 @@ def test_someone_elses_multipliers_are_refused(kind: str, norm: ca.Lp, boxed: bo
 def test_multipliers_that_are_not_finite_prove_nothing() -> None:
     """Neither optimality nor, above all, infeasibility: ∞ − ∞ is no certificate."""
     tries = [INF, -INF, math.nan, 1e308, -1e308]
-    for program in (gnii(0, [-1], ball(2, 5.0), ca.Box(1.0, INF)), min_norm(1, [-1], 2, ca.Box(0.5, INF)), gn(-1, [1], ball(1), ca.Box(-1.0, 1.0))):
+    half_line, unit = ca.Box(1.0, INF), ca.Box(-1.0, 1.0)
+    for program in (gnii(0, [-1], ball(2, 5.0), half_line), min_norm(1, [-1], 2, half_line), gn(-1, [1], ball(1), unit)):
         eta = ca.solve(program).eta
-        count = len(program.multiplier_shapes)
         for a in tries:
             for b in tries:
-                multipliers = tuple(torch.full(shape, (a, b, a)[j]).double() for j, shape in enumerate(program.multiplier_shapes))
-                assert len(multipliers) == count
+                filled = zip(program.multiplier_shapes, (a, b), strict=True)
+                multipliers = tuple(torch.full(shape, entry, dtype=torch.float64) for shape, entry in filled)
                 certificate = ca.certify(program, claim(eta, ca.Status.INFEASIBLE, multipliers))
                 assert not certificate.holds().any(), multipliers
                 assert certificate.proved.item() != ca.Status.INFEASIBLE.code, multipliers
@@ -268,8 +269,7 @@ def test_a_bound_above_its_own_primal_is_refused() -> None:
 def test_a_certificate_is_float64_whatever_it_judges(dtype: torch.dtype) -> None:
     for kind in ("gnii", "min_norm", "gn"):
         wide = programs_of(kind, ca.Lp(2), True)
-        more = (wide.norm,) if isinstance(wide, ca.MinNorm) else ()
-        program = type(wide)(wide.value.to(dtype), wide.gradient.to(dtype), *more, wide.sets)  # type: ignore[call-arg,arg-type]
+        program = like(wide, wide.value.to(dtype), wide.gradient.to(dtype), wide.sets)
         solution = ca.solve(program)
         assert solution.eta.dtype == dtype
         certificate = ca.certify(program, solution)
@@ -295,7 +295,7 @@ def test_primal_dual_and_gap_by_hand() -> None:
 
 def test_tolerance() -> None:
     assert [ca.Tolerance().at(dtype) for dtype in DTYPES] == [1e-6, 1e-5, 1e-2, 1e-1]
-    assert [ca.Tolerance.closed_form(dtype).at(dtype) for dtype in DTYPES] == [1e-12, 1e-6, 1e-3, 1e-2]
+    assert [ca.Tolerance.closed_form(dtype).at(dtype) for dtype in DTYPES] == [1e-12, 1e-6, 1e-3, 2e-2]
     assert ca.Tolerance(0.5).at(torch.float64) == ca.Tolerance(0.5).at(torch.float16) == 0.5
     for wrong in (-1e-9, math.nan):
         with pytest.raises(ValueError, match="relative must be a number >= 0"):
@@ -347,7 +347,7 @@ def test_no_multipliers_lift_the_bound_above_the_optimum(seed: int, p: float, ki
         optimum = program.L - 0.4 * program.g.square().sum(1).sqrt()
     else:
         optimum = program.L / program.g.square().sum(1).sqrt()
-    multipliers = tuple(factor * part + noise * torch.randn(part.shape, generator=random(seed), dtype=torch.float64) for part in solution.multipliers)
+    multipliers = tuple(factor * part + noise * normal(seed, *part.shape) for part in solution.multipliers)
     slack = ORACLE.at(torch.float64) * program.scale(solution.eta)
     bound = program.bound(multipliers, solution.eta)
     assert (bound.value - bound.error <= optimum + slack).all()
@@ -360,13 +360,13 @@ def test_no_multipliers_lift_the_bound_above_the_optimum(seed: int, p: float, ki
 @given(st.integers(0, 10**6), st.sampled_from([1, 1.5, 2, 3, INF]), st.booleans(), st.sampled_from([1e-9, 1e-3, 1.0]))
 def test_no_multipliers_refute_a_point(seed: int, p: float, boxed: bool, noise: float) -> None:
     """(GN) that is feasible by a thousandth is never proved infeasible, nor the reverse by a point nearby."""
-    shaken = lambda part: part + noise * torch.randn(part.shape, generator=random(seed), dtype=torch.float64)  # noqa: E731
     yes, no = (programs_of(kind, ca.Lp(p), boxed, seed) for kind in ("gn", "gn, infeasible"))
     for program, never in ((yes, ca.Status.INFEASIBLE), (no, ca.Status.FEASIBLE)):
         assert isinstance(program, ca.GN)
         solution = ca.solve(program)
         assert all(inside(program, solution.eta, i) for i in range(N))
-        verdict = program.decide(shaken(solution.eta) if never == ca.Status.FEASIBLE else solution.eta, tuple(map(shaken, solution.multipliers)))
+        near = tuple(part + noise * normal(seed, N, D) for part in (solution.eta, *solution.multipliers))
+        verdict = program.decide(near[0] if never == ca.Status.FEASIBLE else solution.eta, near[1:])
         assert not (verdict == never.code).any()
 
 

@@ -9,12 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from torch import Tensor
-
-import convexattack as ca
-from tests.examples import (
+from examples import (
     DTYPES,
     GOLDEN,
     INF,
@@ -28,6 +23,7 @@ from tests.examples import (
     gn,
     inside,
     item,
+    like,
     linear,
     min_norm,
     names,
@@ -36,12 +32,18 @@ from tests.examples import (
     programs,
     rows,
 )
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import convexattack as ca
 
 KINDS: dict[str, Callable[[Tensor, Tensor, ca.Lp, tuple[ca.ConvexSet, ...]], ca.Program]] = {
     "gnii": lambda value, gradient, norm, sets: ca.GNII(value, gradient, (ca.Ball(norm, 0.7), *sets)),
     "gn": lambda value, gradient, norm, sets: ca.GN(value, gradient, (*sets, ca.Ball(norm, 0.7))),
     "min_norm": lambda value, gradient, norm, sets: ca.MinNorm(value, gradient, norm, sets),
 }
+lists = st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=5)
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
 each_set = pytest.mark.parametrize("sets", SETS.values(), ids=SETS.keys())
@@ -163,8 +165,7 @@ def test_an_item_that_is_no_number_never_touches_its_neighbours(program: ca.Prog
         value[bad] = number
     else:
         gradient[bad, data.draw(st.integers(0, d - 1))] = number
-    more = (program.norm,) if isinstance(program, ca.MinNorm) else ()
-    spoilt = type(program)(value, gradient, *more, program.sets)
+    spoilt = like(program, value, gradient, program.sets)
     found = ca.solve(spoilt, "closed_form")
     assert found.status[bad] == ca.Status.INVALID
     assert found.eta[bad].isnan().all()
@@ -213,7 +214,7 @@ TIES = [(p, scale, L) for p, L in ((2, 2.5), (1, 2.0), (INF, 3.5)) for scale in 
 
 
 @pytest.mark.parametrize(("p", "scale", "L"), TIES)
-def test_equality_in_5_is_infeasible_and_its_neighbours_are_never_wrong(p: float, scale: float, L: float) -> None:  # noqa: N803
+def test_equality_in_5_is_infeasible_and_its_neighbours_are_never_wrong(p: float, scale: float, L: float) -> None:
     """ε‖g‖_q = L for g = (3, 4), ε = ½: the inequality of (GN) is strict, so there is no perturbation."""
     gradient = [3 * scale, 4 * scale]
     at = gn(L * scale, gradient, ball(p, 0.5))
@@ -232,7 +233,8 @@ def exactly_feasible(program: ca.GN, i: int) -> bool:
     """L < ε‖g‖_q in rational arithmetic, for p in {1, 2, ∞} and the ball alone."""
     (part,) = program.sets
     assert isinstance(part, ca.Ball)
-    g, value, radius = [abs(x) for x in fractions(program.gradient[i])], Fraction(float(program.value[i])), Fraction(float(part.radii(program.g)[i]))
+    g = [abs(x) for x in fractions(program.gradient[i])]
+    value, radius = Fraction(float(program.value[i])), Fraction(float(part.radii(program.g)[i]))
     if part.norm.p == 2:
         return value < 0 or value * value < radius * radius * sum(x * x for x in g)
     return value < radius * (max(g) if part.norm.p == 1 else sum(g))
@@ -322,8 +324,9 @@ def test_min_norm_is_infeasible_exactly_where_the_box_is_too_small(program: ca.P
         return
     low, high = torch.full_like(program.g, -INF), torch.full_like(program.g, INF)
     for part in program.sets:
-        bounds = part.bounds(program.g) if isinstance(part, ca.Box) else (-part.radius_inf(program.g)[:, None], part.radius_inf(program.g)[:, None])
-        low, high = torch.maximum(low, bounds[0]), torch.minimum(high, bounds[1])
+        edge = part.radius_inf(program.g)[:, None]
+        below, above = part.bounds(program.g) if isinstance(part, ca.Box) else (-edge, edge)
+        low, high = torch.maximum(low, below), torch.minimum(high, above)
     statuses = ca.solve(program, "closed_form").status
     for i in range(len(program)):
         ends = [(lo if x > 0 else hi, x) for x, lo, hi in zip(*(part[i].tolist() for part in (program.g, low, high)), strict=True) if x]
@@ -340,7 +343,7 @@ def test_min_norm_is_infeasible_exactly_where_the_box_is_too_small(program: ca.P
 
 
 @settings(max_examples=200)
-@given(st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=5), st.floats(0, 4, width=16), st.sampled_from(NORMS), st.integers(-12, 12))
+@given(lists, st.floats(0, 4, width=16), st.sampled_from(NORMS), st.integers(-12, 12))
 def test_min_norm_keeps_its_inequality_in_rational_arithmetic(entries: list[float], value: float, norm: ca.Lp, power: int) -> None:
     program = min_norm(value * 10.0**power, entries, norm.p)
     solution = ca.solve(program)

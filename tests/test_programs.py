@@ -8,9 +8,9 @@ from typing import Any
 import cvxpy as cp
 import pytest
 import torch
+from examples import GOLDEN, INF, NORMS, PATHS, SETS, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
 
 import convexattack as ca
-from tests.examples import GOLDEN, INF, NORMS, PATHS, SETS, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
 
 KINDS: dict[str, Any] = {
     "gnii": lambda value, gradient, *sets: ca.GNII(value, gradient, sets),
@@ -44,7 +44,8 @@ def test_the_text_of_each_norm(norm: ca.Lp) -> None:
 
 def test_the_text_reads_as_on_paper() -> None:
     problem = gnii(1.0, [3.0, 4.0], ball(2, 0.5), ca.Box(-0.1, 0.2)).problem()
-    assert [str(problem.objective), *map(str, problem.constraints[1:])] == ["minimize 1.0 + [3. 4.] @ eta", "[-0.1 -0.1] <= eta", "eta <= [0.2 0.2]"]
+    assert str(problem.objective) == "minimize 1.0 + [3. 4.] @ eta"
+    assert [str(row) for row in problem.constraints[1:]] == ["[-0.1 -0.1] <= eta", "eta <= [0.2 0.2]"]
     assert str(problem.constraints[0]) == str(cp.norm(problem.variables()[0], 2) <= 0.5)
 
 
@@ -60,12 +61,13 @@ def test_data_that_make_no_program_are_refused(make: Any) -> None:
     ):
         with pytest.raises(ValueError, match=name):
             make(value, gradient, one)
-    for value, gradient, name in (
+    wrong: tuple[tuple[Any, Any, str], ...] = (
         (1.0, TWO, "value must be a torch tensor or a NumPy array, got float"),
         (ONE, [[3.0, 4.0]], "gradient must be a torch tensor or a NumPy array, got list"),
         (ONE, TWO.long(), r"gradient must hold floating-point numbers, got torch.int64; write gradient.float\(\)"),
         (ONE.int(), TWO, "value must hold floating-point numbers, got torch.int32"),
-    ):
+    )
+    for value, gradient, name in wrong:
         with pytest.raises(TypeError, match=name):
             make(value, gradient, one)
     with pytest.raises(TypeError, match=r"sets\[1\] must be a convex set such as ca.Ball or ca.Box, got 0.5"):
@@ -172,4 +174,3 @@ def test_float64_holds_the_data_of_every_dtype() -> None:
     assert program.L.tolist() == program.value.tolist()
     value, gradient = program.row(0)
     assert (value, gradient.tolist()) == (program.value.item(), program.gradient[0].tolist())
-

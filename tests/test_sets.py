@@ -11,12 +11,12 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from examples import DTYPES, INF, NORMS, PATHS, SETS, dual_length, fractions, normal, numbers, random, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
-from tests.examples import DTYPES, INF, NORMS, ORACLE, PATHS, SETS, dual_length, fractions, normal, numbers, random, rows
 
 ends = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0, 3.0])
 anywhere = numbers(INF)
@@ -50,10 +50,12 @@ def test_a_radius_that_bounds_nothing_is_refused(radius: float) -> None:
             ca.Ball(ca.Lp(2), given_as)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("norm", "radius", "name"), [(2, 1.0, "norm"), (ca.Lp(2), "1", "radius"), (ca.Lp(2), torch.tensor([1]), "radius"), (ca.Lp(2), True, "radius")])
-def test_a_ball_of_the_wrong_type_is_refused(norm: Any, radius: Any, name: str) -> None:
-    with pytest.raises(TypeError, match=f"^{name} must"):
-        ca.Ball(norm, radius)
+@pytest.mark.parametrize("radius", ["1", None, True, torch.tensor([1])])
+def test_a_ball_of_the_wrong_type_is_refused(radius: Any) -> None:
+    with pytest.raises(TypeError, match=r"^radius must"):
+        ca.Ball(ca.Lp(2), radius)
+    with pytest.raises(TypeError, match=r"^norm must be a ca.Lp, got 2; write ca.Ball\(ca.Lp\(2\), radius\)"):
+        ca.Ball(2, 1.0)  # type: ignore[arg-type]
 
 
 def test_a_radius_for_each_item() -> None:
@@ -101,17 +103,16 @@ def test_an_empty_box() -> None:
     assert [status.name for status in ca.solve(program).status] == ["OPTIMAL", "INFEASIBLE"]
 
 
-@pytest.mark.parametrize("bound", [math.nan])
-def test_nan_bounds_are_refused(bound: float) -> None:
+def test_nan_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="lower must be a number, got nan"):
-        ca.Box(bound, 1.0)
+        ca.Box(math.nan, 1.0)
     with pytest.raises(ValueError, match="upper must be a number, got nan"):
-        ca.Box(1.0, bound)
+        ca.Box(1.0, math.nan)
 
 
 @pytest.mark.parametrize("bound", ["1", None, True, torch.tensor([1])])
 def test_bounds_of_the_wrong_type_are_refused(bound: Any) -> None:
-    with pytest.raises(TypeError, match="^upper must"):
+    with pytest.raises(TypeError, match=r"^upper must"):
         ca.Box(-1.0, bound)
 
 
@@ -124,7 +125,11 @@ def test_bounds_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
 # --- pixel ranges -------------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=5), st.sampled_from(DTYPES), st.sampled_from([(0.0, 1.0), (-0.1, 0.7), (0.3, 255.1)]))
+@given(
+    st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=5),
+    st.sampled_from(DTYPES),
+    st.sampled_from([(0.0, 1.0), (-0.1, 0.7), (0.3, 255.1)]),
+)
 def test_pixel_range_is_rounded_inwards(pixels: list[float], dtype: torch.dtype, span: tuple[float, float]) -> None:
     """x + η ∈ [low, high] in rational arithmetic for η at either bound, and one step further it is not."""
     x = torch.tensor([pixels], dtype=dtype)
@@ -151,14 +156,14 @@ def test_pixel_range_repeats_an_image_for_its_pieces() -> None:
 def test_pixel_range_needs_an_image() -> None:
     program = torch.zeros(1), torch.zeros(1, 2)
     for make in (ca.GNII, ca.GN):
-        with pytest.raises(ValueError, match=r"sets\[1\] is a PixelRange that knows no image yet; resolve it with PixelRange\(...\).at\(x, pieces=K\)"):
+        with pytest.raises(ValueError, match=r"sets\[1\] is a PixelRange that knows no image yet; resolve it with .*at\(x, pieces=K\)"):
             make(*program, (ca.Ball(ca.Lp(2), 1.0), ca.PixelRange()))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"sets\[0\] is a PixelRange"):
         ca.MinNorm(*program, ca.Lp(2), ca.PixelRange())  # type: ignore[arg-type]
 
 
 def test_pixel_range_refuses_what_is_no_image() -> None:
-    with pytest.raises(TypeError, match="x must be a floating-point tensor of images, got torch.uint8"):
+    with pytest.raises(TypeError, match=r"x must be a floating-point tensor of images, got torch.uint8"):
         ca.PixelRange().at(torch.zeros(1, 2, dtype=torch.uint8))
     with pytest.raises(TypeError, match="x must be a floating-point tensor"):
         ca.PixelRange().at([[0.5]])  # type: ignore[arg-type]
@@ -168,7 +173,7 @@ def test_pixel_range_refuses_what_is_no_image() -> None:
 
 @pytest.mark.parametrize("span", [(1.0, 0.0), (0.5, 0.5), (math.nan, 1.0), (0.0, math.nan)])
 def test_an_empty_pixel_range_is_refused(span: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="the pixel range is empty: low = .* is not below high ="):
+    with pytest.raises(ValueError, match=r"the pixel range is empty: low = .* is not below high ="):
         ca.PixelRange(*span)
 
 
@@ -242,7 +247,3 @@ def test_custom_sets_that_are_none_are_refused() -> None:
         ca.GNII(*data, (ca.CustomSet(lambda eta: [cp.norm(eta, 2) >= 1]),))
     with pytest.raises(ValueError, match=r"data\['a'\] must have one row for each of the N = 1 items, got shape \(2,\)"):
         ca.GNII(*data, (ca.CustomSet(lambda eta, a: [cp.sum(eta) == a], data={"a": numbers(1, 2)}),))
-
-
-def test_the_oracles_tolerance_is_tighter_than_the_one_it_judges() -> None:
-    assert ORACLE.at(torch.float64) < PATHS.at(torch.float64) <= ca.Tolerance().at(torch.float64)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import convexattack as ca
 from convexattack import datasets, files, models
-from convexattack import verify as room
 from convexattack.datasets import Images
 from convexattack.verify import Report, refusals, verify
 
@@ -32,7 +31,8 @@ def report() -> Report:
 def test_both_paths_are_proved_and_agree(report: Report) -> None:
     assert report.passed
     assert report.verdict.startswith("VERIFIED: on all 96 items closed form and CVXPY agree to ")
-    assert [(row.program, row.p, row.box) for row in report.rows] == [(name, p, box) for name in PROGRAMS for p in (2, INF) for box in (False, True)]
+    wanted = [(name, p, box) for name in PROGRAMS for p in (2, INF) for box in (False, True)]
+    assert [(row.program, row.p, row.box) for row in report.rows] == wanted
     for row in report.rows:
         assert row.closed_form.held == row.reference.held == row.items == 8
         assert row.closed_form.gap <= ca.Tolerance.closed_form().at(torch.float64)
@@ -70,12 +70,12 @@ def test_the_piece_is_the_most_dangerous_one(tmp_path: Path) -> None:
         ratio = lin.value[0] / ca.Lp(1).dual(lin.gradient[0])
         others = [k for k in range(10) if k != about["label"]]
         assert about["piece"] == others[int(ratio.argmin())]
-        assert torch.equal(program.gradient[0], lin.gradient[0, ratio.argmin()]) or torch.allclose(program.gradient[0], lin.gradient[0, ratio.argmin()])
+        torch.testing.assert_close(program.gradient[0], lin.gradient[0, ratio.argmin()])
         assert float(claims["closed_form"].eta.abs().sum()) == pytest.approx(float(ratio.min()), rel=1e-9)
 
 
 def test_the_records_are_certified_bit_by_bit(tmp_path: Path) -> None:
-    report = verify(images=4, norms=(1.5, INF), out=tmp_path)
+    report = verify(images=4, norms=(2.0, INF), out=tmp_path)
     records = list(files.read_records(tmp_path / "records.jsonl"))
     assert len(records) == sum(row.items for row in report.rows) == 48
     for record, program, claims in records:
@@ -115,7 +115,7 @@ def test_the_json_is_strict_and_whole(report: Report) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_narrower_dtypes_are_held_to_their_own_tolerance(dtype: str) -> None:
-    report = verify(images=4, norms=(1.0, 3.0), dtype=dtype)
+    report = verify(images=4, norms=(2.0, INF), dtype=dtype)
     assert report.passed
     assert report.tolerance == ca.Tolerance().at(getattr(torch, dtype))
 
@@ -127,7 +127,7 @@ def test_another_solver(report: Report) -> None:
     assert "--solver was scs; run without it" in {cell.get("why") for cell in other.matrix()}
 
 
-# --- a network whose answers are known ------------------------------------------------------------------------------------------------------
+# --- a network whose answers are known ----------------------------------------------------------------------------------------------------
 
 
 def affine(weight: list[list[float]], bias: list[float]) -> nn.Module:
@@ -147,7 +147,7 @@ MADE_UP = images_of([[0.5, 0.5, 0.5], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]], [0, 0, 
 
 
 def test_an_affine_network_has_no_linearization_error_and_its_box_is_refuted_by_both() -> None:
-    report = verify(AFFINE, MADE_UP, images=3, norms=(1.0, 2.0, 3.0, INF), radius=0.7)
+    report = verify(AFFINE, MADE_UP, images=3, norms=(1.0, 3.0), radius=0.7)
     assert report.passed
     assert all(row.linearization_worst < 1e-14 for row in report.rows if row.program != "min-norm" or not row.box)
     for row in report.rows:
@@ -172,20 +172,16 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 class NanAtOne(nn.Module):
-    """f = (1 + x_0, 0), and a NaN gradient at x_0 = 1."""
+    """f = (2 + Σx, 0), with a NaN gradient where x_0 = 1."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        return torch.stack([1 + x[:, 0] + (0 * (1 - x[:, 0])).sqrt(), 0 * x[:, 0]], 1)
+        total = x.sum(1)
+        return torch.stack([2 + total + 0 * (1 - x[:, 0]).abs().sqrt(), 0 * total], 1)
 
 
 def test_a_bad_item_fails_alone_and_is_named(tmp_path: Path) -> None:
-    class Broken(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            bad = (x.flatten(1)[:, 0] == 1).to(x) * (x.flatten(1)[:, 0] - 1)
-            return torch.stack([2 + x.flatten(1).sum(1) + (bad * math.inf).nan_to_num(0.0) + bad.abs().sqrt(), 0 * x.flatten(1).sum(1)], 1)
-
-    report = verify(Broken(), images_of([[0.5, 0.5], [1.0, 0.0]], [0, 0]), norms=(2.0,), radius=0.5, out=tmp_path)
+    report = verify(NanAtOne(), images_of([[0.5, 0.5], [1.0, 0.0]], [0, 0]), norms=(2.0,), radius=0.5, out=tmp_path)
     assert not report.passed
     for row in report.rows:
         assert row.closed_form.statuses["INVALID"] == row.reference.statuses["INVALID"] == 1
@@ -195,18 +191,18 @@ def test_a_bad_item_fails_alone_and_is_named(tmp_path: Path) -> None:
     assert len(list(files.read_records(tmp_path / "records.jsonl"))) == 12
 
 
-# --- what is wrong is refused -----------------------------------------------------------------------------------------------------------------
+# --- what is wrong is refused -------------------------------------------------------------------------------------------------------------
 
 
 def spoilt(change: Callable[[ca.Solution], ca.Solution], monkeypatch: pytest.MonkeyPatch, path: str) -> Report:
     """A run in which one path's solutions are changed behind its back."""
-    honest = room.solve
+    honest = ca.solve
 
     def solve(program: ca.Program, solver: str | None = None, progress: Any = None) -> ca.Solution:
         found = honest(program, solver, progress)
         return change(found) if solver == path else found
 
-    monkeypatch.setattr(room, "solve", solve)
+    monkeypatch.setattr("convexattack.verify.solve", solve)
     return verify(images=4, norms=(2.0,), programs=("gn", "gnii", "min-norm"), box=False)
 
 
@@ -231,7 +227,7 @@ def test_a_wrong_solution_is_refused(change: Callable[[ca.Solution], ca.Solution
         wrong, right = (by_name[name].closed_form, by_name[name].reference)[:: 1 if path == "closed_form" else -1]
         assert wrong.held < right.held == 4
         assert wrong.why is not None
-        assert by_name[name].disagreements > 0
+    assert by_name["gnii"].disagreements > 0  # of (8) the certificates alone tell: -eta is as long as eta
 
 
 def test_a_wrong_verdict_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +259,11 @@ def test_refusals_are_sentences_in_order() -> None:
     assert fourth.startswith("INVALID claims nothing: the value, the gradient or a bound of this item is NaN or infinite")
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------------------------------------
+# --- arguments ----------------------------------------------------------------------------------------------------------------------------
+
+
+NOTHING = [0.0, 0.0, 0.0]
+INTEGERS = Images(torch.ones(1, 1, 1, 3, dtype=torch.uint8), torch.zeros(1, dtype=torch.long), "integers", "")
 
 
 def detached() -> nn.Module:
@@ -298,9 +298,9 @@ def detached() -> nn.Module:
         ({"data": "imagenet"}, "dataset 'imagenet' is neither digits, mnist, cifar10 nor a folder"),
         ({"model": AFFINE}, "model does not take x of shape (1, 1, 8, 8)"),
         ({"model": detached()}, "model returns no gradient with respect to x"),
-        ({"model": AFFINE, "data": images_of([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], [2, 0])}, "label 2 is out of range: with 2 classes use 0 to 1"),
-        ({"model": AFFINE, "data": Images(torch.ones(1, 1, 1, 3, dtype=torch.uint8), torch.zeros(1).long(), "", "")}, "x must be floating point, got torch.uint8"),
-        ({"model": AFFINE, "data": images_of([[0.0, 0.0, 0.0]], [1])}, "model classifies none of the 1 images of made up correctly"),
+        ({"model": AFFINE, "data": images_of([NOTHING, NOTHING], [2, 0])}, "label 2 is out of range: with 2 classes use 0 to 1"),
+        ({"model": AFFINE, "data": INTEGERS}, "x must be floating point, got torch.uint8"),
+        ({"model": AFFINE, "data": images_of([NOTHING], [1])}, "model classifies none of the 1 images of made up correctly"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )

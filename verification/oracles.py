@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 
@@ -34,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
-SCS = {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 100_000}
+SCS = {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 20_000}
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 DIGITS = 50
 
@@ -110,8 +111,15 @@ def _box(u: cp.Variable, low: Array, high: Array) -> list[cp.Constraint]:
 
 
 def _scs(problem: cp.Problem) -> float:
-    problem.solve(solver=cp.SCS, **SCS)
-    return float(problem.value) if problem.status == cp.OPTIMAL else math.nan
+    """The optimum, NaN if there is no feasible point, ∞ if SCS cannot tell. Its acceleration, faster as a rule, can go in circles."""
+    for lookback in (10, 0):
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # an inaccurate solution is not used
+            problem.solve(solver=cp.SCS, warm_start=False, acceleration_lookback=lookback, **SCS)
+        if problem.status == cp.OPTIMAL:
+            return float(problem.value)
+        if problem.status == cp.INFEASIBLE:
+            return math.nan
+    return math.inf
 
 
 # --- one equation in one unknown: a box as well, 1 < p ≤ ∞ (derived in with_box.py) ---------------------------------

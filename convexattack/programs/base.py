@@ -111,7 +111,7 @@ class Program(abc.ABC):
         """The worst violation of a set: relative to its radius for a ball, to `size` for any other."""
         eta = eta.to(torch.float64)
         size = self.size(eta)
-        worst = 0 * eta.sum(-1)
+        worst = (0 * eta.sum(-1)).abs()  # NaN for NaN
         for item in self.sets:
             worst = torch.maximum(worst, ratio(item.violation(eta), item.radii(eta) if isinstance(item, Ball) else size))
         return worst

@@ -109,13 +109,19 @@ def split(
     r = 0.0 if p == math.inf else 1 / (p - 1) if p > 1 else math.nan
     log_e = torch.where(w > 0, r * log_w if r else torch.zeros_like(w), -torch.inf)
 
+    moderate = r <= 4  # then |g|^{q−1} stays in range, and one exponential an item is enough
+    e = log_e.exp() if moderate else log_e
+
     def path(y: Tensor) -> Tensor:  # y = (q − 1)·log(1/μ), and log(1/μ) for p = 1
-        t = (y[:, None] + log_e).exp() if p > 1 else torch.where(log_w > -y[:, None], torch.inf, 0.0)
+        if p == 1:
+            t = torch.where(log_w > -y[:, None], torch.inf, 0.0)
+        else:
+            t = e * y.exp()[:, None] if moderate else (y[:, None] + e).exp()
         return torch.minimum(torch.maximum(t, least), most)
 
     spread = torch.where(w > 0, -log_w, 0.0).amax(-1)
     below, above = torch.full_like(unit, -100.0), 100.0 + spread * (r if p > 1 else 1.0)
-    for _ in range(90):
+    for _ in range(64):  # 200 / 2⁶⁴ is below the spacing of the floats
         middle = (below + above) / 2
         stop = enough(path(middle))
         below, above = torch.where(stop, below, middle), torch.where(stop, middle, above)
