@@ -72,9 +72,11 @@ def _against_d(ax: Axes, rows: Iterable[Row], shown: Sequence[int]) -> None:
 def _say_not_run(ax: Axes, rows: Sequence[Row], shown: Sequence[int]) -> None:
     said = []
     for row in rows:
-        idle = sorted({c.method for c in row.cells if c.not_run and (c.method != CLOSED or c.batch in shown)}, key=METHODS.index)
-        if idle:
-            said.append(f"not run at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(idle)}")
+        idle = [cell for cell in row.cells if cell.not_run and (cell.method != CLOSED or cell.batch in shown)]
+        for word in ("failed", "not run"):
+            some = {cell.method for cell in idle if cell.not_run.startswith("failed") == (word == "failed")}
+            if some:
+                said.append(f"{word} at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(sorted(some, key=METHODS.index))}")
     ax.text(0.02, 0.985, "\n".join(said), transform=ax.transAxes, fontsize=6.5, color="#606060", va="top", linespacing=1.25)
 
 

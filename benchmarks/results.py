@@ -175,7 +175,7 @@ def sheets(rows: Sequence[Row], batches: Sequence[int], spread: bool) -> list[Sh
         found.insert(0, Sheet(title, names, 5, wanted))
     idle = _idle(rows)
     if idle:
-        found.append(Sheet("Not run", ["program", "p", "box", "d", "contender", "why"], 6, idle))
+        found.append(Sheet("Not run, or failed", ["program", "p", "box", "d", "contender", "why"], 6, idle))
     return found
 
 

@@ -352,7 +352,9 @@ def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dt
 def _warm(case: Case, one: _Contender, limits: Limits, seen: Seen) -> None:
     """Two runs that are thrown away: the first one compiles, or imports; the second, left out where the first is long, tells `seen`."""
     for k, patience in ((0, 3.0), (1, 1.0)):
-        seconds = one.go(0) * one.batch
+        seconds = one.go(k) * one.batch
+        if seconds != seconds and k == 0:
+            continue  # it may be this item alone
         if seconds != seconds:
             one.not_run = "failed: " + "; ".join(one.statuses)
         elif seconds > patience * limits.seconds:

@@ -77,7 +77,8 @@ class Certificate:
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.
 
-        OPTIMAL needs violation, residual and |gap| within tolerance. FEASIBLE needs a violation within tolerance and L + gᵀη < 0 for certain.
+        OPTIMAL needs violation, residual and |gap| within tolerance. FEASIBLE needs a violation within tolerance and, for certain,
+        L + gᵀη < 0.
         INFEASIBLE needs multipliers that exclude every η. UNDECIDED holds where that is all one can say: a tight bracket around zero.
         INEXACT, INVALID and FAILED claim nothing, so nothing holds. A NaN fails everything.
         """

@@ -1,4 +1,4 @@
-"""Convex sets of perturbations. Each has three faces: `violation` (membership), `support` (all that duality needs), `text` (its CVXPY form)."""
+"""Convex sets of perturbations, each with three faces: `violation` (membership), `support` (all that duality needs), `text` (CVXPY)."""
 
 from __future__ import annotations
 
@@ -310,7 +310,9 @@ class CustomSet(ConvexSet):
         eta = cp.Variable(d, name="eta")
         problem = cp.Problem(cp.Minimize(0), self._built(eta, **{name: rows[i].numpy() for name, rows in self.data.items()}))
         if not problem.is_dcp():
-            raise ValueError("build must return convex constraints: CVXPY's rules (DCP) do not accept " + "; ".join(map(str, problem.constraints)))
+            raise ValueError(
+                "build must return convex constraints: CVXPY's rules (DCP) do not accept " + "; ".join(map(str, problem.constraints))
+            )
         return eta, problem
 
     def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:

@@ -58,7 +58,8 @@ class Program(abc.ABC):
             raise ValueError(f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; flatten the pieces with lin.flat()")
         if value.shape != gradient.shape[:1]:
             raise ValueError(
-                f"value must have shape (N,) = ({len(gradient)},) like the rows of gradient {tuple(gradient.shape)}, got {tuple(value.shape)}"
+                f"value must have shape (N,) = ({len(gradient)},), like the rows of gradient, got {tuple(value.shape)}; "
+                f"gradient has shape {tuple(gradient.shape)}"
             )
         sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
         for j, item in enumerate(sets):
@@ -84,7 +85,7 @@ class Program(abc.ABC):
         return [tuple(self.gradient.shape)] * len(self.sets)
 
     @property
-    def L(self) -> Float[Tensor, " N"]:  # noqa: N802  (the paper's letter)
+    def L(self) -> Float[Tensor, " N"]:  # the paper's letter
         """value in float64."""
         return self.value.to(torch.float64)
 

@@ -30,7 +30,7 @@ def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: T
 
 
 def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Multipliers that sum to `target`, the residual that the first ball (else the first set) had to take, and its rounding error as a cost."""
+    """Multipliers that sum to `target`, the residual that the first ball (else the first set) had to take, and the cost of its rounding."""
     v = [item.to(torch.float64) for item in multipliers]
     if not v:
         return v, target, torch.zeros_like(target[:, 0])
@@ -94,8 +94,8 @@ def split(
     """Complementary slackness for a norm and a box: the share of −g that the norm's multiplier takes; the box takes the rest.
 
     In the direction of descent, a = −sign(g)·η/unit within [l, h], stationarity of −|g|ᵀa + (μ/p)‖a‖_p^p over the box gives
-    a_i = clip((|g_i|/μ)^{q−1}, l_i, h_i), and the norm takes clip(|g_i|, μφ(l_i), μφ(h_i)) with φ(x) = sign(x)|x|^{p−1}. One unknown: μ falls
-    (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; only its tightness depends on the search.
+    a_i = clip((|g_i|/μ)^{q−1}, l_i, h_i), and the norm takes clip(|g_i|, μφ(l_i), μφ(h_i)) with φ(x) = sign(x)|x|^{p−1}.
+    One unknown: μ falls (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; only its tightness depends on the search.
 
     Returns:
         the norm's share of −g, the a that belongs to it, and ‖a‖_p.
@@ -113,10 +113,10 @@ def split(
     e = log_e.exp() if moderate else log_e
 
     def path(y: Tensor) -> Tensor:  # y = (q − 1)·log(1/μ), and log(1/μ) for p = 1
-        if p == 1:
-            t = torch.where(log_w > -y[:, None], torch.inf, 0.0)
-        else:
+        if p > 1:
             t = e * y.exp()[:, None] if moderate else (y[:, None] + e).exp()
+        else:
+            t = torch.where(log_w > -y[:, None], torch.inf, 0.0)  # a step
         return torch.minimum(torch.maximum(t, least), most)
 
     spread = torch.where(w > 0, -log_w, 0.0).amax(-1)

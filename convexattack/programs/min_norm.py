@@ -23,14 +23,16 @@ class MinNorm(Program):
     """minimize ‖η‖_p  subject to  L + gᵀη ≤ 0,  η ∈ C_1 ∩ … ∩ C_k;  in the paper without sets.
 
     Args:
-        value: L, shape (N,). Where L ≤ 0 the answer is the point of the sets nearest to 0 (0 itself, mostly), if that satisfies the inequality.
+        value: L, shape (N,). Where L ≤ 0 the answer is the point of the sets nearest to 0 (0 itself, mostly), if that satisfies
+            the inequality.
         gradient: g = ∇L, shape (N, d).
         norm: an `Lp`; the optimum is in the units of the input.
         sets: further convex sets.
 
-    Dual: for λ ≥ 0 and any v_j let u = −λg − Σ_j v_j. After division of (λ, v) by max(1, ‖u‖_q),  ‖η‖_p ≥ uᵀη ≥ λL − Σ_j σ_{C_j}(v_j). Without sets,
-    λ = 1/‖g‖_q and the bound is L/‖g‖_q. Multipliers: (λ, v_1, …, v_k), λ of shape (N,); ‖u‖_q ≤ 1 is their condition. A claim of infeasibility
-    has u = 0 and λL − Σ_j σ_{C_j}(v_j) > 0. Gaps are relative to ‖η‖_p, or |L|/‖g‖_q where that is more.
+    Dual: for λ ≥ 0 and any v_j let u = −λg − Σ_j v_j. After division of (λ, v) by max(1, ‖u‖_q),
+    ‖η‖_p ≥ uᵀη ≥ λL − Σ_j σ_{C_j}(v_j). Without sets, λ = 1/‖g‖_q and the bound is L/‖g‖_q.
+    Multipliers: (λ, v_1, …, v_k), λ of shape (N,); ‖u‖_q ≤ 1 is their condition. A claim of infeasibility has u = 0 and
+    λL − Σ_j σ_{C_j}(v_j) > 0. Gaps are relative to ‖η‖_p, or |L|/‖g‖_q where that is more.
 
     Raises:
         ValueError, TypeError: as `GNII`, and for a norm that is no `Lp`.

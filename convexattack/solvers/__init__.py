@@ -16,8 +16,8 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
 
     Args:
         program: `GN`, `GNII` or `MinNorm`.
-        solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for p ∈ {1, ∞},
-            Clarabel for other p); or the name of any installed CVXPY solver, such as "SCS".
+        solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for
+            linear programs, Clarabel for the rest); or the name of any installed CVXPY solver, such as "SCS".
         progress: called with the number of items done since the last call.
 
     Returns:

@@ -3,9 +3,9 @@
 All arithmetic is float64; what is returned has the dtype of the gradient and is rounded so that it stays inside its sets: towards zero for
 (GNII), away from zero (up to the box) for (8).
 
-With a box, write η = s·a, s = −sign(g), so that −gᵀη = Σ|g_i|a_i, and l ≤ a ≤ u for the box. With n_i the point of [l_i, u_i] nearest to 0, the
-optimum lies on the path a_i = clip(κ|g_i|^{q−1}, n_i, u_i), and one equation in κ is left: Σ|a_i|^p = ε^p for (GNII), Σ|g_i|a_i = L for (8).
-Between two breakpoints it reads A + B·κ^p = ε^p or A + B·κ = L: once the free coordinates are known, κ is explicit. `_fill` finds them by
+With a box, write η = s·a, s = −sign(g), so that −gᵀη = Σ|g_i|a_i, and l ≤ a ≤ u for the box. With n_i the point of [l_i, u_i] nearest
+to 0, the optimum lies on the path a_i = clip(κ|g_i|^{q−1}, n_i, u_i), and one equation in κ is left: Σ|a_i|^p = ε^p for (GNII),
+Σ|g_i|a_i = L for (8). Between two breakpoints it reads A + B·κ^p = ε^p or A + B·κ = L: once the free coordinates are known, κ is explicit. `_fill` finds them by
 Newton's method, which ends when they no longer change; for p = 1 the path is a knapsack, filled by descending |g_i|.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from convexattack.norms import Lp, round_down, round_up, rounding_slack
@@ -222,7 +222,9 @@ class _Descent:
     def of(program: Program, sets: tuple[ConvexSet, ...], skip: int | None) -> _Descent:
         g, dtype = program.g, program.gradient.dtype
         bounds = tuple(None if j == skip else _bounds(item, g) for j, item in enumerate(sets))
-        pairs = [pair for pair in bounds if pair is not None] or [(g.new_full((1, 1), -torch.inf).expand(g.shape), g.new_full((1, 1), torch.inf).expand(g.shape))]
+        pairs = [pair for pair in bounds if pair is not None] or [
+            (g.new_full((1, 1), -torch.inf).expand(g.shape), g.new_full((1, 1), torch.inf).expand(g.shape))
+        ]
         low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
         top = g.abs().amax(-1)
         valid, ordered = top.isfinite() & program.value.isfinite(), (low <= high).all(-1)
@@ -350,7 +352,7 @@ def _fill_centred(w: Tensor, most: Tensor, r: float, goal: Tensor, p: float | No
 
 
 def _fill_guarded(w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tensor, p: float | None) -> tuple[Tensor, Tensor]:
-    """`_fill` for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 at p = 1.001), within a bracket that guards Newton."""
+    """`_fill` for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 at p = 1.001); a bracket guards Newton."""
     power = 1.0 if p is None else p
     log_w = w.log()
     log_e = torch.where(w > 0, r * log_w, -torch.inf) if r else torch.where(w > 0, 0.0, -torch.inf)
@@ -397,9 +399,13 @@ def _fill_guarded(w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tens
 
 
 def _knapsack(
-    w: Float[Tensor, "n d"], nearest: Float[Tensor, "n d"], most: Float[Tensor, "n d"], gain: Float[Tensor, "n d"], budget: Float[Tensor, " n"]
+    w: Float[Tensor, "n d"],
+    nearest: Float[Tensor, "n d"],
+    most: Float[Tensor, "n d"],
+    gain: Float[Tensor, "n d"],
+    budget: Float[Tensor, " n"],
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
-    """p = 1: from `nearest`, raise coordinates by descending w until Σ gain·(a − nearest) = budget; returns a and the last w that was raised."""
+    """p = 1: from `nearest`, raise coordinates by descending w until Σ gain·(a − nearest) = budget; returns a and the last w raised."""
     order = w.argsort(dim=-1, descending=True, stable=True)
     room = torch.where(w > 0, most - nearest, 0.0).gather(-1, order)
     gain = gain.gather(-1, order)
@@ -440,7 +446,7 @@ def _exponent(p: float) -> float:
 
 
 def _judged(program: Program, found: Solution) -> Solution:
-    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum (or the optimum itself)."""
+    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum."""
     if found.eta.dtype == torch.float64:
         return found
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps

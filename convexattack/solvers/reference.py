@@ -1,7 +1,7 @@
 """The reference: (GN), (GNII) and (8) as parametrized CVXPY programs, normalised, compiled once for each kind and re-solved item by item.
 
-Conic solvers stop at absolute tolerances, so the text they see is normalised: c = g/‖g‖_q and u = η/s, where s is the radius (or the box, if
-that is smaller) for (GNII) and about ‖η‖ for (8):
+Conic solvers stop at absolute tolerances, so the text they see is normalised: c = g/‖g‖_q and u = η/s, where s is the radius (or the box,
+if that is smaller) for (GNII) and about ‖η‖ for (8):
 
     (GN), (GNII)   minimize cᵀu   subject to  u ∈ C_j/s
     (8)            minimize ‖u‖_p  subject to  cᵀu ≤ −L/(s‖g‖_q),  u ∈ C_j/s
@@ -64,7 +64,9 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
     found = Solution(found.eta, found.codes.to(program.gradient.device), multipliers, found.stats)
     if isinstance(program, GN):
         settled = found.codes == Status.OPTIMAL.code
-        return Solution(found.eta, torch.where(settled, program.decide(found.eta, found.multipliers), found.codes), multipliers, found.stats)
+        return Solution(
+            found.eta, torch.where(settled, program.decide(found.eta, found.multipliers), found.codes), multipliers, found.stats
+        )
     return found
 
 
@@ -106,9 +108,11 @@ def bare(program: Program, i: int, solver: str | None = None) -> Callable[[], ob
 def _installed(solver: str | None) -> str | None:
     if solver is None:
         return None
-    found = {name.upper(): name for name in cp.installed_solvers()}
+    found: dict[str, str] = {name.upper(): name for name in cp.installed_solvers()}
     if str(solver).upper() not in found:
-        raise ValueError(f"solver={solver!r} is neither 'closed_form', 'reference' nor an installed CVXPY solver; installed are {', '.join(found)}")
+        raise ValueError(
+            f"solver={solver!r} is neither 'closed_form', 'reference' nor an installed CVXPY solver; installed are {', '.join(found)}"
+        )
     return found[str(solver).upper()]
 
 
@@ -139,7 +143,9 @@ class _Compiled:
         """The solver's arguments. CVXPY makes them once; from then on they are an affine function of the parameters."""
         self.assign(values)
         if self.chain is None or self.affine is None:
-            data, self.chain, self.inverse = self.problem.get_problem_data(self.solver, solver_opts=dict(self.options), ignore_dpp=not self.problem.is_dpp())
+            data, self.chain, self.inverse = self.problem.get_problem_data(
+                self.solver, solver_opts=dict(self.options), ignore_dpp=not self.problem.is_dpp()
+            )
             self.affine = _Affine.of(data, self.parameters) if self.problem.is_dpp() else None
             return data
         return self.affine(values)
@@ -148,11 +154,11 @@ class _Compiled:
         return self.chain.solve_via_data(self.problem, data, warm_start=False, verbose=False, solver_opts=dict(self.options))
 
     def run(self, values: dict[str, np.ndarray]) -> tuple[Status, str, np.ndarray | None, float, list[np.ndarray]]:
-        """Solve for one item: (status, the solver's word, u, λ, the multipliers of the sets); whatever a solver throws fails this item alone."""
+        """Solve one item: (status, the solver's word, u, λ, the multipliers of the sets). Whatever a solver throws fails this item alone."""
         nothing = [np.zeros(self.u.size) for _ in self.links]
         try:
             found = self.chain_invert(self.call(self.data(values)))
-        except Exception as error:  # noqa: BLE001  (solvers raise what they like, Rust panics included)
+        except Exception as error:  # solvers raise what they like, Rust panics included
             return Status.FAILED, f"{type(error).__name__}: {error}", None, 0.0, nothing
         status = _MEANING.get(found.status, Status.FAILED)
         if status is not Status.OPTIMAL or found.primal_vars is None:
@@ -184,7 +190,7 @@ class _Affine:
 
     @staticmethod
     def of(data: dict[str, Any], parameters: dict[str, cp.Parameter]) -> _Affine | None:
-        """None where this CVXPY keeps its map elsewhere, or where the map does not reproduce its own data: then CVXPY is asked each time."""
+        """None where this CVXPY keeps its map elsewhere, or where it does not reproduce its own data: then CVXPY is asked each time."""
         try:
             cone = data["param_prob"]
             cone.reduced_A.cache(False)
@@ -192,7 +198,12 @@ class _Affine:
             found = _Affine(data, cone.q, cone.reduced_A.reduced_mat, cone.reduced_A.problem_data_index, columns, cone.total_param_size + 1)
             again = found({name: np.asarray(p.value) for name, p in parameters.items()})
             same = "P" not in data and data["lower_bounds"] is None and data["upper_bounds"] is None
-            same = same and np.array_equal(again["c"], data["c"]) and np.array_equal(again["b"], data["b"]) and abs(again["A"] - data["A"]).nnz == 0
+            same = (
+                same
+                and np.array_equal(again["c"], data["c"])
+                and np.array_equal(again["b"], data["b"])
+                and abs(again["A"] - data["A"]).nnz == 0
+            )
             return found if same else None
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
@@ -211,12 +222,16 @@ class _Affine:
 
 
 @lru_cache(maxsize=64)
-def _build(kind: str, norm: Lp | None, keys: tuple[Any, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], d: int, solver: str | None) -> _Compiled:
+def _build(
+    kind: str, norm: Lp | None, keys: tuple[Any, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], d: int, solver: str | None
+) -> _Compiled:
     """The normalised text. `keys` stand for the sets: an `Lp` for a ball of that norm, `Box` for a box, the set itself for any other."""
     sets = [Ball(key, 1.0) if isinstance(key, Lp) else Box(-1.0, 1.0) if key is Box else key for key in keys]
     u = cp.Variable(d, name="u")
     parameters = {name: cp.Parameter(shape, name=name) for name, shape in shapes}
-    c, rows, links = parameters["c"], [], []
+    c = parameters["c"]
+    rows: list[cp.Constraint] = []
+    links: list[Callable[[], np.ndarray] | None] = []
     acting = _acting(sets) if kind == "gnii" else None
     for j, item in enumerate(sets):
         own = {name.split(":", 1)[1]: parameter for name, parameter in parameters.items() if name.startswith(f"{j}:")}
@@ -243,7 +258,7 @@ def _build(kind: str, norm: Lp | None, keys: tuple[Any, ...], shapes: tuple[tupl
     return _Compiled(problem, u, parameters, adversarial, links, chosen)
 
 
-# --- from a program to the numbers in that text ---------------------------------------------------------------------------------------------
+# --- from a program to the numbers in that text ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +302,7 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
 
 
 def _unit(program: Program, norm: Lp, g: Tensor, L: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """(8): a length like ‖η‖, and a bound on |u_i| = |η_i|/length: the norm of the point clip(−t·sign(g)) of the boxes that reaches L first."""
+    """(8): a length like ‖η‖, and a bound on |u_i| = |η_i|/length: the norm of the first point clip(−t·sign(g)) in the boxes to reach L."""
     boxes = [item.bounds(g) for item in program.sets if isinstance(item, Box)]
     low, high = torch.full_like(g, -torch.inf), torch.full_like(g, torch.inf)
     for below, above in boxes:
@@ -336,7 +351,8 @@ def _absorbed(program: Program, codes: Tensor, multipliers: tuple[Tensor, ...]) 
 def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> tuple[Tensor, ...]:
     """Multipliers for claims of infeasibility, from the program that measures it (solvers do not reliably hand over a ray).
 
-    (8): the (GNII) minimizer over the same sets still has L + gᵀη > 0. (GN), (GNII): the point of the other sets nearest to 0 is outside the ball.
+    (8): the (GNII) minimizer over the same sets still has L + gᵀη > 0. (GN), (GNII): the point of the other sets nearest to 0 is outside
+    the ball.
     """
     claimed, multipliers = found.codes == Status.INFEASIBLE.code, found.multipliers
     if not bool(claimed.any()):
@@ -347,7 +363,10 @@ def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> 
         relaxed = GNII(program.L, program.g, program.sets)
         proof = _run(relaxed, solver, claimed.numpy(), None)
         empty = proof.codes == Status.INFEASIBLE.code  # not even the sets have a point in common
-        vectors = (torch.where(empty, 0.0, torch.ones_like(multipliers[0])), *_absorbed(relaxed, proof.codes, _prove_infeasible(relaxed, proof, solver)))
+        vectors = (
+            torch.where(empty, 0.0, torch.ones_like(multipliers[0])),
+            *_absorbed(relaxed, proof.codes, _prove_infeasible(relaxed, proof, solver)),
+        )
     else:
         k = _acting(program.sets)
         ball = program.sets[k or 0]
@@ -359,4 +378,6 @@ def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> 
         parts = list(proof.multipliers[1:])
         vectors = (*parts[:k], multipliers[k or 0], *parts[k:])
     proved = claimed & ((proof.codes == Status.OPTIMAL.code) | (proof.codes == Status.INFEASIBLE.code))
-    return tuple(torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new.cpu(), old) for old, new in zip(multipliers, vectors, strict=True))
+    return tuple(
+        torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new.cpu(), old) for old, new in zip(multipliers, vectors, strict=True)
+    )
