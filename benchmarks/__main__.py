@@ -198,7 +198,7 @@ def _save(out: Path, facts: dict[str, Any], rows: Sequence[Row], batches: Sequen
     content = {"about": facts, "targets": results.targets(rows, results.main_batch(batches)), "rows": [results.plain(row) for row in rows]}
     results.write_whole(out / "timing.json", (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())
     results.write_whole(out / "timing.md", results.markdown(facts, results.sheets(rows, batches, spread=True)).encode())
-    heading = f"Time per item, {facts['dtype']}, {facts['cpu']}, {facts['torch threads']} threads"
+    heading = f"Time per item, {facts['dtype']}; {facts['cpu']}, torch threads: {facts['torch threads']}"
     results.write_whole(out / "timing.png", picture(rows, batches, heading))
     results.show(results.sheets(rows, batches, spread=False))
     print(f"{len(rows)} rows; timing.json, timing.md and timing.png are in {out}")

@@ -165,7 +165,7 @@ def sheets(rows: Sequence[Row], batches: Sequence[int], spread: bool) -> list[Sh
         ratios = [row.ratio(FRESH, CLOSED, main), row.ratio(RESOLVE, CLOSED, main), row.ratio(RESOLVE, BARE)]
         lines.append((
             PROGRAMS[row.case.program], row.case.p, _box(row.case.box), row.solver, f"{row.case.d:,}",
-            *(_time(cell, spread) for cell in cells), *(_ratio(ratio, spread) for ratio in ratios), str(row.rounds),
+            *(_time(cell, row.rounds, spread) for cell in cells), *(_ratio(ratio, spread) for ratio in ratios), str(row.rounds),
         ))  # fmt: skip
     title = f"Time per item (median{' and quartiles' if spread else ''}); ratios to the closed form at batch {main:,}"
     found = [Sheet(title, columns, 4, lines)]
@@ -192,12 +192,13 @@ def _box(box: bool) -> str:
     return "yes" if box else "no"
 
 
-def _time(cell: Cell | None, spread: bool) -> str:
+def _time(cell: Cell | None, rounds: int, spread: bool) -> str:
     if cell is None:
         return "–"
     if cell.seconds is None or cell.quartiles is None:
         return "failed" if cell.not_run.startswith("failed") else "not run"
-    return brief(cell.seconds) + (f" ({brief(cell.quartiles[0])} to {brief(cell.quartiles[1])})" if spread else "")
+    failed = f", {rounds - cell.repeats} of {rounds} failed" if cell.repeats < rounds else ""
+    return brief(cell.seconds) + (f" ({brief(cell.quartiles[0])} to {brief(cell.quartiles[1])})" if spread else "") + failed
 
 
 def _ratio(ratio: Ratio | None, spread: bool) -> str:
@@ -230,7 +231,7 @@ def show(found: Sequence[Sheet]) -> None:
 def markdown(facts: Mapping[str, Any], found: Sequence[Sheet]) -> str:
     conditions = [
         f"`{facts['command']}`, {facts['date']}.",
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['torch threads']} torch threads; "
+        f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; "
         f"closed form on {facts['device']}, {facts['dtype']}; seed {facts['seed']}.",
         f"Load average {facts['load'][0]:.1f} to {facts['load'][1]:.1f} meanwhile.",
         "; ".join(f"{name} {number}" for name, number in facts["versions"].items()) + ".",

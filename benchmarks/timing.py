@@ -351,19 +351,20 @@ def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dt
 
 def _warm(case: Case, one: _Contender, limits: Limits, seen: Seen) -> None:
     """Two runs that are thrown away: the first one compiles, or imports; the second, left out where the first is long, tells `seen`."""
+    took = []
     for k, patience in ((0, 3.0), (1, 1.0)):
         seconds = one.go(k) * one.batch
-        if seconds != seconds and k == 0:
-            continue  # it may be this item alone
-        if seconds != seconds:
-            one.not_run = "failed: " + "; ".join(one.statuses)
-        elif seconds > patience * limits.seconds:
+        if seconds > patience * limits.seconds:
             one.not_run = f"time: {'the first' if k == 0 else 'a'} call took {brief(seconds)}; the limit is {brief(limits.seconds)}"
-        if one.not_run:
             return
+        if seconds == seconds:
+            took.append(seconds)
         if one.method != RESOLVE and seconds > limits.seconds / 4:
             break
-    _note(seen, case, one.method, one.batch, seconds)
+    if not took:
+        one.not_run = "failed: " + "; ".join(one.statuses)
+        return
+    _note(seen, case, one.method, one.batch, took[-1])
     one.seconds.clear()
     one.statuses.clear()
 

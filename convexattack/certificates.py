@@ -98,7 +98,8 @@ class Certificate:
 
     def __repr__(self) -> str:
         held = int(self.holds().sum())
-        worst = self.gap.abs().nan_to_num(torch.inf).max().item() if len(self.gap) else 0.0
+        there = self.gap[~self.primal.isnan()].abs().nan_to_num(torch.inf)  # items that claim an η
+        worst = there.max().item() if len(there) else 0.0
         extra = ("" if self.tight else ", tight=False") + ("" if self.rigorous else ", rigorous=False")
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
 

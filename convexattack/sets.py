@@ -131,7 +131,7 @@ class Ball(ConvexSet):
         return self.radii(g) * self.norm.dual(g)
 
     def parameters(self, n: int, d: int, scale: np.ndarray, limit: np.ndarray) -> dict[str, np.ndarray]:
-        radius = np.broadcast_to(np.asarray(torch.as_tensor(self.radius).cpu(), dtype=float), (n,))
+        radius = np.broadcast_to(np.asarray(torch.as_tensor(self.radius, dtype=torch.float64).cpu()), (n,))
         return {"radius": np.minimum(radius / scale, d * np.maximum(limit, 1.0))}  # a larger one never binds
 
     def text(self, u: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,25 @@ def test_a_failure_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "failed: MemoryError: Unable to allocate 169. GiB"
     assert [(cell.method, cell.not_run) for cell in row.cells if cell.not_run] == [(BARE, said)]
     assert row.ratio(RESOLVE, BARE) is None
+
+
+def test_a_failure_now_and_then_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = itertools.count()
+
+    def moody(*_: object) -> Callable[[], None]:
+        def call() -> None:
+            if next(calls) % 2:
+                raise ArithmeticError("not now")
+
+        return call
+
+    monkeypatch.setattr(timing, "bare", moody)
+    row = timing.measure(Case("gnii", "2", False, 8), [256], Limits(4.0, 1.0, 4, 4), {})
+    found = row.cell(BARE)
+    assert found is not None
+    assert (found.not_run, found.repeats, dict(found.statuses)) == ("", 2, {"ArithmeticError: not now": 2})
+    (table,) = results.sheets([row], [256], spread=False)
+    assert [", 2 of 4 failed" in cell for cell in table.lines[0]] == [name == "bare solver" for name in table.columns]
 
 
 def test_gn_and_its_fresh_text_have_one_objective() -> None:

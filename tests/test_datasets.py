@@ -252,6 +252,14 @@ def test_known_data_are_counted(
         load("mnist", limit=limit)
 
 
+def test_known_data_are_counted_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = here._Known("", {"test": 1500}, (1, 1, 1))
+    monkeypatch.setattr(here, "_KNOWN", {"mnist": known})
+    monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
+    folder(tmp_path / "mnist", test=rows(pictures(1500, 1, 1), [0] * 1500), train=rows(pictures(1), [0]))
+    assert len(load("mnist", limit=2)) == 2
+
+
 @pytest.mark.parametrize("elsewhere", [None, "a folder that is not there"])
 def test_known_data_come_from_the_hub_otherwise(
     elsewhere: str | None, small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -95,7 +95,7 @@ def split(
 
     In the direction of descent, a = −sign(g)·η/unit within [l, h], stationarity of −|g|ᵀa + (μ/p)‖a‖_p^p over the box gives
     a_i = clip((|g_i|/μ)^{q−1}, l_i, h_i), and the norm takes clip(|g_i|, μφ(l_i), μφ(h_i)) with φ(x) = sign(x)|x|^{p−1}.
-    One unknown: μ falls (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; only its tightness depends on the search.
+    One unknown: μ falls (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; its tightness alone depends on that.
 
     Returns:
         the norm's share of −g, the a that belongs to it, and ‖a‖_p.
@@ -113,10 +113,9 @@ def split(
     e = log_e.exp() if moderate else log_e
 
     def path(y: Tensor) -> Tensor:  # y = (q − 1)·log(1/μ), and log(1/μ) for p = 1
-        if p > 1:
-            t = e * y.exp()[:, None] if moderate else (y[:, None] + e).exp()
-        else:
-            t = torch.where(log_w > -y[:, None], torch.inf, 0.0)  # a step
+        if p == 1:
+            return torch.minimum(torch.where(log_w > -y[:, None], torch.inf, least), most)
+        t = e * y.exp()[:, None] if moderate else (y[:, None] + e).exp()
         return torch.minimum(torch.maximum(t, least), most)
 
     spread = torch.where(w > 0, -log_w, 0.0).amax(-1)

@@ -5,8 +5,9 @@ All arithmetic is float64; what is returned has the dtype of the gradient and is
 
 With a box, write η = s·a, s = −sign(g), so that −gᵀη = Σ|g_i|a_i, and l ≤ a ≤ u for the box. With n_i the point of [l_i, u_i] nearest
 to 0, the optimum lies on the path a_i = clip(κ|g_i|^{q−1}, n_i, u_i), and one equation in κ is left: Σ|a_i|^p = ε^p for (GNII),
-Σ|g_i|a_i = L for (8). Between two breakpoints it reads A + B·κ^p = ε^p or A + B·κ = L: once the free coordinates are known, κ is explicit. `_fill` finds them by
-Newton's method, which ends when they no longer change; for p = 1 the path is a knapsack, filled by descending |g_i|.
+Σ|g_i|a_i = L for (8). Between two breakpoints it reads A + B·κ^p = ε^p or A + B·κ = L: once the free coordinates are known, κ is
+explicit. `_fill` finds them by Newton's method, which ends when they no longer change; for p = 1 the path is a knapsack, filled by
+descending |g_i|.
 """
 
 from __future__ import annotations

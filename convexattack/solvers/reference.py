@@ -154,7 +154,7 @@ class _Compiled:
         return self.chain.solve_via_data(self.problem, data, warm_start=False, verbose=False, solver_opts=dict(self.options))
 
     def run(self, values: dict[str, np.ndarray]) -> tuple[Status, str, np.ndarray | None, float, list[np.ndarray]]:
-        """Solve one item: (status, the solver's word, u, λ, the multipliers of the sets). Whatever a solver throws fails this item alone."""
+        """Solve one item: (status, the solver's word, u, λ, the sets' multipliers). Whatever a solver throws fails this item alone."""
         nothing = [np.zeros(self.u.size) for _ in self.links]
         try:
             found = self.chain_invert(self.call(self.data(values)))
@@ -250,11 +250,11 @@ def _build(
         t = cp.Variable(name="t")
         adversarial = c @ u <= parameters["limit"]
         problem = cp.Problem(cp.Minimize(t), [adversarial, *norm.epigraph(u, t), *rows])
-    chosen = solver or (cp.HIGHS if problem.is_lp() else cp.CLARABEL)
+    chosen = solver or (cp.HIGHS if problem.is_qp() else cp.CLARABEL)  # the objective is linear
     try:
         problem._construct_chain(solver=chosen, ignore_dpp=not problem.is_dpp())
     except cp.error.SolverError as error:
-        raise ValueError(f"solver={chosen!r} cannot take this program: {error}; use 'CLARABEL' or 'SCS'") from error
+        raise ValueError(f"solver={chosen!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'") from error
     return _Compiled(problem, u, parameters, adversarial, links, chosen)
 
 
