@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "  CVXPY fresh     build, compile and solve a new problem\n"
         "  CVXPY re-solve  the parametrized program of solver='reference', already compiled\n"
         "  bare solver     HiGHS or Clarabel alone, on data that are ready\n"
-        "All contenders of a row run once in each round, so that a ratio is fair even on a busy machine. Medians over rounds are\n"
+        "All contenders of a row run once in each round, so that what else the machine does falls on all alike. Medians over rounds are\n"
         "printed; quartiles are in the files. What would take too long or too much memory is reported as not run, with the reason.",
         epilog="leaves timing.json, timing.md and timing.png in --out, and timing.jsonl, one line a row, to resume from.\n\n"
         "examples:\n"

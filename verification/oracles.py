@@ -111,10 +111,10 @@ def _box(u: cp.Variable, low: Array, high: Array) -> list[cp.Constraint]:
 
 
 def _scs(problem: cp.Problem) -> float:
-    """The optimum, NaN if there is no feasible point, ∞ if SCS cannot tell. Its acceleration, faster as a rule, can go in circles."""
-    for lookback in (10, 0):
+    """The optimum, NaN if there is no feasible point, ∞ if SCS cannot tell: now and then one scaling goes in circles and another does not."""
+    for scaling in ({}, {"normalize": False}, {"acceleration_lookback": 5}, {"rho_x": 1e-3}):
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # an inaccurate solution is not used
-            problem.solve(solver=cp.SCS, warm_start=False, acceleration_lookback=lookback, **SCS)
+            problem.solve(solver=cp.SCS, warm_start=False, **SCS, **scaling)
         if problem.status == cp.OPTIMAL:
             return float(problem.value)
         if problem.status == cp.INFEASIBLE:
