@@ -104,6 +104,16 @@ class Lp:
         inside the ball in its own dtype, in exact arithmetic: it is scaled by 1 − `rounding_slack` and rounded towards zero.
         A row with a NaN or an infinite entry comes back without a single number in it.
         """
+        if self.p == 2:
+            length = _sum(g.to(torch.float64).square()).sqrt()
+            r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
+            eta = round_down(g * (-r * (1 - rounding_slack(g.shape[-1])) / length)[..., None], g.dtype)
+            plain = (length > 1e-140) & (length < 1e140)  # the squares neither vanish nor overflow, so nothing has to be scaled
+            return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
+        return self._scaled(g, radius)
+
+    def _scaled(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
+        """`steepest` from g divided by its largest entry."""
         top = g.abs().amax(-1, keepdim=True).to(torch.float64)
         r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top  # NaN where a gradient is not finite
         if self.p == math.inf:

@@ -372,6 +372,18 @@ def test_programs_without_a_closed_form() -> None:
         ca.solve(ca.MinNorm(value, gradient, ca.Lp(2), (ball(2),)), "closed_form")
 
 
+@each_norm
+@each_kind
+def test_what_is_not_finite_is_invalid(kind: Any, norm: ca.Lp) -> None:
+    """NaN or ∞ in the value, or anywhere in the gradient: no claim and no number."""
+    value, gradient = numbers(math.nan, INF, 1, 1, 1, 1), rows([3, 4], [3, 4], [math.nan, 4], [3, math.nan], [3, -INF], [3, 4])
+    for sets in ((), (ca.Box(-1.0, 1.0),)):
+        found = ca.solve(kind(value, gradient, norm, sets), "closed_form")
+        assert names(found)[:5] == ["INVALID"] * 5
+        assert names(found)[5] != "INVALID"
+        assert found.eta[:5].isnan().all()
+
+
 def test_nan_in_a_bound_is_that_items_affair() -> None:
     low = rows([-1, -1], [math.nan, -1], [-1, -1])
     for make in KINDS.values():

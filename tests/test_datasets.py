@@ -131,6 +131,20 @@ def test_many_batches_keep_their_order(tmp_path: Path) -> None:
     assert load(path, limit=1700).x.flatten().mul(255).round().tolist() == pictures(2500, 1, 1).flatten()[:1700].tolist()
 
 
+def test_a_bar_is_shown_on_a_terminals_stderr_where_decoding_takes_long(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder(tmp_path / "mine", test=rows(pictures(9), [0] * 9), train=rows(pictures(1), [0]))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # has rich take any stream for a terminal
+    load(path)
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setattr(here, "_SLOW", 9)
+    load(path)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "decoding" in said.err
+
+
 def test_a_folder_of_image_files(tmp_path: Path) -> None:
     for split, kind, value in (("train", "cat", 1), ("test", "cat", 10), ("test", "dog", 20)):
         file = tmp_path / split / kind / "0.png"

@@ -6,8 +6,8 @@ Program (Section II).
 
 Lagrangian, λ ≥ 0.   ‖η‖_p + λ(L + gᵀη).
 
-Dual. The infimum over η of ‖η‖_p + λgᵀη is 0 where ‖λg‖_q ≤ 1, and −∞ elsewhere (take η along the direction in
-which λgᵀη falls faster than ‖η‖_p grows). So the dual is
+Dual. The infimum over η of ‖η‖_p + λgᵀη is 0 where ‖λg‖_q ≤ 1, and −∞ elsewhere (take η along the direction in which
+λgᵀη falls faster than ‖η‖_p grows). So the dual is
 
     maximize  λL   subject to  λ ≥ 0, λ‖g‖_q ≤ 1,
 
@@ -20,13 +20,13 @@ Optimum. The direction of (6), made as long as it must be for gᵀη = −L:
 and ‖η‖_p = L ‖g‖_q^{q−1} / ‖g‖_q^q = L/‖g‖_q: the bound is attained. p = 1: all on a largest |g_i|, η_i = −L/g_i.
 Where L ≤ 0, η = 0 satisfies the inequality and nothing is shorter. Where g = 0 < L no η does: infeasible.
 
-Proposition 1 again. (GN) with ε' is feasible if and only if ε'‖g‖_q > L, that is if ε' exceeds the optimum of (8).
-So the optimum of (8) is the infimum of the radii for which (GN) has a solution; it is not attained, because (GN) is
+Proposition 1 again. (GN) with ε' is feasible if and only if ε'‖g‖_q > L, that is if ε' exceeds the optimum of (8). So
+the optimum of (8) is the infimum of the radii for which (GN) has a solution; it is not attained, because (GN) is
 strict and (8) is not.
 
 The check. The norm of the library's η against the optimum, relative to it, by HiGHS (through scipy) for p ∈ {1, ∞},
-by SCS for the others, and against L/‖g‖_q in fifty digits; L + gᵀη ≤ 0 in rational numbers. Then (GN) at radii one
-part in 10⁹ above and below that norm.
+by SCS for the others (Clarabel where it does not converge), and against L/‖g‖_q in fifty digits; L + gᵀη ≤ 0 in
+rational numbers. Then (GN) at radii one part in 10⁹ above and below that norm.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator
 
     linear = p in (1, math.inf)
     least = np.array([(oracles.shortest_by_linprog if linear else oracles.shortest_by_cone)(L[i], g[i], p) for i in range(n)])
-    yield Finding("HiGHS by scipy" if linear else "SCS", np.abs(length / least - 1), LINEAR if linear else CONIC, where)
+    yield Finding("HiGHS by scipy" if linear else "SCS, or Clarabel", np.abs(length / least - 1), LINEAR if linear else CONIC, where)
 
     for factor, expected in ((1 + 1e-9, ca.Status.FEASIBLE), (1 - 1e-9, ca.Status.INFEASIBLE)):
         (eps,) = tensors(length * factor)

@@ -10,6 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 
 import cvxpy as cp
@@ -36,6 +37,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 SCS = {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 20_000}
+CLARABEL = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 DIGITS = 50
 
@@ -79,17 +81,17 @@ def shortest_by_linprog(value: float, g: Array, p: float, low: Array | None = No
 
 
 def least_by_cone(g: Array, p: float, radius: float, low: Array | None = None, high: Array | None = None) -> float:
-    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high by SCS, 1 < p < ∞; NaN where SCS finds none."""
+    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high by SCS, 1 < p < ∞; NaN where there is no such η."""
     top, low, high = _units(g, radius, low, high)
     u = cp.Variable(len(g))
-    return top * radius * _scs(cp.Problem(cp.Minimize((g / top) @ u), [*_within(u, p, 1.0), *_box(u, low, high)]))
+    return top * radius * _conic(cp.Problem(cp.Minimize((g / top) @ u), [*_within(u, p, 1.0), *_box(u, low, high)]))
 
 
 def shortest_by_cone(value: float, g: Array, p: float, low: Array | None = None, high: Array | None = None) -> float:
-    """min ‖η‖_p over value + gᵀη ≤ 0 and low ≤ η ≤ high by SCS, 1 < p < ∞; NaN where SCS finds none."""
+    """min ‖η‖_p over value + gᵀη ≤ 0 and low ≤ η ≤ high by SCS, 1 < p < ∞; NaN where there is no such η."""
     unit, need, c, low, high = _reach(value, g, low, high)
     u, t = cp.Variable(len(g)), cp.Variable()
-    return unit * _scs(cp.Problem(cp.Minimize(t), [need + c @ u <= 0, *_within(u, p, t), *_box(u, low, high)]))
+    return unit * _conic(cp.Problem(cp.Minimize(t), [need + c @ u <= 0, *_within(u, p, t), *_box(u, low, high)]))
 
 
 def feasible_by_cone(value: float, g: Array, p: float, radius: float) -> bool:
@@ -110,15 +112,15 @@ def _box(u: cp.Variable, low: Array, high: Array) -> list[cp.Constraint]:
     return ([u[below] >= low[below]] if below.any() else []) + ([u[above] <= high[above]] if above.any() else [])
 
 
-def _scs(problem: cp.Problem) -> float:
-    """The optimum, NaN if there is no feasible point, ∞ if SCS cannot tell: now and then one scaling goes in circles and another does not."""
-    for scaling in ({}, {"normalize": False}, {"acceleration_lookback": 5}, {"rho_x": 1e-3}):
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # an inaccurate solution is not used
-            problem.solve(solver=cp.SCS, warm_start=False, **SCS, **scaling)
-        if problem.status == cp.OPTIMAL:
-            return float(problem.value)
-        if problem.status == cp.INFEASIBLE:
-            return math.nan
+def _conic(problem: cp.Problem) -> float:
+    """The optimum, NaN if there is no feasible point, ∞ if nobody can tell. Where SCS goes in circles, Clarabel answers."""
+    for solver, options in ((cp.SCS, SCS), (cp.CLARABEL, CLARABEL)):
+        with warnings.catch_warnings(action="ignore", category=UserWarning), suppress(cp.SolverError):
+            problem.solve(solver=solver, warm_start=False, **options)
+            if problem.status == cp.OPTIMAL:
+                return float(problem.value)
+            if problem.status == cp.INFEASIBLE:
+                return math.nan
     return math.inf
 
 

@@ -24,12 +24,13 @@ Then gᵀη = −ε Σ|g_i|^q / ‖g‖_q^{q−1} = −ε‖g‖_q: the bound is
 without a theorem.
 
 The ends. p = ∞ has q = 1 and |g_i|⁰ = 1: equation (7), see sign.py. p = 1 has q = ∞, where (6) has no meaning as it
-stands; its limit q → ∞ puts all of ε on a largest |g_i|, and any such coordinate attains −ε max|g_i|. (g/‖g‖₁,
-which some libraries take, does not.) Where g = 0 every η of the ball is optimal.
+stands; its limit q → ∞ puts all of ε on a largest |g_i|, and any such coordinate attains −ε max|g_i|. (g/‖g‖₁, which
+some libraries take, does not.) Where g = 0 every η of the ball is optimal.
 
 The check. The value gᵀη of the library's η against the least one, relative to ε‖g‖_q, and how far η is outside the
-ball, relative to ε: by HiGHS (through scipy) for p ∈ {1, ∞}, by SCS for the others, by the bound of weak duality in
-fifty digits for all. And no random point of the ball, near η or not, may be better.
+ball, relative to ε: by HiGHS (through scipy) for p ∈ {1, ∞}, by SCS for the others (Clarabel where it does not
+converge), by the bound of weak duality in fifty digits for all. And no random point of the ball, near η or not, may
+be better.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator
 
     linear = p in (1, math.inf)
     least = [(oracles.least_by_linprog if linear else oracles.least_by_cone)(g[i], p, radius[i]) for i in range(n)]
-    yield Finding("HiGHS by scipy" if linear else "SCS", np.abs(reached - least) / unit, LINEAR if linear else CONIC, where)
+    yield Finding("HiGHS by scipy" if linear else "SCS, or Clarabel", np.abs(reached - least) / unit, LINEAR if linear else CONIC, where)
 
 
 def _best_random(rng: np.random.Generator, g: np.ndarray, p: float, radius: np.ndarray, eta: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ where (8) minimizes (1/p)‖η‖_p^p, which has the same minimizer. Both are su
 
     η_i(y) = clip(−sign(g_i) e^y |g_i|^{q−1}, l_i, u_i),   e^y = μ^{1−q} = λ^{q−1}.
 
-Dual. One number y is left, and the dual is concave in the multiplier, so its optimum is where the constraint of
-that multiplier is tight (or where the multiplier is 0). Along the path gᵀη falls, and ‖η‖_p grows from the point of
-the box nearest to 0, both monotonically, so each has one root:
+Dual. One number y is left, and the dual is concave in the multiplier, so its optimum is where the constraint of that
+multiplier is tight (or where the multiplier is 0). Along the path gᵀη falls, and ‖η‖_p grows from the point of the
+box nearest to 0, both monotonically, so each has one root:
 
     (GNII):  ‖η(y)‖_p = ε, or the corner of the box in direction −g if that is inside the ball;    (8):  gᵀη(y) = −L.
 
@@ -28,13 +28,14 @@ the box nearest to 0, both monotonically, so each has one root:
 gᵀη > 0. For p = ∞ in (8) the same path with |g_i|⁰ = 1; (GNII) for p = ∞, and p = 1, are linear programs.
 
 Clipping. Libraries clip the answer for the ball, or for (8), to the range of the pixels. For (GNII) with p = ∞ that
-is optimal: cube ∩ box is a box. For any other p it gives away the length that clipped coordinates no longer use;
-and after clipping (8), L + gᵀη ≤ 0 is lost.
+is optimal: cube ∩ box is a box. For any other p it gives away the length that clipped coordinates no longer use; and
+after clipping (8), L + gᵀη ≤ 0 is lost.
 
-The check. Against HiGHS (through scipy) for p ∈ {1, ∞}; against SCS, and against the root above by scipy's brentq,
-for the others. Boxes around 0 and boxes that leave it out. (GNII): gᵀη relative to |g|ᵀ of the larger bound, or
-ε‖g‖_∞; (8): relative to the optimum. Where the oracle finds no η, the library must say INFEASIBLE. The witnesses
-for clipping report the share of the optimum gᵀη that the clipped answer keeps.
+The check. Against HiGHS (through scipy) for p ∈ {1, ∞}; against SCS (Clarabel where it does not converge), and
+against the root above by scipy's brentq, for the others. Boxes around 0 and boxes that leave it out. (GNII): gᵀη
+relative to |g|ᵀ of the larger bound, or ε‖g‖_∞; (8): relative to the optimum. Where the oracle finds no η, the
+library must say INFEASIBLE. The witnesses for clipping report the share of the optimum gᵀη that the clipped answer
+keeps.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _shortest(p: float, rng: np.random.Generator, n: int, around_zero: bool) -> 
 
 
 def _judges(p: float, linprog: Oracle, cone: Oracle, root: Oracle) -> list[tuple[str, float, Oracle]]:
-    first = ("HiGHS by scipy", LINEAR, linprog) if p in (1, math.inf) else ("SCS", CONIC, cone)
+    first = ("HiGHS by scipy", LINEAR, linprog) if p in (1, math.inf) else ("SCS, or Clarabel", CONIC, cone)
     return [first, ("one root, by brentq", ROOT, root)][: 1 if p == 1 else 2]
 
 

@@ -29,12 +29,15 @@ def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: T
     return torch.where(empty, -torch.inf, total), torch.where(empty, 0.0, error)
 
 
-def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Multipliers that sum to `target`, the residual that the first ball (else the first set) had to take, and the cost of its rounding."""
+def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor | None, Tensor]:
+    """Multipliers that sum to `target`, the residual (None for 0) that the first ball, else the first set, takes, and its rounding's cost."""
     v = [item.to(torch.float64) for item in multipliers]
+    nothing = torch.zeros_like(target[:, 0])
     if not v:
-        return v, target, torch.zeros_like(target[:, 0])
-    residual = target - torch.stack(v).sum(0)
+        return v, target, nothing
+    residual = target - (v[0] if len(v) == 1 else torch.stack(v).sum(0))
+    if not bool(residual.any()):
+        return v, None, nothing
     j = next((k for k, item in enumerate(sets) if isinstance(item, Ball)), 0)
     moved = torch.where(residual == 0, 0.0, target.abs() + torch.stack(v).abs().sum(0))
     v[j] = v[j] + residual

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import rounding_slack
+from convexattack.norms import Lp, rounding_slack
 from convexattack.programs.base import Bound, Multipliers, Program, ratio
 from convexattack.programs.duality import BallAndBox, absorb, split, supports
 from convexattack.sets import Ball, Box, ConvexSet
@@ -64,8 +64,11 @@ class GNII(Program):
         v, residual, slip = absorb(self.sets, multipliers, -g)
         cost, error = supports(self.sets, v, within)
         error = error + slip + rounding_slack(1) * (self.L.abs() + cost.abs())
-        q = next((item.norm for item in self.sets if isinstance(item, Ball)), None)
-        missed = ratio(q.dual(residual), q.dual(g)) if q else ratio(residual.abs().sum(-1), g.abs().sum(-1))
+        if residual is None:
+            missed = torch.zeros_like(cost)
+        else:
+            norm = next((item.norm for item in self.sets if isinstance(item, Ball)), Lp(math.inf))
+            missed = ratio(norm.dual(residual), norm.dual(g))
         return Bound(self.L - cost, error, missed)
 
     def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:

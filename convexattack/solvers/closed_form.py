@@ -55,11 +55,20 @@ def solve(program: Program) -> Solution:
     assert isinstance(program, GN | GNII)
     first = program.sets[0] if len(program.sets) == 1 else None
     found = _ball(program, first) if isinstance(first, Ball) else _ball_and_box(program)
-    if isinstance(program, GN):
-        settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)
-        verdict = torch.where(settled, program.decide(found.eta, found.multipliers), found.codes)
-        return Solution(found.eta, verdict, found.multipliers, found.stats)
-    return found
+    return _verdict(program, found) if isinstance(program, GN) else found
+
+
+def _verdict(program: GN, found: Solution) -> Solution:
+    """(GN) by Proposition 1: the sign of the optimum of (GNII). Only near ties take the program's own, rigorous `decide`."""
+    eta = found.eta.to(torch.float64)
+    fall = -torch.linalg.vecdot(program.g, eta)
+    away = (program.L - fall).abs() > (1e-9 + 4 * torch.finfo(found.eta.dtype).eps) * (program.L.abs() + fall.abs())
+    verdict = torch.where(fall > program.L, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
+    settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)
+    exact = found.codes == Status.OPTIMAL.code
+    if bool((settled & ~(away & exact)).any()):
+        verdict = torch.where(away & exact, verdict, program.decide(found.eta, found.multipliers))
+    return Solution(found.eta, torch.where(settled, verdict, found.codes), found.multipliers, found.stats)
 
 
 def _ball(program: GN | GNII, ball: Ball) -> Solution:
@@ -99,6 +108,8 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     code = torch.where(top.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
     found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
+    if dtype == torch.float64:
+        return found
     length = step * direction.abs().amax(-1)
     risky = ((length > 0) & (length < g.shape[1] * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
     return _judged(program, found) if bool(risky.any()) else found
@@ -318,9 +329,16 @@ def _fill(
     """
     moderate = r <= 4 and (p is None or p <= 32)  # w^r and a^p stay in range
     goal = goal if p is None else goal**p
-    if centred and moderate:
+    if not moderate:
+        return _fill_guarded(w, nearest, most, r, goal, p)
+    simple = None if centred else (nearest == 0).all(-1)  # each item by its own data: no answer depends on its neighbours
+    if simple is None or bool(simple.all()):
         return _fill_centred(w, most, r, goal, p)
-    return _fill_guarded(w, nearest, most, r, goal, p)
+    a, log_kappa = _fill_guarded(w, nearest, most, r, goal, p)
+    if bool(simple.any()):
+        k = simple.nonzero().flatten()
+        a[k], log_kappa[k] = _fill_centred(w[k], most[k], r, goal[k], p)
+    return a, log_kappa
 
 
 def _fill_centred(w: Tensor, most: Tensor, r: float, goal: Tensor, p: float | None) -> tuple[Tensor, Tensor]:
