@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import cvxpy as cp
 import pytest
@@ -370,7 +369,11 @@ def test_no_multipliers_refute_a_point(seed: int, p: float, boxed: bool, noise: 
         assert not (verdict == never.code).any()
 
 
-def test_certify_takes_any_array() -> None:
-    program = gnii(1, [3, 4], ball(2, 0.5))
-    answer: Any = [[-0.3, -0.4]]
-    assert ca.certify(program, torch.tensor(answer)).holds().all()
+def test_a_negative_lambda_is_no_multiplier() -> None:
+    """With L < 0 the optimum of (8) is 0; λL > 0 for λ < 0 would be a bound above it, and a proof that nothing is feasible."""
+    for sets in ((), (ca.Box(-1.0, 1.0),)):
+        program = min_norm(-1, [3, 4], 2, *sets)
+        for factor in (-0.2, -1.0, -100.0):
+            multipliers = (numbers(factor), *(-factor * program.g for _ in sets))
+            assert program.bound(multipliers, torch.zeros_like(program.g)).value.item() <= 0
+            assert not program.refuted(multipliers).any()

@@ -381,7 +381,16 @@ def test_what_is_not_finite_is_invalid(kind: Any, norm: ca.Lp) -> None:
         found = ca.solve(kind(value, gradient, norm, sets), "closed_form")
         assert names(found)[:5] == ["INVALID"] * 5
         assert names(found)[5] != "INVALID"
-        assert found.eta[:5].isnan().all()
+        assert found.eta[2:5].isnan().all()
+
+
+@each_kind
+def test_what_is_invalid_has_no_number(kind: Any) -> None:
+    """η is NaN wherever nothing is claimed, also where L alone is at fault."""
+    for sets in ((), (ca.Box(-1.0, 1.0),)):
+        found = ca.solve(kind(numbers(math.nan, 1), rows([3, 4], [3, 4]), ca.Lp(2), sets), "closed_form")
+        assert names(found)[0] == "INVALID"
+        assert found.eta[0].isnan().all()
 
 
 def test_nan_in_a_bound_is_that_items_affair() -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import cvxpy as cp
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import pytest
 import torch

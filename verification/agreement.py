@@ -2,7 +2,10 @@
 
 Programs. (GNII) over a ball, and (8); each without a box, with a box around 0, and with a box that leaves 0 out in
 places; eight norms; scales from 1e−12 to 1e+12 (1e±1.5 in float16, whose numbers end at 65,504 and 6e−8); float16,
-float32 and float64. (GN) has the programs of (GNII) and is decided by its answer: near_ties.py.
+float32 and float64. (GN) has the programs of (GNII) and is decided by its answer: near_ties.py. Radii and L are drawn
+a few percent of the box away from where a program becomes infeasible: near_ties.py goes there. Near that edge a box
+that leaves 0 out makes (8) ill-conditioned, λ|L| being much larger than ‖η‖, and the rounding of L + gᵀη can cost the
+objective more than the tight tolerance.
 
 Lagrangian, dual, optimum: proposition_2.py, min_norm.py and with_box.py. The closed form evaluates them; the
 reference writes the primal program down in CVXPY and leaves the rest to HiGHS or Clarabel. They share no line of

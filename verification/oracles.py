@@ -14,7 +14,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 import cvxpy as cp
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, linprog

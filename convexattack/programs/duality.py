@@ -30,7 +30,7 @@ def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: T
 
 
 def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor | None, Tensor]:
-    """Multipliers that sum to `target`, the residual (None for 0) that the first ball, else the first set, takes, and its rounding's cost."""
+    """Multipliers that sum to `target`, the residual (None for 0) that the first ball, else the first set, takes, and the cost."""
     v = [item.to(torch.float64) for item in multipliers]
     nothing = torch.zeros_like(target[:, 0])
     if not v:

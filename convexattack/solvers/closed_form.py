@@ -100,7 +100,7 @@ def _min_norm_plain(program: MinNorm) -> Solution:
         power = size.pow(_exponent(p))
         direction, reach = power.copysign(h), torch.linalg.vecdot(size, power)
     some = torch.where(reach > 0, reach, 1.0)
-    margin = 1 + 2 * rounding_slack(g.shape[1])  # so that L + gᵀη ≤ 0 survives rounding
+    margin = 1 + _sum_slack(g.shape[1])  # so that L + gᵀη ≤ 0 survives rounding
     step = L.clamp_min(0) * margin / some / unit
     eta = round_up(direction * -step[:, None], dtype)
     none = (reach <= 0) & (L > 0)
@@ -164,14 +164,14 @@ def _min_norm(program: MinNorm) -> Solution:
     """(8) over any boxes, in units of about ‖η‖ so that logarithms stay small."""
     p, norm = program.norm.p, program.norm
     side = _Descent.of(program, program.sets, None)
-    slack, zero = rounding_slack(program.gradient.shape[1]), torch.zeros_like(side.top)
+    zero = torch.zeros_like(side.top)
     w, need = side.w, program.L.nan_to_num(0.0, 0.0, 0.0) / side.top
     unit = need.abs() / norm.dual(w).clamp_min(1) + (zero if side.centred else norm(side.nearest))
     unit = torch.where((unit > 0) & (unit < torch.inf), unit, 1.0)
     nearest, most, need = side.nearest / unit[:, None], side.most / unit[:, None], need / unit
     reach0, reach1 = zero if side.centred else (w * nearest).sum(-1), (w * most).nan_to_num(0.0, torch.inf).sum(-1)
     idle, none = reach0 >= need, reach1 < need
-    goal = need + 2 * slack * (need.abs() + (zero if side.centred else (w * nearest.abs()).sum(-1)))
+    goal = need + _sum_slack(w.shape[1]) * (need.abs() + (zero if side.centred else (w * nearest.abs()).sum(-1)))
     bound = (goal < reach1) & ~idle & ~none
     rows = slice(None) if bool(bound.all()) else bound.nonzero().flatten()
     shrink = torch.ones_like(zero)
@@ -437,6 +437,11 @@ def _knapsack(
     return nearest + torch.zeros_like(w).scatter_(-1, order, taken), price
 
 
+def _sum_slack(d: int) -> float:
+    """What Σ|g_i|a_i, a sum of d products, is raised by relatively so that it reaches L in spite of rounding."""
+    return (2 * math.isqrt(d) + 8) * 2.0**-53
+
+
 def _slope(x: Float[Tensor, "N d"], p: float, log_mu: Float[Tensor, " N"]) -> Float[Tensor, "N d"]:
     """μ·sign(x)|x|^{p−1}."""
     if p == 2:
@@ -444,7 +449,7 @@ def _slope(x: Float[Tensor, "N d"], p: float, log_mu: Float[Tensor, " N"]) -> Fl
     if 1 < p <= 8:
         return x.abs().pow(p - 1).copysign(x) * log_mu.exp()[:, None]
     size = log_mu[:, None] + ((p - 1) * x.abs().log() if p > 1 else torch.zeros_like(x))
-    return torch.where(x == 0, 0.0, x.sign() * size.exp())
+    return torch.where((x == 0) | x.isinf(), x, x.sign() * size.exp())
 
 
 def _bounds(item: ConvexSet, like: Float[Tensor, "N d"]) -> tuple[Tensor, Tensor]:
@@ -465,9 +470,16 @@ def _exponent(p: float) -> float:
 
 
 def _judged(program: Program, found: Solution) -> Solution:
-    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum."""
+    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum.
+
+    In float64, UNDECIDED where (8) is so nearly feasible that the multipliers do not prove it infeasible.
+    """
     if found.eta.dtype == torch.float64:
-        return found
+        claimed = found.codes == Status.INFEASIBLE.code
+        if not bool(claimed.any()):
+            return found
+        unproved = claimed & ~program.refuted(found.multipliers)
+        return Solution(found.eta, torch.where(unproved, Status.UNDECIDED.code, found.codes).to(torch.int8), found.multipliers, found.stats)
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
     gap = program.primal(eta) - program.bound(found.multipliers, eta).value
     fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)

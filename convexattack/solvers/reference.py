@@ -59,9 +59,11 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
     """
     if not isinstance(program, GN | GNII | MinNorm):
         raise TypeError(f"program must be a GN, GNII or MinNorm, got {type(program).__name__}")
-    found = _run(program, _installed(solver), None, progress)
-    multipliers = _absorbed(program, found.codes, _prove_infeasible(program, found, _installed(solver)))
-    found = Solution(found.eta, found.codes.to(program.gradient.device), multipliers, found.stats)
+    name = _installed(solver)
+    found = _run(program, name, None, progress)
+    codes, multipliers = _prove_infeasible(program, found, name)
+    multipliers = _absorbed(program, codes, multipliers)
+    found = Solution(found.eta, codes.to(program.gradient.device), multipliers, found.stats)
     if isinstance(program, GN):
         settled = found.codes == Status.OPTIMAL.code
         return Solution(
@@ -348,36 +350,39 @@ def _absorbed(program: Program, codes: Tensor, multipliers: tuple[Tensor, ...]) 
     return tuple((rest if j == acting else part).to(device) for j, part in enumerate(multipliers))
 
 
-def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> tuple[Tensor, ...]:
-    """Multipliers for claims of infeasibility, from the program that measures it (solvers do not reliably hand over a ray).
+def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Codes and multipliers, with proofs of infeasibility from the program that measures it (solvers do not reliably hand over a ray).
 
-    (8): the (GNII) minimizer over the same sets still has L + gᵀη > 0. (GN), (GNII): the point of the other sets nearest to 0 is outside
-    the ball.
+    (8): the (GNII) minimizer over the same sets still has L + gᵀη > 0; a solver that gave up gets this chance too. (GN), (GNII): the point
+    of the other sets nearest to 0 is outside the ball.
     """
-    claimed, multipliers = found.codes == Status.INFEASIBLE.code, found.multipliers
+    codes, multipliers = found.codes, found.multipliers
+    claimed = codes == Status.INFEASIBLE.code
+    if isinstance(program, MinNorm) and program.sets:
+        claimed = claimed | (codes == Status.FAILED.code)
     if not bool(claimed.any()):
-        return multipliers
+        return codes, multipliers
     if isinstance(program, MinNorm):
         if not program.sets:
-            return (claimed.to(torch.float64) + multipliers[0] * ~claimed,)
+            return codes, (torch.where(claimed, 1.0, multipliers[0]),)
         relaxed = GNII(program.L, program.g, program.sets)
         proof = _run(relaxed, solver, claimed.numpy(), None)
         empty = proof.codes == Status.INFEASIBLE.code  # not even the sets have a point in common
-        vectors = (
-            torch.where(empty, 0.0, torch.ones_like(multipliers[0])),
-            *_absorbed(relaxed, proof.codes, _prove_infeasible(relaxed, proof, solver)),
-        )
+        _, proofs = _prove_infeasible(relaxed, proof, solver)
+        lam = torch.where(empty, 0.0, torch.ones_like(multipliers[0]))
+        vectors = (lam, *(part.cpu() for part in _absorbed(relaxed, proof.codes, proofs)))
+        proved = claimed & program.refuted(tuple(part.to(program.gradient.device) for part in vectors)).cpu()
+        codes = torch.where(proved, Status.INFEASIBLE.code, codes).to(torch.int8)
     else:
         k = _acting(program.sets)
         ball = program.sets[k or 0]
         if not isinstance(ball, Ball) or len(program.sets) == 1:
-            return multipliers
+            return codes, multipliers
         others = tuple(item for j, item in enumerate(program.sets) if j != k)
         nothing = torch.zeros_like(program.g)
         proof = _run(MinNorm(nothing[:, 0] - 1, nothing, ball.norm, others), solver, claimed.numpy(), None)
         parts = list(proof.multipliers[1:])
         vectors = (*parts[:k], multipliers[k or 0], *parts[k:])
-    proved = claimed & ((proof.codes == Status.OPTIMAL.code) | (proof.codes == Status.INFEASIBLE.code))
-    return tuple(
-        torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new.cpu(), old) for old, new in zip(multipliers, vectors, strict=True)
-    )
+        proved = claimed & (proof.codes == Status.OPTIMAL.code)
+    chosen = (torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new, old) for old, new in zip(multipliers, vectors, strict=True))
+    return codes, tuple(chosen)
