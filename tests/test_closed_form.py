@@ -416,3 +416,29 @@ def test_half_precision_says_where_it_is_too_coarse() -> None:
 def test_units_in_the_last_place() -> None:
     for dtype, unit in UNIT.items():
         assert 2 * unit == torch.finfo(dtype).eps
+
+
+def test_at_the_edge_of_feasibility_min_norm_is_undecided() -> None:
+    """Infeasible by 3.5e-35 in Q, which float64 cannot prove: no claim is made that its certificate would refuse."""
+    value = torch.tensor([-1.91305900150863316e-19], dtype=torch.float64)
+    gradient = torch.tensor([[1.61956088241879966e-12]], dtype=torch.float64)
+    program = ca.MinNorm(value, gradient, ca.Lp(1), (ca.Box(1.18122080020326067e-07, 2.36e-07),))
+    assert ca.solve(program, "closed_form").status[0] is ca.Status.UNDECIDED
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, math.inf])
+def test_a_box_with_0_keeps_its_answer_beside_one_without(p: float) -> None:
+    """The two take different roads; neither item may be moved by the other."""
+    g = torch.tensor([[1.0, -2.0, 0.5], [1.0, -2.0, 0.5]], dtype=torch.float64)
+    low = torch.tensor([[-0.1, -0.2, -0.3], [0.05, -0.2, -0.3]], dtype=torch.float64)
+    high = low + 0.4
+    value = torch.tensor([0.3, 0.3], dtype=torch.float64)
+    ball = ca.Ball(ca.Lp(p), 0.35)
+
+    def answers(n: int) -> list[torch.Tensor]:
+        box = ca.Box(low[:n], high[:n])
+        programs = ca.GNII(value[:n], g[:n], (ball, box)), ca.MinNorm(value[:n], g[:n], ca.Lp(p), (box,))
+        return [ca.solve(program).eta[0] for program in programs]
+
+    for together, alone in zip(answers(2), answers(1), strict=True):
+        assert torch.equal(together, alone)

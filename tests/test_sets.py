@@ -247,3 +247,11 @@ def test_custom_sets_that_are_none_are_refused() -> None:
         ca.GNII(*data, (ca.CustomSet(lambda eta: [cp.norm(eta, 2) >= 1]),))
     with pytest.raises(ValueError, match=r"data\['a'\] must have one row for each of the N = 1 items, got shape \(2,\)"):
         ca.GNII(*data, (ca.CustomSet(lambda eta, a: [cp.sum(eta) == a], data={"a": numbers(1, 2)}),))
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, math.inf])
+def test_a_float_radius_is_float64_in_the_text(p: float) -> None:
+    """0.1 is not a float32 number; rounded to one, the ball would be 1.5e-8 too large."""
+    ball = ca.Ball(ca.Lp(p), 0.1)
+    radius = ball.parameters(1, 3, np.ones(1), np.full(1, np.inf))["radius"]
+    assert radius.tolist() == [0.1]
