@@ -110,6 +110,11 @@ class Lp:
             eta = round_down(g * (-r * (1 - rounding_slack(g.shape[-1])) / length)[..., None], g.dtype)
             plain = (length > 1e-140) & (length < 1e140)  # the squares neither vanish nor overflow, so nothing has to be scaled
             return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
+        if self.p == math.inf:
+            r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
+            total = g.sum(-1, dtype=torch.float64)  # not finite where an entry is not, and in one pass
+            if bool(total.isfinite().all()):
+                return g.sign().mul_(round_down(-r, g.dtype)[..., None])
         return self._scaled(g, radius)
 
     def _scaled(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:

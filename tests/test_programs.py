@@ -56,7 +56,7 @@ def test_data_that_make_no_program_are_refused(make: Any) -> None:
         (ONE, torch.zeros(2), r"gradient must have shape \(N, d\)"),
         (ONE, torch.zeros(1, 2, 2), r"gradient must have shape \(N, d\)"),
         (ONE, torch.zeros(1, 0), r"gradient must have shape \(N, d\), d >= 1, got \(1, 0\)"),
-        (torch.zeros(2), TWO, r"value must have shape \(N,\) = \(1,\) like the rows of gradient \(1, 2\), got \(2,\)"),
+        (torch.zeros(2), TWO, r"value must have shape \(N,\) = \(1,\), like the rows of gradient, got \(2,\); gradient has shape \(1, 2\)"),
         (torch.zeros(1, 1), TWO, r"value must have shape \(N,\)"),
     ):
         with pytest.raises(ValueError, match=name):

@@ -85,20 +85,14 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
 def _min_norm_plain(program: MinNorm) -> Solution:
     """(8) without sets: η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}."""
     g, L, p, dtype = program.g, program.L, program.norm.p, program.gradient.dtype
-    top = g.abs().amax(-1)
-    unit = torch.where(top > 0, top, 1.0)
-    h = g / unit[:, None]
-    if p == 1:
-        k = h.abs().argmax(-1, keepdim=True)
-        direction, reach = torch.zeros_like(h).scatter_(-1, k, h.gather(-1, k).sign()), (top > 0).to(L)
-    elif p == math.inf:
-        direction, reach = h.sign(), h.abs().sum(-1)
-    elif p == 2:
-        direction, reach = h, torch.linalg.vecdot(h, h)
-    else:
-        size = h.abs()
-        power = size.pow(_exponent(p))
-        direction, reach = power.copysign(h), torch.linalg.vecdot(size, power)
+    h, unit = g, torch.ones_like(L)
+    direction, reach = _direction(h, p) if p in (2, math.inf) else (h, torch.zeros_like(L))
+    plain = (reach > 1e-280) & (reach < 1e280)  # nothing vanished or overflowed
+    if not bool(plain.all()):
+        top = g.abs().amax(-1)
+        unit = torch.where(plain | (top == 0), 1.0, top)
+        h = g / unit[:, None]
+        direction, reach = _direction(h, p)
     some = torch.where(reach > 0, reach, 1.0)
     margin = 1 + _sum_slack(g.shape[1])  # so that L + gᵀη ≤ 0 survives rounding
     step = L.clamp_min(0) * margin / some / unit
@@ -106,13 +100,27 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     none = (reach <= 0) & (L > 0)
     lam = torch.where(none, 1.0, torch.where(L > 0, 1 / (some ** (1 / program.norm.q) * unit), 0.0))
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
-    code = torch.where(top.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
+    code = torch.where(reach.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
     found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
     if dtype == torch.float64:
         return found
     length = step * direction.abs().amax(-1)
     risky = ((length > 0) & (length < g.shape[1] * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
     return _judged(program, found) if bool(risky.any()) else found
+
+
+def _direction(h: Float[Tensor, "N d"], p: float) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
+    """sign(h)|h|^{q−1} and Σ|h|^q; one coordinate for p = 1, signs for p = ∞."""
+    if p == math.inf:
+        return h.sign(), h.abs().sum(-1)
+    if p == 2:
+        return h, torch.linalg.vecdot(h, h)
+    size = h.abs()
+    if p == 1:
+        top, k = size.max(-1, keepdim=True)
+        return torch.zeros_like(h).scatter_(-1, k, h.gather(-1, k).sign()), top.squeeze(-1)
+    power = size.pow(_exponent(p))
+    return power.copysign(h), torch.linalg.vecdot(size, power)
 
 
 def _ball_and_box(program: GN | GNII) -> Solution:
