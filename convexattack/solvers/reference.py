@@ -139,7 +139,7 @@ class _Compiled:
 
     def assign(self, values: dict[str, np.ndarray]) -> None:
         for name, parameter in self.parameters.items():
-            parameter.value = values[name]
+            parameter.save_value(values[name])  # without the checks of `value`, which the numbers have passed
 
     def data(self, values: dict[str, np.ndarray]) -> Any:
         """The solver's arguments. CVXPY makes them once; from then on they are an affine function of the parameters."""
@@ -184,11 +184,13 @@ class _Affine:
     """
 
     template: dict[str, Any]
-    objective: Any
-    matrix: Any
-    index: tuple[Any, Any, tuple[int, int]]
-    columns: dict[str, tuple[int, int]]
+    columns: dict[str, tuple[int, int]]  # where a parameter stands in the argument of the map
     length: int
+    objective: Any
+    matrix: Any | None  # None where the constraints' matrix does not depend on the parameters
+    right: Any
+    rows: np.ndarray
+    index: tuple[np.ndarray, np.ndarray, tuple[int, int]]
 
     @staticmethod
     def of(data: dict[str, Any], parameters: dict[str, cp.Parameter]) -> _Affine | None:
@@ -196,17 +198,18 @@ class _Affine:
         try:
             cone = data["param_prob"]
             cone.reduced_A.cache(False)
-            columns = {name: (cone.param_id_to_col[p.id], p.size) for name, p in parameters.items()}
-            found = _Affine(data, cone.q, cone.reduced_A.reduced_mat, cone.reduced_A.problem_data_index, columns, cone.total_param_size + 1)
+            whole, (rows, ends, (m, n)) = cone.reduced_A.reduced_mat.tocsr(), cone.reduced_A.problem_data_index
+            used = {name: p for name, p in parameters.items() if p.id in cone.param_id_to_col}
+            columns = {name: (cone.param_id_to_col[p.id], p.size) for name, p in used.items()}
+            length, last = cone.total_param_size + 1, ends[n - 1]
+            matrix = whole[:last]
+            fixed = matrix[:, : length - 1].nnz == 0
+            index = (rows[:last], ends[:n], (m, n - 1))
+            found = _Affine(data, columns, length, cone.q, None if fixed else matrix, whole[last:], rows[last:], index)
             again = found({name: np.asarray(p.value) for name, p in parameters.items()})
             same = "P" not in data and data["lower_bounds"] is None and data["upper_bounds"] is None
-            same = (
-                same
-                and np.array_equal(again["c"], data["c"])
-                and np.array_equal(again["b"], data["b"])
-                and abs(again["A"] - data["A"]).nnz == 0
-            )
-            return found if same else None
+            same = same and np.array_equal(again["c"], data["c"]) and np.array_equal(again["b"], data["b"])
+            return found if same and abs(again["A"] - data["A"]).nnz == 0 else None
         except (AttributeError, KeyError, TypeError, ValueError):
             return None
 
@@ -215,12 +218,13 @@ class _Affine:
         at[-1] = 1.0
         for name, (start, size) in self.columns.items():
             at[start : start + size] = np.ravel(values[name], order="F")
-        entries, (rows, ends, (m, n)) = self.matrix @ at, self.index
-        b = np.zeros(m)
-        b[rows[ends[n - 1] : ends[n]]] = entries[ends[n - 1] : ends[n]]
-        inner = slice(0, ends[n - 1])
-        matrix = sp.csc_array((-entries[inner], rows[inner], ends[:n]), shape=(m, n - 1))
-        return {**self.template, "c": (self.objective @ at)[:-1], "A": matrix, "b": b}
+        rows, ends, shape = self.index
+        b = np.zeros(shape[0])
+        b[self.rows] = self.right @ at
+        data = {**self.template, "c": (self.objective @ at)[:-1], "b": b}
+        if self.matrix is not None:
+            data["A"] = sp.csc_array((-(self.matrix @ at), rows, ends), shape=shape)
+        return data
 
 
 @lru_cache(maxsize=64)
