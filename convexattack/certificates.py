@@ -61,6 +61,7 @@ class Certificate:
         dtype: of the claimed η.
         tight: False where η came without multipliers and its sets allow no recovery of tight ones.
         rigorous: False where a bound leans on a numerical solver (`CustomSet`).
+        decides: whether the program is (GN), which alone may be left UNDECIDED.
     """
 
     primal: Float[Tensor, " N"]
@@ -73,6 +74,7 @@ class Certificate:
     dtype: torch.dtype
     tight: bool = True
     rigorous: bool = True
+    decides: bool = False
 
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.
@@ -90,7 +92,7 @@ class Certificate:
             | (self._claims(Status.FEASIBLE) & inside & agrees)
             | (self._claims(Status.INFEASIBLE) & agrees & (self.residual <= limit))
             | (self._claims(Status.UNBOUNDED) & agrees)
-            | (self._claims(Status.UNDECIDED) & agrees & inside & tight)
+            | (self._claims(Status.UNDECIDED) & agrees & inside & tight & self.decides)
         )
 
     def _claims(self, status: Status) -> Bool[Tensor, " N"]:
@@ -154,7 +156,10 @@ def certify(program: Program, solution: Solution | Tensor, exact: bool = False) 
     residual = torch.where(empty, 0.0, residual)
     proved = torch.where(empty, Status.INFEASIBLE.code, torch.where(program.unbounded(), Status.UNBOUNDED.code, proved)).to(torch.int8)
     gap = ratio(primal - bound.value, program.scale(wide))
-    return Certificate(primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous)
+    decides = isinstance(program, GN)
+    return Certificate(
+        primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides
+    )
 
 
 def _check(program: Program, multipliers: tuple[Tensor, ...]) -> None:

@@ -125,7 +125,7 @@ class Lp:
             return g.sign().mul_(round_down(-r, g.dtype))
         if self.p == 1:
             k = g.abs().argmax(-1, keepdim=True)
-            return torch.zeros_like(g).scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
+            return (0 * top).to(g.dtype).expand_as(g).clone().scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
         h = g / torch.where(top > 0, top, 1.0)
         if self.p == 2:
             reach = _sum(h * h)

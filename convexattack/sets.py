@@ -105,7 +105,8 @@ class Ball(ConvexSet):
         if not isinstance(self.norm, Lp):
             raise TypeError(f"norm must be a ca.Lp, got {self.norm!r}; write ca.Ball(ca.Lp(2), radius)")
         radius = _floating("radius", self.radius)
-        lowest = float(torch.as_tensor(radius).nan_to_num(-1.0, -1.0).min()) if torch.as_tensor(radius).numel() else 0.0
+        numbers = torch.as_tensor(radius, dtype=torch.float64)
+        lowest = float(numbers.nan_to_num(-1.0, -1.0).min()) if numbers.numel() else 0.0
         if lowest < 0:
             raise ValueError(f"radius must be a finite number >= 0, got {self.radius}; leave the Ball out for no bound")
         object.__setattr__(self, "radius", radius)
@@ -184,10 +185,8 @@ class Box(ConvexSet):
         return torch.maximum(low - eta, eta - high).amax(-1).clamp_min(0)
 
     def support(self, v: Float[Tensor, "N d"], within: Float[Tensor, " N"]) -> tuple[Tensor, Tensor]:
-        low, high = self.bounds(v)
-        terms = _products(v, low, high)
-        empty = (low > high).any(-1)  # no point at all: the supremum is −∞
-        return torch.where(empty, -torch.inf, terms.sum(-1)), terms.abs().sum(-1) * rounding_slack(v.shape[-1] ** 2)
+        terms = _products(v, *self.bounds(v))
+        return terms.sum(-1), terms.abs().sum(-1) * rounding_slack(v.shape[-1] ** 2)
 
     def radius_inf(self, like: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         low, high = self.bounds(like)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.sets import Ball, ConvexSet, PixelRange
+from convexattack.sets import Ball, Box, ConvexSet, PixelRange
 
 __all__ = ["Bound", "Program", "ratio"]
 
@@ -102,6 +103,20 @@ class Program(abc.ABC):
         """The tightest bound on ‖η‖_∞ that the sets give; ∞ where they give none."""
         known = [item.radius_inf(self.gradient) for item in self.sets]
         return torch.stack(known).amin(0) if known else torch.full_like(self.L, torch.inf)
+
+    def empty(self) -> Bool[Tensor, " N"]:
+        """Whether bounds exclude each other outright: a lower one above an upper one, of boxes and ℓ∞ balls."""
+        found, pairs = torch.zeros_like(self.L, dtype=torch.bool), []
+        for item in self.sets:
+            if isinstance(item, Box):
+                pairs.append(item.bounds(self.g))
+            elif isinstance(item, Ball) and item.norm.p == math.inf:
+                edge = item.radii(self.g)[:, None]
+                pairs.append((-edge, edge))
+        for low, _ in pairs:
+            for _, high in pairs:
+                found = found | (low > high).any(-1)
+        return found
 
     def size(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The length against which a violation is measured: `reach`, or ‖η‖_∞ where that is infinite."""

@@ -21,12 +21,12 @@ __all__ = ["BallAndBox", "absorb", "split", "supports"]
 
 
 def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_j σ_{C_j}(v_j) and the sum of its errors; −∞ where a set is empty, whatever the others say."""
-    total, error, empty = torch.zeros_like(within), torch.zeros_like(within), torch.zeros_like(within, dtype=torch.bool)
+    """Σ_j σ_{C_j}(v_j) and the sum of its errors."""
+    total, error = torch.zeros_like(within), torch.zeros_like(within)
     for item, v in zip(sets, multipliers, strict=True):
         value, slip = item.support(v, within)
-        total, error, empty = total + value, error + slip, empty | (value == -torch.inf)
-    return torch.where(empty, -torch.inf, total), torch.where(empty, 0.0, error)
+        total, error = total + value, error + slip
+    return total, error
 
 
 def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor | None, Tensor]:

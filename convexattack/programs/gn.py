@@ -79,7 +79,7 @@ class GN(Program):
         slack = rounding_slack(g.shape[1] ** 2) * (self.L.abs() + moved)
         stolen = self.outside(wide)
         stolen = torch.where(stolen == 0, 0.0, stolen * (moved + self.size(wide) * g.abs().sum(-1)))
-        feasible, infeasible = primal + slack + stolen < 0, bound.value - bound.error >= 0
+        feasible, infeasible = primal + slack + stolen < 0, (bound.value - bound.error >= 0) & bound.value.isfinite()
         verdict = torch.full_like(primal, Status.UNDECIDED.code, dtype=torch.int8)
         verdict[feasible] = Status.FEASIBLE.code
         verdict[infeasible] = Status.INFEASIBLE.code

@@ -74,7 +74,9 @@ class GNII(Program):
     def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
         v, _, slip = absorb(self.sets, multipliers, torch.zeros_like(self.g))
         cost, error = supports(self.sets, v, self.reach())
-        return (cost + error + slip < 0) | (cost == -torch.inf)
+        least = cost + error + slip
+        finite = torch.stack([part.isfinite().all(-1) for part in v] or [least.isfinite()]).all(0)
+        return ((least < 0) & least.isfinite() & finite) | self.empty()
 
     def unbounded(self) -> Bool[Tensor, " N"]:
         merged = BallAndBox.of(self.sets, self.g, keep_ball=True)
@@ -103,4 +105,7 @@ class GNII(Program):
             v, _, length = split(g, merged.low, merged.high, ball.norm.p, radius, lambda a: ball.norm(a) >= 1)
             v = torch.where((length >= 1)[:, None], v, 0.0)  # a ball that is not reached takes no part
             v = torch.where((ball.radii(g) > 0)[:, None], v, -g)  # one that is a point takes all
+            box = Box(merged.low, merged.high)
+            costs = [ball.support(part, self.L)[0] + box.support(-g - part, self.L)[0] for part in (v, -g)]
+            v = torch.where((costs[0] <= costs[1])[:, None], v, -g)  # no finite multiplier need exist where the box touches the ball
         return merged.spread(self.sets, v, -g - v), True

@@ -93,7 +93,9 @@ class MinNorm(Program):
         above, error, u, summed = self._numerator(multipliers, self.reach())
         far = [item.magnitude(u.abs() + rounding_slack(1) * summed) for item in self.sets]
         left = torch.stack(far).amin(0) if far else torch.where((u == 0).all(-1), 0.0, torch.inf)
-        return (above - error - torch.where((u == 0).all(-1), 0.0, left) > 0) | (above == torch.inf)
+        margin = above - error - torch.where((u == 0).all(-1), 0.0, left)
+        finite = torch.stack([part.isfinite().reshape(len(u), -1).all(-1) for part in multipliers]).all(0) if len(u) else u[:, 0] == 0
+        return ((margin > 0) & margin.isfinite() & finite) | self.empty()
 
     @property
     def multiplier_shapes(self) -> list[tuple[int, ...]]:

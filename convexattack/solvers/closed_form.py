@@ -64,7 +64,7 @@ def _verdict(program: GN, found: Solution) -> Solution:
     fall = -torch.linalg.vecdot(program.g, eta)
     away = (program.L - fall).abs() > (1e-9 + 4 * torch.finfo(found.eta.dtype).eps) * (program.L.abs() + fall.abs())
     verdict = torch.where(fall > program.L, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
-    settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)
+    settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code) | (found.codes == Status.UNDECIDED.code)
     exact = found.codes == Status.OPTIMAL.code
     if bool((settled & ~(away & exact)).any()):
         verdict = torch.where(away & exact, verdict, program.decide(found.eta, found.multipliers))
@@ -77,7 +77,8 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     eta = ball.norm.steepest(g, radius)
     code = codes(Status.OPTIMAL, g)
     good = eta[:, 0].isfinite() & program.value.isfinite()
-    found = Solution(eta, torch.where(good, code, Status.INVALID.code).to(torch.int8), (-g,), {"solver": "closed_form"})
+    code = torch.where(good, code, Status.INVALID.code).to(torch.int8)
+    found = Solution(_blank(eta, code), code, (-g,), {"solver": "closed_form"})
     risky = (radius > 0) & (radius < g.shape[1] * torch.finfo(g.dtype).smallest_normal)
     return _judged(program, found) if bool(risky.any()) else found
 
@@ -138,6 +139,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     a = torch.minimum(most, full[:, None] if side.centred else torch.maximum(nearest, full[:, None]))
     start = torch.zeros_like(full) if side.centred else norm(nearest)
     goal, empty = full * (1 - slack), start > full * (1 + slack)
+    touching = ~empty & (start >= goal) & (full > 0)  # one point, at which a finite multiplier need not exist
     log_mu = torch.full_like(full, -torch.inf)  # of the ball's multiplier mu·sign(a)|a|^{p−1}, in units of `top`
     if p < math.inf:
         bound = (norm(a) > goal) & ~empty & (start < goal)
@@ -156,7 +158,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         a = a * step if side.centred else torch.where(step < 1, nearest + step * (a - nearest), a)
         share = torch.minimum(w, _slope(most, p, log_mu))
         share = share if side.centred else torch.maximum(share, _slope(nearest, p, log_mu))
-        share = torch.where((full > 0)[:, None], share, w) if bool((full == 0).any()) else share
+        share = torch.where(((full > 0) & ~touching)[:, None], share, w) if bool((touching | (full == 0)).any()) else share
     else:
         share = w * (most >= full[:, None])
     eta = side.back(round_down(side.sign * a * unit[:, None], dtype))
@@ -165,7 +167,13 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         pull = torch.where(empty[:, None], -Lp(norm.q).steepest(nearest), 0.0)
         v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
     endless = torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, Status.OPTIMAL.code)
-    return _judged(program, side.finish(eta, torch.where(empty, Status.INFEASIBLE.code, endless), side.spread(v_ball, v_box)))
+    found = _judged(program, side.finish(eta, torch.where(empty, Status.INFEASIBLE.code, endless), side.spread(v_ball, v_box)))
+    if not bool(touching.any()):
+        return found
+    wide = found.eta.to(torch.float64)
+    proved = program.primal(wide) - program.bound(found.multipliers, wide).value <= 1e-12 * program.scale(wide)
+    doubtful = touching & (found.codes == Status.OPTIMAL.code) & ~proved
+    return Solution(found.eta, torch.where(doubtful, Status.UNDECIDED.code, found.codes).to(torch.int8), found.multipliers, found.stats)
 
 
 def _min_norm(program: MinNorm) -> Solution:

@@ -295,6 +295,7 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
     if norm is None:
         unit = torch.where((reach > 0) & (reach < torch.inf), reach, 1.0)
         limit = torch.where(reach < torch.inf, 2.0, torch.inf)
+        point = reach == 0  # nothing but η = 0 is left, whatever the solver's u
     else:
         unit, limit = _unit(program, norm, g, L, size)
         parameters["limit"] = (-L / (unit * size)).numpy()
@@ -304,6 +305,7 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
     keys = tuple(item.norm if isinstance(item, Ball) else Box if isinstance(item, Box) else item for item in program.sets)
     shapes = tuple((name, row.shape[1:]) for name, row in parameters.items())
     compiled = _build("gnii" if norm is None else "min_norm", norm, keys, shapes, d, solver)
+    unit = unit if norm is not None else torch.where(point, 0.0, unit)
     return compiled, _Scaled(unit.numpy(), steep.numpy(), valid.numpy(), parameters)
 
 
