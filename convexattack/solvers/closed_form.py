@@ -162,7 +162,8 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     else:
         share = w * (most >= full[:, None])
     eta = side.back(round_down(side.sign * a * unit[:, None], dtype))
-    v_ball, v_box = share * side.top[:, None], (w - share) * side.top[:, None]
+    v_box = (w - share) * side.top[:, None]
+    v_ball = program.g.abs() - v_box  # so that they sum to −g to the last bit where the box takes nothing
     if bool(empty.any()):
         pull = torch.where(empty[:, None], -Lp(norm.q).steepest(nearest), 0.0)
         v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
