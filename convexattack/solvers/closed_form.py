@@ -279,10 +279,6 @@ class _Descent:
         """η within its bounds, which rounding may have passed by one unit in the last place."""
         return torch.minimum(torch.maximum(eta, self.low), self.high)
 
-    def reach(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """−gᵀη / top."""
-        return (self.w * self.sign * eta.to(torch.float64)).sum(-1)
-
     def spread(self, v_ball: Float[Tensor, "N d"], v_box: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
         """One multiplier a set, for η: each coordinate of the box's goes to the set whose bound is the tight one."""
         pairs = [pair for pair in self.bounds if pair is not None]

@@ -159,7 +159,8 @@ class _Compiled:
         """Solve one item: (status, the solver's word, u, λ, the sets' multipliers). Whatever a solver throws fails this item alone."""
         nothing = [np.zeros(self.u.size) for _ in self.links]
         try:
-            found = self.chain_invert(self.call(self.data(values)))
+            raw = self.call(self.data(values))  # the first call makes the chain
+            found = self.chain.invert(raw, self.inverse)
         except Exception as error:  # solvers raise what they like, Rust panics included
             return Status.FAILED, f"{type(error).__name__}: {error}", None, 0.0, nothing
         status = _MEANING.get(found.status, Status.FAILED)
@@ -171,9 +172,6 @@ class _Compiled:
         duals = [np.zeros(self.u.size) if link is None else link() for link in self.links]
         lam = 0.0 if self.adversarial is None else float(np.asarray(self.adversarial.dual_value))
         return status, found.status, np.asarray(found.primal_vars[self.u.id], dtype=float).reshape(-1), lam, duals
-
-    def chain_invert(self, raw: Any) -> Any:
-        return self.chain.invert(raw, self.inverse)
 
 
 @dataclass(eq=False)
