@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.programs import GN, Program
+from convexattack.programs import GN, OperatorNorm, Program
 from convexattack.programs.base import ratio
 from convexattack.solution import Solution, Status, codes
 
@@ -52,11 +52,13 @@ class Certificate:
     """What was proved of N claims. All tensors have shape (N,), float64.
 
     Attributes:
-        primal: the objective at the claimed η (an upper bound on the optimum if η is feasible).
-        dual: the lower bound that the multipliers prove, of any quality.
-        gap: (primal − dual) / scale; optimal if 0 to within the tolerance. Below −tolerance it is refused too.
+        primal: the objective at the claimed η (an upper bound on the optimum if η is feasible; for (9), which maximizes, a lower one).
+        dual: the bound on the optimum from the other side that the multipliers prove, of any quality. For (9) `primal` ≤ `dual` bracket
+            the norm itself, not its square.
+        gap: (primal − dual) / scale; optimal if 0 to within the tolerance. Below −tolerance it is refused too. For (9) the gap of the
+            relaxation, (dual − value of W) / dual: how far `dual` is from the best bound of its kind. It is 0 where that bound is a formula.
         violation: how far η is outside its sets, relative; 0 inside.
-        residual: how far the claimed multipliers miss their own condition, relative.
+        residual: how far the claimed multipliers miss their own condition, relative. For (9) the width of the bracket, (dual − primal) / dual.
         claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing).
         dtype: of the claimed η.
         tight: False where η came without multipliers and its sets allow no recovery of tight ones.
@@ -81,6 +83,7 @@ class Certificate:
 
         OPTIMAL needs violation, residual and |gap| within tolerance. FEASIBLE needs a violation within tolerance and, for certain,
         L + gᵀη < 0.
+        BRACKETED, (9), needs a violation and a gap within tolerance and primal ≤ dual, however wide the bracket is.
         INFEASIBLE needs multipliers that exclude every η. UNDECIDED holds where that is all one can say: a tight bracket around zero.
         INEXACT, INVALID and FAILED claim nothing, so nothing holds. A NaN fails everything.
         """
@@ -88,7 +91,8 @@ class Certificate:
         inside, tight = self.violation <= limit, self.gap.abs() <= limit
         agrees = self.claimed == self.proved
         return (
-            (self._claims(Status.OPTIMAL) & inside & tight & (self.residual <= limit))
+            (self._claims(Status.OPTIMAL) & inside & tight & (self.residual.abs() <= limit))
+            | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= -limit))
             | (self._claims(Status.FEASIBLE) & inside & agrees)
             | (self._claims(Status.INFEASIBLE) & agrees & (self.residual <= limit))
             | (self._claims(Status.UNBOUNDED) & agrees)
@@ -106,7 +110,7 @@ class Certificate:
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
 
 
-def certify(program: Program, solution: Solution | Tensor, exact: bool = False) -> Certificate:
+def certify(program: Program | OperatorNorm, solution: Solution | Tensor, exact: bool = False) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone.
 
     Args:
@@ -134,6 +138,8 @@ def certify(program: Program, solution: Solution | Tensor, exact: bool = False) 
     eta = solution if isinstance(solution, Tensor) else solution.eta if isinstance(solution, Solution) else torch.as_tensor(solution)
     if not eta.is_floating_point():
         raise TypeError(f"eta must hold floating-point numbers, got {eta.dtype}; write eta.float()")
+    if isinstance(program, OperatorNorm):
+        return _bracket(program, solution, eta.detach().to(program.jacobian.device))
     if eta.shape != program.gradient.shape:
         raise ValueError(f"eta must have the shape of the gradient, (N, d) = {tuple(program.gradient.shape)}, got {tuple(eta.shape)}")
     eta = eta.detach().to(program.gradient.device)
@@ -160,6 +166,26 @@ def certify(program: Program, solution: Solution | Tensor, exact: bool = False) 
     return Certificate(
         primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides
     )
+
+
+def _bracket(program: OperatorNorm, solution: Solution | Tensor, eta: Tensor) -> Certificate:
+    """(9): ‖Jη‖₂ from η alone, the upper bound from y alone, the value of the relaxation from F alone."""
+    n, _, d = program.shape
+    if eta.shape != (n, d):
+        raise ValueError(f"eta must have the shape (N, d) = {(n, d)} of the columns of the jacobian, got {tuple(eta.shape)}")
+    if isinstance(solution, Solution):
+        multipliers, tight, claimed = solution.multipliers, True, solution.codes.to(eta.device)
+        program.check(multipliers)
+    else:
+        (multipliers, tight), claimed = program.recover(eta), codes(Status.OPTIMAL, eta)
+    multipliers = tuple(part.to(eta.device) for part in multipliers)
+    primal, violation, dual = program.primal(eta), program.violation(eta), program.bound(multipliers).value
+    gap = ratio(dual - program.relaxation(multipliers), dual) if program.relaxes else 0 * dual
+    width = ratio(dual - primal, dual)
+    inside = (violation == 0) & dual.isfinite()
+    proved = torch.where(inside, Status.BRACKETED.code, Status.UNDECIDED.code)
+    proved = torch.where(inside & (width <= 0), Status.OPTIMAL.code, proved).to(torch.int8)
+    return Certificate(primal, dual, gap, violation, width, claimed, proved, eta.dtype, tight, program.rigorous)
 
 
 def _check(program: Program, multipliers: tuple[Tensor, ...]) -> None:

@@ -1,6 +1,7 @@
 """First-order perturbation analysis, equation (1): f(x + η) ≈ f(x) + J_f(x) η.
 
-`linearize` returns value and gradient of every piece of a loss at every image, the data of the programs; `jacobian` returns J_f(x).
+`linearize` returns value and gradient of every piece of a loss at every image, the data of the programs; `jacobian` returns J_f(x), and
+`jacobian_operator` its products with vectors where it is too large to hold.
 
 One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows, by
 `torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model cannot be batched.
@@ -9,7 +10,7 @@ On a CPU the batch of pieces is faster for few images, where overhead rules, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convexattack.losses import Loss, Model, as_label, margin
 
-__all__ = ["Linearization", "jacobian", "linearize"]
+__all__ = ["JacobianOperator", "Linearization", "jacobian", "jacobian_operator", "linearize"]
 
+_NO_GRADIENT = (
+    "model returns no gradient with respect to x: its output must depend on x through differentiable torch operations, "
+    "without detach(), no_grad() or NumPy on the way"
+)
 ENTRIES_AT_ONCE = 2**18  # of the gradients that one backward pass computes together
 
 
@@ -87,7 +92,54 @@ def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
         return _pull_back(output, point)
 
 
-def _forward(function: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class JacobianOperator:
+    """J_f(x) of equation (1) through its products alone, for outputs and inputs of any shape, flattened.
+
+    Attributes:
+        forward: η (B, d) → J_f(x)η (B, m), a Jacobian-vector product.
+        adjoint: w (B, m) → J_f(x)ᵀw (B, d), a vector-Jacobian product.
+        shape: (B, m, d).
+        dtype, device: of x, and of the products.
+    """
+
+    forward: Callable[[Float[Tensor, "B d"]], Float[Tensor, "B m"]]
+    adjoint: Callable[[Float[Tensor, "B m"]], Float[Tensor, "B d"]]
+    shape: tuple[int, int, int]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperator:
+    """J_f(x) as an operator. The model runs once and its graph is kept: J_fᵀw is one backward pass, and J_fη, since J_fᵀw is linear in
+    w, the backward pass of that one.
+
+    Model, x and errors are those of `linearize`, but the output may have any shape (B, ...).
+    """
+    _check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
+        point, output = _forward(function, x, flat=True)
+        w0 = torch.zeros_like(output, requires_grad=True)
+        pulled = None
+        if output.grad_fn is not None:
+            (pulled,) = torch.autograd.grad(output, point, w0, create_graph=True, allow_unused=True)
+        if pulled is None:
+            raise ValueError(_NO_GRADIENT)
+
+    def adjoint(w: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(output, point, w.to(output), retain_graph=True)
+        return found.flatten(1)
+
+    def forward(eta: Tensor) -> Tensor:
+        if pulled.grad_fn is None:
+            return torch.zeros_like(w0, requires_grad=False)
+        (found,) = torch.autograd.grad(pulled, w0, eta.to(pulled).view_as(pulled), retain_graph=True, allow_unused=True)
+        return torch.zeros_like(w0, requires_grad=False) if found is None else found
+
+    return JacobianOperator(forward, adjoint, (len(x), output.shape[1], point[0].numel()), x.dtype, x.device)
+
+
+def _forward(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor, Tensor]:
     """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite."""
     point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     try:
@@ -100,6 +152,8 @@ def _forward(function: Model, x: Tensor) -> tuple[Tensor, Tensor]:
             f"model does not take x of shape {tuple(x.shape)}, {x.dtype} on {x.device} ({reason}): "
             "give it images of the shape, dtype and device that it was made for"
         ) from error
+    if flat and isinstance(output, Tensor) and output.ndim > 2:
+        output = output.flatten(1)
     _check_rows(output, "model", "(B, m)", len(x))
     return point, output
 
@@ -134,10 +188,7 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
             pieces, point, columns if batched else columns[0], retain_graph=True, allow_unused=True, is_grads_batched=batched
         )
     if found is None:
-        raise ValueError(
-            "model returns no gradient with respect to x: its output must depend on x through differentiable torch "
-            "operations, without detach(), no_grad() or NumPy on the way"
-        )
+        raise ValueError(_NO_GRADIENT)
     return found if batched else found[None]
 
 

@@ -25,6 +25,7 @@ class Status(enum.Enum):
     INEXACT = "The perturbation is feasible, but its dtype is too coarse to hold the optimum; solve in a wider dtype, or rescale."
     INVALID = "The value, the gradient or a bound of this item is NaN or infinite; look at the model's output at this sample."
     FAILED = "The solver gave up on this item; try another solver, or another scale of the data."
+    BRACKETED = "The perturbation is feasible and the upper bound holds; the optimum lies between its value and the bound."
 
     @property
     def code(self) -> int:
@@ -43,7 +44,7 @@ class Solution:
     Attributes:
         eta: (N, d) perturbations, dtype and device of the gradient; NaN where the claim is that there is none.
         codes: (N,) positions in `Status`, on the device of eta (reading `status` copies them to the host).
-        multipliers: one (N, d) tensor for each set, in order; (8) has λ, shape (N,), first. See `Program`.
+        multipliers: one (N, d) tensor for each set, in order; (8) has λ, shape (N,), first; (9) has (y, F). See the program.
         stats: what the solver wants to tell: its name, times, its own status words.
     """
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convexattack.programs import Program
+from convexattack.programs import OperatorNorm, Program
 from convexattack.solution import Solution
-from convexattack.solvers import closed_form, reference
+from convexattack.solvers import closed_form, operator_norm, reference, reference_norm
 
 __all__ = ["solve"]
 
 
-def solve(program: Program, solver: str | None = None, progress: Callable[[int], object] | None = None) -> Solution:
+def solve(program: Program | OperatorNorm, solver: str | None = None, progress: Callable[[int], object] | None = None) -> Solution:
     """Solve all N items of a program.
 
     Args:
-        program: `GN`, `GNII` or `MinNorm`.
+        program: `GN`, `GNII`, `MinNorm` or `OperatorNorm`.
         solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for
-            linear programs, Clarabel for the rest); or the name of any installed CVXPY solver, such as "SCS".
+            linear programs, Clarabel for the rest); or the name of any installed CVXPY solver, such as "SCS". For `OperatorNorm`, None and
+            "closed_form" mean the batched torch path, which for p other than 1 and 2 is a Newton method with a certificate;
+            "enumeration" (p = ∞, d ≤ 20) finds the optimum by trying all signs.
         progress: called with the number of items done since the last call.
 
     Returns:
@@ -26,6 +28,13 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
     Raises:
         ValueError: an unknown or uninstalled solver, or a program that the named solver cannot take.
     """
+    if isinstance(program, OperatorNorm) and solver in (None, "closed_form", "enumeration"):
+        found = operator_norm.solve(program, exact=solver == "enumeration")
+        if progress is not None:
+            progress(len(program))
+        return found
+    if isinstance(program, OperatorNorm):
+        return reference_norm.solve(program, None if solver == "reference" else solver, progress)
     if solver is None:
         solver = "reference" if closed_form.why_not(program) else "closed_form"
     if solver == "closed_form":

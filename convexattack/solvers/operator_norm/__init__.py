@@ -1,0 +1,134 @@
+"""(9), ‖J‖_{p→2}: closed forms for p in {1, 2}, the relaxation and its rounding for p > 2, the nonlinear power method for 1 < p < 2.
+
+Batched torch on any device, float64 inside. Items are scaled by their largest entry; those that hold a NaN become `Status.INVALID`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from convexattack.norms import Lp, round_down
+from convexattack.programs import OperatorNorm
+from convexattack.solution import Solution, Status
+from convexattack.solvers.operator_norm import columns, matrix_free, rows
+from convexattack.solvers.operator_norm.rounding import MOST_SIGNS, climb, enumerate_signs, in_two_rows, round_factor, sweep
+
+__all__ = ["solve"]
+
+NUMBERS = 2**25  # of float64, of the Jacobians that are worked on together: 256 MiB
+
+
+def solve(program: OperatorNorm, exact: bool = False) -> Solution:
+    """Solve all items, so many at once that their Jacobians take 256 MiB (one item, if that alone takes more).
+
+    Args:
+        program: with p in [1, ∞].
+        exact: for p = ∞ and d ≤ 20, try all 2^{d−1} vertices: η is then the optimum, though only the bracket is certified.
+
+    Returns:
+        A `Solution`: status OPTIMAL where the bracket closes, BRACKETED elsewhere. `stats`, each (N,): `gap` of the relaxation, relative
+        (0 for p < 2, where the bound is a formula); `rounding_ratio`, the mean over Gaussian draws of ‖Jη‖₂² against the squared bound
+        (p > 2), for p = ∞ at least 2/π in expectation; `newton_steps`; `exact`, whether η is known to be the optimum although the bound
+        need not show it (p in {1, 2}, rank at most 2 with p = ∞ or rank 1, and enumeration).
+
+    Raises:
+        ValueError: exact=True for another p, or d > 20.
+    """
+    n, m, d = program.shape
+    if exact and not (program.norm.p == math.inf and d <= MOST_SIGNS and program.explicit):
+        raise ValueError(
+            f"solver='enumeration' tries the 2^d vertices of an l-inf ball, d <= {MOST_SIGNS}, got p = {program.norm} and d = {d}; "
+            "use solver=None"
+        )
+    if not program.explicit:
+        return matrix_free.solve(program)
+    assert isinstance(program.jacobian, Tensor)
+    radius = program.ball.radii(program.jacobian)
+    items = max(1, NUMBERS // (m * d))
+    parts = [_some(program.jacobian[a : a + items], radius[a : a + items], program.norm, exact) for a in range(0, n, items)]
+    if not parts:
+        parts = [_some(program.jacobian, radius, program.norm, exact)]
+    eta, codes, y, F = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
+    stats = {"solver": "enumeration" if exact else "operator_norm"}
+    stats |= {name: torch.cat([part[4][name] for part in parts]) for name in parts[0][4]}
+    return Solution(eta, codes, (y, F), stats)
+
+
+def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+    """η, codes, y, F and stats of some items."""
+    J = jacobian.to(torch.float64)
+    valid = torch.isfinite(J.flatten(1).sum(1)) | J.isfinite().flatten(1).all(1)
+    top = J.abs().flatten(1).amax(1) if J.numel() else J.new_zeros(len(J))
+    scale = torch.where(valid & (top > 0), top, 1.0)
+    J = torch.where(valid[:, None, None], J / scale[:, None, None], 0.0)
+    n, m, d = J.shape
+    done = torch.zeros(n, dtype=torch.bool, device=J.device)
+    y = torch.ones_like(J[:, 0])
+    stats: dict[str, Any] = {"gap": torch.zeros_like(top), "rounding_ratio": torch.full_like(top, torch.nan)}
+    steps = torch.zeros(n, dtype=torch.int64, device=J.device)
+    if norm.p == 1:
+        lengths, k = J.square().sum(1).sqrt().max(1)
+        eta = torch.zeros_like(y).scatter_(1, k[:, None], 1.0)
+        F, high, done = J.gather(2, k[:, None, None].expand(-1, m, 1)), lengths, ~done
+    elif norm.p == 2:
+        F, eta, high = _singular(J)
+        done = ~done
+    elif norm.p < 2:
+        w, eta, spectral = _singular(J)
+        eta, _ = round_factor(J, torch.cat((w, torch.eye(m).to(J).expand(n, m, m)), 2) if m <= 64 else w, norm)
+        F = J @ eta[..., None]
+        high = J.square().sum(1).sqrt().amax(1) ** (1 - 2 / norm.q) * spectral ** (2 / norm.q)
+        done = in_two_rows(J)[0] & (m == 1)
+    else:
+        size = J.flatten(1).norm(dim=1)
+        size = torch.where(size > 0, size, 1.0)
+        unit = torch.where((J.abs() > 1e-100).any(1, keepdim=True), J, 0.0) / size[:, None, None]
+        found = (rows if _rows_are_cheaper(m, d) else columns).relax(unit, norm.q)
+        F, high, steps = found.factor, found.high * size, found.steps
+        least = unit.square().sum(1).sqrt().pow(2 - norm.q) * 1e-30
+        y = torch.where(J.any(1) & (found.y == 0), torch.maximum(least, _tiny(J, norm.q)), found.y)
+        stats["gap"] = torch.where(found.high > 0, (found.high - found.low) / torch.where(found.high > 0, found.high, 1.0), 0.0)
+        eta, mean = round_factor(J, F, norm)
+        stats["rounding_ratio"] = mean / torch.where(high > 0, high, 1.0).square()
+        if norm.p == math.inf:
+            flat, two = in_two_rows(J)
+            if bool(flat.any()):
+                eta[flat] = sweep(two[flat])
+            done = flat
+        if exact:
+            eta, done = enumerate_signs(J), torch.ones_like(done)
+    low = (J @ eta[..., None]).squeeze(-1).square().sum(1).sqrt()
+    codes = torch.where(low >= high * (1 - 1e-9), Status.OPTIMAL.code, Status.BRACKETED.code)
+    codes = torch.where(valid, codes, Status.INVALID.code).to(torch.int8)
+    edge = round_down(radius, torch.float64) if norm.p == math.inf else radius * (1 - 2.0**-51)
+    eta = round_down(eta * edge[:, None], jacobian.dtype)
+    eta = torch.where(valid[:, None], eta, torch.nan)
+    return eta, codes, y, F, {**stats, "newton_steps": steps, "exact": done & valid}
+
+
+def _tiny(J: Tensor, q: float) -> Tensor:
+    return J.abs().amax(1).pow(2 - q)
+
+
+def _rows_are_cheaper(m: int, d: int) -> bool:
+    """Multiplications of one Newton step: k = m(m+1)/2 unknowns from d columns, against ten d × d factorizations or products."""
+    k = m * (m + 1) // 2
+    return d * k**2 + k**3 < 10 * d**3
+
+
+def _singular(J: Float[Tensor, "N m d"]) -> tuple[Tensor, Tensor, Tensor]:
+    """The top left singular vector (N, m, 1), the right one (N, d), and the singular value."""
+    n, m, d = J.shape
+    if m <= d:
+        _, vectors = torch.linalg.eigh(J @ J.mT)
+        u = vectors[..., -1:]
+        eta = (J.mT @ u).squeeze(-1)
+    else:
+        _, vectors = torch.linalg.eigh(J.mT @ J)
+        eta = vectors[..., -1]
+    return (u if m <= d else J @ eta[..., None]), -Lp(2).steepest(eta), (J @ Lp(2).steepest(eta)[..., None]).flatten(1).norm(dim=1)
