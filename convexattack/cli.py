@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,7 @@ TITLES = {
     "gn": "(GN): find η with L + gᵀη < 0 and ‖η‖_p ≤ ε",
     "gnii": "(GNII): minimize L + gᵀη subject to ‖η‖_p ≤ ε",
     "min-norm": "(8): minimize ‖η‖_p subject to L + gᵀη ≤ 0",
+    "operator-norm": "(9): maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε",
 }
 
 app = typer.Typer(
@@ -61,16 +63,17 @@ def about(
 ) -> None:
     """Adversarial perturbations as convex programs, solved twice and certified.
 
-    A network's loss L is linearized at an image x, equation (1): L(x + η) ≈ L + gᵀη with g = ∇L(x). Three programs then look for the
-    perturbation η:
+    A network's loss L is linearized at an image x, equation (1): L(x + η) ≈ L + gᵀη with g = ∇L(x), or its outputs f themselves:
+    f(x + η) ≈ f(x) + Jη with J = J_f(x). Four programs then look for the perturbation η:
 
     \b
-      gn        (GN)    is there an η with L + gᵀη < 0 and ‖η‖_p ≤ ε?  By Proposition 1: if and only if ε‖g‖_q > L.
-      gnii      (GNII)  minimize L + gᵀη subject to ‖η‖_p ≤ ε: the best perturbation; Proposition 2, equations (6) and (7).
-      min-norm  (8)     minimize ‖η‖_p subject to L + gᵀη ≤ 0: the smallest perturbation.
+      gn             (GN)    is there an η with L + gᵀη < 0 and ‖η‖_p ≤ ε?  By Proposition 1: if and only if ε‖g‖_q > L.
+      gnii           (GNII)  minimize L + gᵀη subject to ‖η‖_p ≤ ε: the best perturbation; Proposition 2, equations (6) and (7).
+      min-norm       (8)     minimize ‖η‖_p subject to L + gᵀη ≤ 0: the smallest perturbation.
+      operator-norm  (9)     maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε: the largest change of the outputs, in a bracket of certified bounds.
 
-    Each may confine η to a box as well. `verify` does all of it on a real network, by closed form and by CVXPY; `solve` and `certify` do it
-    on numbers of yours, without a network.
+    The first three may confine η to a box as well. `verify` does all of it on a real network, by closed form (for (9) with p > 2 by Newton
+    steps on its relaxation) and by CVXPY; `solve` and `certify` do it on numbers of yours, without a network.
 
     Exit status: 0 all is proved; 1 something is not; 2 an argument is wrong, with one sentence that says how; 130 interrupted.
     """
@@ -81,12 +84,16 @@ def verify(
     model: Annotated[str, typer.Option(help="A shipped network (digits), or MODULE:FACTORY of your own.")] = "digits",
     data: Annotated[str, typer.Option(help="digits, mnist, cifar10, or a folder in the Hugging Face layout.")] = "digits",
     images: Annotated[int, typer.Option(help="How many correctly classified test images.")] = 64,
-    programs: Annotated[str, typer.Option(help="Of gn, gnii, min-norm; commas between.")] = "gn,gnii,min-norm",
+    programs: Annotated[str, typer.Option(help="Of gn, gnii, min-norm, operator-norm; commas between.")] = (
+        "gn,gnii,min-norm,operator-norm"
+    ),
     norms: Annotated[str, typer.Option(help="Each p a number in [1, inf]; commas between.")] = "1,1.5,2,3,inf",
     radius: Annotated[
         float | None, typer.Option(help="ε for all norms, in units of the data range; default: for each norm the median of L/‖g‖_q.")
     ] = None,
-    box: Annotated[bool | None, typer.Option("--box/--no-box", help="Keep x + η in [0, 1]; default: with and without.")] = None,
+    box: Annotated[
+        bool | None, typer.Option("--box/--no-box", help="Keep x + η in [0, 1] (not for (9)); default: with and without.")
+    ] = None,
     solver: Annotated[str, typer.Option(help="Of the other path: reference (HiGHS or Clarabel), or any CVXPY solver.")] = "reference",
     device: Annotated[str, typer.Option(help="Of network and programs: cpu, cuda, ...")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Of network and programs: float64, float32 or float16.")] = "float64",
@@ -99,12 +106,14 @@ def verify(
 
     The network is linearized at test images that it classifies correctly: the margin (3), one piece an image, the most dangerous one
     (smallest L/‖g‖_q). Every item is solved by the closed form and by CVXPY, every claim is certified from its vectors alone, and the
-    error of the linear model, |L(x+η) − (L + gᵀη)|, is shown beside it. Exit status 0 only if every certificate holds and both paths agree
-    to 1e-6 relative (float64; float32 1e-5, float16 1e-2).
+    error of the linear model, |L(x+η) − (L + gᵀη)|, is shown beside it. (9) takes the Jacobian of all outputs; its optimum lies between a
+    lower and an upper bound, and of the two paths the upper ones must agree. Exit status 0 only if every certificate holds and both paths
+    agree to 1e-6 relative (float64; float32 1e-5, float16 1e-2).
 
     \b
       convexattack verify
       convexattack verify --norms 2,inf --programs gnii --radius 0.1 --no-box --out evidence
+      convexattack verify --norms 2,3,inf --programs operator-norm
       convexattack verify --model my_networks:lenet --weights lenet.safetensors --data mnist
     """
     with _sentences(out):
@@ -127,7 +136,11 @@ def solve(
     problem: Annotated[Path, typer.Argument(metavar="PROBLEM.npz", help="To read.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="SOLUTION.npz", help="To write: problem and solution together.")],
     solver: Annotated[
-        str | None, typer.Option(help="closed_form, reference (CVXPY), or any installed CVXPY solver; default: the closed form.")
+        str | None,
+        typer.Option(
+            help="closed_form, reference (CVXPY), any installed CVXPY solver, or, for (9) with p = inf and d <= 20, enumeration; "
+            "default: the closed form."
+        ),
     ] = None,
 ) -> None:
     """Solve the programs in problem.npz, and write problem and solution to solution.npz.
@@ -138,12 +151,17 @@ def solve(
       np.savez("problem.npz", value=[1.0, 2.0, 9.0], gradient=g, program="gnii", p=2.0, radius=0.5)
 
     \b
-    value     (N,)    L of each item
-    gradient  (N, d)  g of each item
-    program           "gn": find L + gᵀη < 0, (GN); "gnii": minimize L + gᵀη, (GNII); "min-norm": minimize ‖η‖_p with L + gᵀη ≤ 0, (8)
-    p                 of the norm, a number in [1, inf]
-    radius            gn and gnii: ‖η‖_p ≤ radius, a number or (N,)
-    lower, upper      optional bounds on η: numbers, (d,) or (N, d)
+    value     (N,)       L of each item
+    gradient  (N, d)     g of each item
+    program              "gn": find L + gᵀη < 0, (GN); "gnii": minimize L + gᵀη, (GNII); "min-norm": minimize ‖η‖_p with L + gᵀη ≤ 0, (8)
+    p                    of the norm, a number in [1, inf]
+    radius               gn and gnii: ‖η‖_p ≤ radius, a number or (N,)
+    lower, upper         optional bounds on η: numbers, (d,) or (N, d)
+
+    For (9), maximize ‖Jη‖₂ with ‖η‖_p ≤ radius, program is "operator-norm", and instead of value, gradient and bounds there is
+
+    \b
+    jacobian  (N, m, d)  J of each item
 
     Exit status 1 if an item could not be solved; the others are written all the same.
     """
@@ -183,8 +201,10 @@ def certify(
     """Check what a file claims, from the file alone.
 
     Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an upper bound on the
-    optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. A solution.npz without multipliers (eta,
-    with or without status) is fine: they are recovered. A records.jsonl is certified line by line, and compared with what it records.
+    optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. Of (9), which maximizes, primal is the
+    lower bound and dual the upper one; where they do not meet the claim is BRACKETED, and width says how far apart they are, relative. A
+    solution.npz without multipliers (eta, with or without status) is fine: they are recovered. A records.jsonl is certified line by line,
+    and compared with what it records.
     """
     with _sentences():
         items = _recorded(solution) if solution.suffix == ".jsonl" else _certified(solution)
@@ -270,10 +290,15 @@ def _show(report: Report) -> None:
     for name, title in TITLES.items():
         rows = [row for row in report.rows if row.program == name]
         if rows:
-            console.print(_table(title, rows))
+            console.print(_bracket_table(title, rows) if name == "operator-norm" else _table(title, rows))
             for row in rows:
                 if not row.passed:
                     console.print(f"NOT OK: p = {row.p:g}, {row.sets}: {_wrong(row)}", markup=False, style="red", soft_wrap=True)
+    for why in dict.fromkeys(entry.why for entry in report.left_out):
+        cells = [entry for entry in report.left_out if entry.why == why]
+        exponents = ", p = " + ", ".join(f"{p:g}" for p in dict.fromkeys(entry.p for entry in cells))
+        which = " with a box" if all(entry.box for entry in cells) else exponents
+        console.print(f"not run: {cells[0].program}{which}: {why}", markup=False, soft_wrap=True)
     for path in report.files:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
     console.print(f"{report.verdict} {report.seconds:.0f} s.", markup=False, soft_wrap=True)
@@ -309,9 +334,58 @@ def _table(title: str, rows: list[Row]) -> Table:
     return table
 
 
+def _bracket_table(title: str, rows: list[Row]) -> Table:
+    """(9): the bracket, how wide it is at worst, and how well the two upper bounds are proved and agree."""
+    legend = "\nbracket: medians of the torch path's bounds, rounded outwards; lin. error is ‖f(x+η) − f(x) − Jη‖₂"
+    if any(row.bound == "formula" for row in rows):
+        legend += "; p < 2: the upper bound is a formula, not a relaxation"
+    table = Table(title=title + legend, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("p", "ε", "items"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("statuses")
+    bracket, differ, gaps = (
+        ("bracket\nfrom", "bracket\nto", "width\nworst"),
+        ("upper\ndiffer", "lower\ndiffer"),
+        ("gap\ntorch", "gap\nCVXPY"),
+    )
+    for name in (*bracket, *differ, *gaps, "ms/item\ntorch", "ms/item\nCVXPY", "lin.err\nmedian", "lin.err\nworst"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        relaxed = row.bound == "relaxation"
+        low, high = row.closed_form.bracket or (math.nan, math.nan)
+        table.add_row(
+            f"{row.p:g}",
+            f"{row.radius:g}",
+            str(row.items),
+            _statuses(row),
+            _outwards(low, ROUND_FLOOR),
+            _outwards(high, ROUND_CEILING),
+            f"{row.closed_form.residual:.0e}",
+            f"{row.difference:.0e}" if relaxed else "formula",
+            f"{row.lower_difference:.0e}",
+            f"{row.closed_form.gap:.0e}" if relaxed else "formula",
+            f"{row.reference.gap:.0e}" if relaxed else "formula",
+            f"{row.closed_form.seconds * 1e3:.2g}",
+            f"{row.reference.seconds * 1e3:.2g}",
+            f"{row.linearization_median:.2g}",
+            f"{row.linearization_worst:.2g}",
+            style=None if row.passed else "red",
+        )
+    return table
+
+
+def _outwards(number: float, direction: str) -> str:
+    """Four significant digits, rounded so that a bound stays one."""
+    if not math.isfinite(number) or number == 0:
+        return f"{number:g}"
+    exact = Decimal(number)
+    step = Decimal(1).scaleb(exact.adjusted() - 3)
+    return f"{float(exact.quantize(step, rounding=direction)):#.4g}".rstrip(".")
+
+
 def _statuses(row: Row) -> str:
     """The counts, of both paths where they differ."""
-    sides = {"closed form": row.closed_form, "CVXPY": row.reference}
+    sides = {"torch" if row.program == "operator-norm" else "closed form": row.closed_form, "CVXPY": row.reference}
     counts = {who: ", ".join(f"{count} {name}" for name, count in sorted(side.statuses.items())) for who, side in sides.items()}
     return counts["CVXPY"] if len(set(counts.values())) == 1 else "; ".join(f"{who} {count}" for who, count in counts.items())
 
@@ -320,7 +394,7 @@ def _wrong(row: Row) -> str:
     """Why a row did not pass."""
     wrong = [
         f"{row.items - side.held} of {row.items} by {who} not proved ({side.why})"
-        for who, side in (("the closed form", row.closed_form), ("CVXPY", row.reference))
+        for who, side in (("torch" if row.program == "operator-norm" else "the closed form", row.closed_form), ("CVXPY", row.reference))
         if side.held < row.items
     ]
     return "; ".join(wrong + ([f"the paths disagree on {row.disagreements}"] if row.disagreements else []))
@@ -329,24 +403,25 @@ def _wrong(row: Row) -> str:
 def _certified(path: Path) -> list[dict[str, Any]]:
     """One line an item of a solution.npz."""
     from convexattack.certificates import certify as run
-    from convexattack.files import certificate_record, read_solution
+    from convexattack.files import certificate_record, name_of, read_solution
     from convexattack.solution import Solution, Status
     from convexattack.verify import refusals
 
     program, claim = read_solution(path)
     certificate = run(program, claim)
     members = list(Status)
-    bare = not isinstance(claim, Solution)
+    name, bare = name_of(program), not isinstance(claim, Solution)
     return [
-        {"item": i, "claimed": "(eta alone)" if bare else members[code].name, **certificate_record(certificate, i), "why": why}
-        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), refusals(certificate), strict=True))
+        {"item": i, "program": name, "claimed": "(eta alone)" if bare else members[code].name}
+        | {**certificate_record(certificate, i), "why": why}
+        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), refusals(program, certificate), strict=True))
     ]
 
 
 def _recorded(path: Path) -> list[dict[str, Any]]:
     """One line a claim of a records.jsonl."""
     from convexattack.certificates import certify as run
-    from convexattack.files import certificate_record, read_records
+    from convexattack.files import certificate_record, name_of, read_records
     from convexattack.verify import refusals
 
     items = []
@@ -355,9 +430,10 @@ def _recorded(path: Path) -> list[dict[str, Any]]:
             for name, claim in claims.items():
                 certificate = run(program, claim)
                 found = certificate_record(certificate, 0)
-                why = refusals(certificate)[0]
+                why = refusals(program, certificate)[0]
                 same = found == record["claims"][name]["certificate"]
-                items.append({"item": f"{number} {name}", "claimed": claim.status[0].name, **found, "why": why, "same": same})
+                item = {"item": f"{number} {name}", "program": name_of(program), "claimed": claim.status[0].name}
+                items.append(item | {**found, "why": why, "same": same})
             update(number, number, "certifying")
     return items
 
@@ -367,8 +443,9 @@ def _list(items: list[dict[str, Any]]) -> None:
         return
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = ("primal", "dual", "gap", "violation", "residual")
-    for name in ("item", "claimed", *names):
-        table.add_column(name, justify="right" if name in ("item", *names) else "left", no_wrap=True)
+    last = "width" if {item["program"] for item in items} == {"operator-norm"} else "residual"
+    for name in ("item", "claimed", *names[:-1], last):
+        table.add_column(name, justify="left" if name == "claimed" else "right", no_wrap=True)
     table.add_column("holds")
     for item in items:
         numbers = [f"{float(item[name]) + 0.0:.{6 if name in ('primal', 'dual') else 1}g}" for name in names]

@@ -1,4 +1,5 @@
-"""Images to attack: scikit-learn's digits, MNIST, CIFAR-10, or any folder of labelled images in the Hugging Face layout."""
+"""Data to attack: scikit-learn's digits, MNIST, CIFAR-10, any folder of labelled images in the Hugging Face layout; and, for
+regression, scikit-learn's diabetes data."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Images", "load"]
+__all__ = ["Images", "Table", "diabetes", "load"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,39 @@ class Images:
 
     x: Float[Tensor, "n C H W"]
     label: Int[Tensor, " n"]
+    name: str
+    note: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def padded(self, size: int) -> Images:
+        """The images in the middle of size × size pixels, zeros around, as the paper has MNIST at 32: η covers the frame as well.
+
+        Raises:
+            ValueError: an image is larger than that, or the zeros do not go evenly around it.
+        """
+        h, w = self.x.shape[2:]
+        if h > size or w > size or (size - h) % 2 or (size - w) % 2:
+            raise ValueError(f"size must exceed the {h} × {w} pixels of {self.name} by an even number, got {size}: choose another size")
+        rows, columns = (size - h) // 2, (size - w) // 2
+        x = torch.nn.functional.pad(self.x, (columns, columns, rows, rows))
+        return replace(self, x=x, note=f"{self.note}; zeros around to {size} × {size} pixels".lstrip("; "))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """n rows of measurements, and the numbers to be predicted from them.
+
+    Attributes:
+        x: (n, d) float32, standardised: one unit of η, and of ε, is one standard deviation of that column among the training rows.
+        target: (n, m) float32, in the units of the source.
+        name: what was asked for.
+        note: what the source is, and which rows these are; to be printed with every result.
+    """
+
+    x: Float[Tensor, "n d"]
+    target: Float[Tensor, "n m"]
     name: str
     note: str
 
@@ -88,6 +122,34 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
     if not folder.is_dir():
         raise ValueError(f"dataset {name!r} is neither digits, {', '.join(_KNOWN)} nor a folder: give one of these")
     return _images(str(folder), folder, name if known else folder.resolve().name, split, limit, known)
+
+
+def diabetes(split: str = "test", limit: int | None = None) -> Table:
+    """The first `limit` rows (default: all) of scikit-learn's diabetes data: 442 patients, ten measurements each, d = 10 and m = 1.
+
+    The target is a score of the disease's progression one year later, 25 to 346 points. 354 rows are for training and 88 for testing, by
+    `train_test_split(test_size=88, random_state=0)`; mean and standard deviation of each column are those of the 354.
+
+    Raises:
+        ValueError: no such split, or a limit below 1.
+    """
+    from sklearn.datasets import load_diabetes
+    from sklearn.model_selection import train_test_split
+
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all rows")
+    if split not in ("train", "test"):
+        raise ValueError(f"diabetes has no split {split!r}: use one of train, test")
+    measured, score = load_diabetes(return_X_y=True, scaled=False)
+    training, test, *scores = train_test_split(measured, score, test_size=88, random_state=0)
+    part, target = (training, scores[0]) if split == "train" else (test, scores[1])
+    x = (part - training.mean(0)) / training.std(0)
+    return Table(
+        torch.tensor(x[:limit], dtype=torch.float32),
+        torch.tensor(target[:limit, None], dtype=torch.float32),
+        "diabetes",
+        f"scikit-learn's diabetes data, standardised: the {len(part)} {split} rows of train_test_split(test_size=88, random_state=0)",
+    )
 
 
 def _digits(split: str, limit: int | None) -> Images:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from convexattack.certificates import Certificate, certify
 from convexattack.norms import Lp
-from convexattack.programs import GN, GNII, MinNorm, Program
+from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status
 
@@ -38,32 +38,39 @@ __all__ = [
     "write_solution",
 ]
 
-PROGRAMS: dict[str, type[GN | GNII | MinNorm]] = {"gn": GN, "gnii": GNII, "min-norm": MinNorm}
+AnyProgram = Program | OperatorNorm
+PROGRAMS: dict[str, type[GN | GNII | MinNorm | OperatorNorm]] = {
+    "gn": GN,
+    "gnii": GNII,
+    "min-norm": MinNorm,
+    "operator-norm": OperatorNorm,
+}
 """The names of the programs in files and on the command line."""
 
 _SCALARS = {"program", "p"}
-_PROBLEM = ("value", "gradient", "program", "p", "radius", "lower", "upper")
-_CLAIM = ("eta", "status", "lam", "v_ball", "v_box")
+_PROBLEM = ("value", "gradient", "jacobian", "program", "p", "radius", "lower", "upper")
+_CLAIM = ("eta", "status", "lam", "v_ball", "v_box", "y", "F")
 _FLOATS = {"float16", "float32", "float64"}
 _UNREADABLE = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError, zlib.error)
 
-Read = tuple[Program, Solution | Tensor]
+Read = tuple[AnyProgram, Solution | Tensor]
 
 
-def name_of(program: Program) -> str:
-    """`gn`, `gnii` or `min-norm`."""
+def name_of(program: AnyProgram) -> str:
+    """`gn`, `gnii`, `min-norm` or `operator-norm`."""
     return next(name for name, kind in PROGRAMS.items() if type(program) is kind)
 
 
 # --- NumPy archives -----------------------------------------------------------------------------------------------------------------------
 
 
-def read_problem(path: str | PathLike[str]) -> Program:
+def read_problem(path: str | PathLike[str]) -> AnyProgram:
     """The N programs of a problem.npz (or of a solution.npz, whose claim is ignored).
 
-    Its arrays: `value` (N,) and `gradient` (N, d), both float16, float32 or float64; `program`, one of the names in `PROGRAMS`; `p` in
-    [1, ∞]; for (GN) and (GNII) `radius`, a number or (N,), of the ball ‖η‖_p ≤ radius; and `lower`, `upper`, numbers or arrays that
-    broadcast to (N, d), the bounds on η (one alone leaves the other side open). All three are in the units of the input.
+    Its arrays: `value` (N,) and `gradient` (N, d), or `jacobian` (N, m, d) for (9), of float16, float32 or float64; `program`, one of the
+    names in `PROGRAMS`; `p` in [1, ∞]; for all but (8) `radius`, a number or (N,), of the ball ‖η‖_p ≤ radius; and, for all but (9),
+    `lower`, `upper`, numbers or arrays that broadcast to (N, d), the bounds on η (one alone leaves the other side open). All three are in
+    the units of the input.
 
     Raises:
         FileNotFoundError: no such file.
@@ -75,8 +82,9 @@ def read_problem(path: str | PathLike[str]) -> Program:
 def read_solution(path: str | PathLike[str]) -> Read:
     """The programs of a solution.npz and what is claimed of them: a `Solution`, or a bare η (N, d) where that is all the file has.
 
-    On top of the arrays of `read_problem`: `eta` (N, d); `status` (N,), names of `Status`; and the multipliers `lam` (N,) for (8), `v_ball`
-    and `v_box` (N, d), one for each set that the problem has. Without multipliers they are recovered from η.
+    On top of the arrays of `read_problem`: `eta` (N, d); `status` (N,), names of `Status`; and the multipliers: for (8) `lam` (N,), then
+    `v_ball` and `v_box` (N, d), one for each set that the problem has; for (9) `y` (N, d) and `F` (N, m, r). Without multipliers they are
+    recovered from η.
 
     Raises:
         FileNotFoundError, ValueError: as `read_problem`.
@@ -87,8 +95,9 @@ def read_solution(path: str | PathLike[str]) -> Read:
     if "eta" not in arrays:
         raise ValueError(f"{path} has no array 'eta': add it, or let `convexattack solve` write the file")
     eta = torch.from_numpy(_floating(path, "eta", arrays["eta"]))
-    if eta.shape != program.gradient.shape:
-        raise ValueError(f"{path}: eta has shape {tuple(eta.shape)} instead of {tuple(program.gradient.shape)}: give one row an item")
+    shape = _eta_shape(program)
+    if eta.shape != shape:
+        raise ValueError(f"{path}: eta has shape {tuple(eta.shape)} instead of {shape}: give one row an item")
     names = _multiplier_names(program)
     given = [name for name in names if name in arrays]
     strange = [name for name in _CLAIM[2:] if name in arrays and name not in names]
@@ -103,22 +112,22 @@ def read_solution(path: str | PathLike[str]) -> Read:
         raise ValueError(f"{path} has multipliers but no 'status': add one name of a status for each item, such as OPTIMAL")
     if given:
         multipliers = tuple(torch.from_numpy(_floating(path, name, arrays[name])) for name in names)
-        for name, part, shape in zip(names, multipliers, program.multiplier_shapes, strict=True):
-            if tuple(part.shape) != shape:
-                raise ValueError(f"{path}: {name} has shape {tuple(part.shape)} instead of {shape}: give one row an item")
+        for name, part, wanted in zip(names, multipliers, _multiplier_shapes(program, multipliers), strict=True):
+            if tuple(part.shape) != wanted:
+                raise ValueError(f"{path}: {name} has shape {tuple(part.shape)} instead of {wanted}: give one row an item")
     else:
         multipliers, _ = program.recover(eta.to(torch.float64))
     return program, Solution(eta, _codes(path, arrays["status"], len(program)), multipliers)
 
 
-def write_solution(path: str | PathLike[str], program: Program, solution: Solution) -> None:
+def write_solution(path: str | PathLike[str], program: AnyProgram, solution: Solution) -> None:
     """Problem and claim together, so that the file can be certified by itself; it is in place whole, or not at all.
 
     Raises:
-        ValueError: sets other than a ball and a box, for which the file has no arrays.
+        ValueError: sets other than a ball and a box, for which the file has no arrays, or a matrix-free Jacobian.
         OSError: it cannot be written.
     """
-    arrays = {"value": _numpy(program.value), "gradient": _numpy(program.gradient), "program": np.array(name_of(program))}
+    arrays = {name: _numpy(entry) for name, entry in _data(program).items()} | {"program": np.array(name_of(program))}
     arrays |= {name: np.asarray(_numpy(entry)) for name, entry in _described(program).items()}
     arrays |= {"eta": _numpy(solution.eta), "status": np.array([status.name for status in solution.status])}
     arrays |= {name: _numpy(part) for name, part in zip(_multiplier_names(program), solution.multipliers, strict=True)}
@@ -149,27 +158,41 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
-def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> Program:
-    for name in ("value", "gradient", "program"):
-        if name not in arrays:
-            raise ValueError(f"{path} has no array {name!r}: a problem needs value (N,), gradient (N, d), program and p")
+def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> AnyProgram:
+    if "program" not in arrays:
+        raise ValueError(f"{path} has no array 'program': use one of {', '.join(PROGRAMS)}")
     for name in _SCALARS & arrays.keys():
         if arrays[name].shape != ():
             raise ValueError(f"{path}: {name} must be a single entry, got shape {arrays[name].shape}: save one problem a file")
     fields: dict[str, Any] = {name: arrays[name].item() for name in _SCALARS & arrays.keys()}
+    needed, words = _needs(fields["program"])
+    for name in needed:
+        if name not in arrays:
+            raise ValueError(f"{path} has no array {name!r}: a problem needs {words}")
+    strange = [name for name in ("value", "gradient", "jacobian") if name in arrays and name not in needed]
+    if strange:
+        raise ValueError(f"{path} has an array {strange[0]!r}, which means nothing to {fields['program']}: it needs {words}")
     for name in {"p", "radius", "lower", "upper"} & arrays.keys():
         if arrays[name].dtype.kind not in "fiu":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}: save it as float64")
     for name in {"radius", "lower", "upper"} & arrays.keys():
         bound = arrays[name].astype(np.float64)
         fields[name] = torch.from_numpy(bound) if bound.ndim else float(bound)
-    value, gradient = (torch.from_numpy(_floating(path, name, arrays[name])) for name in ("value", "gradient"))
-    if gradient.numel() == 0:
-        raise ValueError(f"{path}: gradient of shape {tuple(gradient.shape)} is empty: give at least one item (N, d)")
+    data = {name: torch.from_numpy(_floating(path, name, arrays[name])) for name in needed}
+    last = data[needed[-1]]
+    if last.numel() == 0:
+        raise ValueError(f"{path}: {needed[-1]} of shape {tuple(last.shape)} is empty: give at least one item")
     try:
-        return _built(fields, value, gradient)
+        return _built(fields, data)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _needs(program: Any) -> tuple[tuple[str, ...], str]:
+    """The data of a program by its name, and what a problem needs in words."""
+    if program == "operator-norm":
+        return ("jacobian",), "jacobian (N, m, d), program, p and radius"
+    return ("value", "gradient"), "value (N,), gradient (N, d), program and p"
 
 
 def _floating(path: Path, name: str, array: np.ndarray) -> np.ndarray:
@@ -194,16 +217,23 @@ def _numpy(entry: float | Tensor) -> Any:
 # --- a program as fields, the same in archives and records --------------------------------------------------------------------------------
 
 
-def _built(fields: Mapping[str, Any], value: Tensor, gradient: Tensor) -> Program:
-    """The program that the fields program, p, radius, lower, upper describe."""
+def _built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
+    """The program that the fields program, p, radius, lower, upper and its data (value and gradient, or jacobian) describe."""
     name, p, radius = fields["program"], fields.get("p"), fields.get("radius")
     if name not in PROGRAMS:
         raise ValueError(f"program {name!r} is unknown: use one of {', '.join(PROGRAMS)}")
     box: tuple[ConvexSet, ...] = ()
     if "lower" in fields or "upper" in fields:
         box = (Box(fields.get("lower", -math.inf), fields.get("upper", math.inf)),)
-    if p is None and (name == "min-norm" or radius is not None):
+    if p is None and (name in ("min-norm", "operator-norm") or radius is not None):
         raise ValueError("p is missing: it says which norm measures the perturbation, a number in [1, inf]")
+    if name == "operator-norm":
+        if box:
+            raise ValueError("lower and upper have no place in operator-norm: (9) takes one ball, p and radius; leave them out")
+        if radius is None:
+            raise ValueError("radius is missing: without it nothing bounds the perturbation of operator-norm")
+        return OperatorNorm(data["jacobian"], Ball(Lp(p), radius))  # type: ignore[arg-type]
+    value, gradient = data["value"], data["gradient"]
     if name == "min-norm":
         if radius is not None:
             raise ValueError("radius has no place in min-norm, which minimizes the norm itself: leave it out, or use gnii")
@@ -211,11 +241,28 @@ def _built(fields: Mapping[str, Any], value: Tensor, gradient: Tensor) -> Progra
     if radius is None and not box:
         raise ValueError(f"radius is missing: without it, or lower and upper, nothing bounds the perturbation of {name}")
     ball = () if radius is None else (Ball(Lp(p), radius),)  # type: ignore[arg-type]
-    return PROGRAMS[name](value, gradient, (*ball, *box))  # type: ignore[arg-type]
+    return (GN if name == "gn" else GNII)(value, gradient, (*ball, *box))
 
 
-def _described(program: Program) -> dict[str, Any]:
+def _data(program: AnyProgram) -> dict[str, Tensor]:
+    """The tensors of a program, by their names in a file."""
+    if not isinstance(program, OperatorNorm):
+        return {"value": program.value, "gradient": program.gradient}
+    if not isinstance(program.jacobian, Tensor):
+        raise ValueError("jacobian is matrix-free, which no file can hold: build ca.OperatorNorm(ca.jacobian(model, x), ball)")
+    return {"jacobian": program.jacobian}
+
+
+def _eta_shape(program: AnyProgram) -> tuple[int, int]:
+    """(N, d)."""
+    n, *_, d = program.shape if isinstance(program, OperatorNorm) else program.gradient.shape
+    return n, d
+
+
+def _described(program: AnyProgram) -> dict[str, Any]:
     """p, radius, lower and upper of a program, as far as it has them."""
+    if isinstance(program, OperatorNorm):
+        return {"p": program.norm.p, "radius": program.ball.radius}
     kinds = [type(item) for item in program.sets]
     if kinds not in ([], [Box]) and (isinstance(program, MinNorm) or kinds not in ([Ball], [Ball, Box])):
         found = ", ".join(kind.__name__ for kind in kinds)
@@ -229,20 +276,30 @@ def _described(program: Program) -> dict[str, Any]:
     return fields
 
 
-def _multiplier_names(program: Program) -> list[str]:
+def _multiplier_names(program: AnyProgram) -> list[str]:
+    if isinstance(program, OperatorNorm):
+        return ["y", "F"]
     sets = ["v_ball" if isinstance(item, Ball) else "v_box" for item in program.sets]
     return ["lam", *sets] if isinstance(program, MinNorm) else sets
+
+
+def _multiplier_shapes(program: AnyProgram, multipliers: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+    if not isinstance(program, OperatorNorm):
+        return program.multiplier_shapes
+    n, m, d = program.shape
+    return [(n, d), (n, m, multipliers[1].shape[-1] if multipliers[1].ndim else 1)]
 
 
 # --- records ------------------------------------------------------------------------------------------------------------------------------
 
 
-def only(program: Program, i: int) -> Program:
+def only(program: AnyProgram, i: int) -> AnyProgram:
     """Item i of a program with the sets that a file can hold, as a program of its own (N = 1)."""
-    return _built({"program": name_of(program), **_of_item(program, i)}, program.value[i : i + 1], program.gradient[i : i + 1])
+    data = {name: entry[i : i + 1] for name, entry in _data(program).items()}
+    return _built({"program": name_of(program), **_of_item(program, i)}, data)
 
 
-def as_record(program: Program, i: int, claims: Mapping[str, Solution]) -> dict[str, Any]:
+def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> dict[str, Any]:
     """Item i as one JSON object from which `read_records` rebuilds it bit by bit: the problem, and each claim with its certificate.
 
     Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf". The certificate is of this item
@@ -250,8 +307,9 @@ def as_record(program: Program, i: int, claims: Mapping[str, Solution]) -> dict[
     """
     alone, names = only(program, i), _multiplier_names(program)
     fields = {name: _plain(entry) for name, entry in _of_item(program, i).items()}
-    problem = {"program": name_of(program), **fields, "dtype": str(program.gradient.dtype).removeprefix("torch.")}
-    problem |= {"value": _plain(program.value[i]), "gradient": _plain(program.gradient[i])}
+    data = _data(program)
+    dtype = str(data[_needs(name_of(program))[0][-1]].dtype).removeprefix("torch.")
+    problem = {"program": name_of(program), **fields, "dtype": dtype} | {name: _plain(entry[i]) for name, entry in data.items()}
     found = {}
     for path, solution in claims.items():
         row = slice(i, i + 1)
@@ -265,13 +323,13 @@ def as_record(program: Program, i: int, claims: Mapping[str, Solution]) -> dict[
     return {"problem": problem, "claims": found}
 
 
-def _of_item(program: Program, i: int) -> dict[str, Any]:
+def _of_item(program: AnyProgram, i: int) -> dict[str, Any]:
     """`_described` of item i: a radius is a number, a bound a number or (d,)."""
 
     def of(name: str, entry: float | Tensor) -> float | Tensor:
         if not isinstance(entry, Tensor) or entry.ndim == 0:
             return float(entry)
-        return float(entry[i]) if name == "radius" else entry.expand(program.gradient.shape)[i]
+        return float(entry[i]) if name == "radius" else entry.expand(_eta_shape(program))[i]
 
     return {name: of(name, entry) for name, entry in _described(program).items()}
 
@@ -283,7 +341,7 @@ def certificate_record(certificate: Certificate, i: int) -> dict[str, Any]:
     return {**numbers, "proved": members[int(certificate.proved[i])].name, "holds": bool(certificate.holds()[i])}
 
 
-def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], Program, dict[str, Solution]]]:
+def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], AnyProgram, dict[str, Solution]]]:
     """Each line of a records.jsonl: the record, its program (N = 1), and its claims by name.
 
     Raises:
@@ -304,7 +362,7 @@ def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], Pr
             yield record, program, claims
 
 
-def _from_record(record: Mapping[str, Any]) -> tuple[Program, dict[str, Solution]]:
+def _from_record(record: Mapping[str, Any]) -> tuple[AnyProgram, dict[str, Solution]]:
     problem = record["problem"]
     if problem["dtype"] not in _FLOATS:
         raise ValueError(f"dtype {problem['dtype']!r} is none of {', '.join(sorted(_FLOATS))}")
@@ -312,7 +370,7 @@ def _from_record(record: Mapping[str, Any]) -> tuple[Program, dict[str, Solution
     fields: dict[str, Any] = {"program": problem["program"]}
     for name in {"p", "radius", "lower", "upper"} & problem.keys():
         fields[name] = _tensor(problem[name], torch.float64) if isinstance(problem[name], list) else float(problem[name])
-    program = _built(fields, _tensor(problem["value"], dtype)[None], _tensor(problem["gradient"], dtype)[None])
+    program = _built(fields, {name: _tensor(problem[name], dtype)[None] for name in _needs(problem["program"])[0]})
     claims = {}
     for path, claim in record["claims"].items():
         multipliers = tuple(_tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program))
@@ -322,7 +380,11 @@ def _from_record(record: Mapping[str, Any]) -> tuple[Program, dict[str, Solution
 
 
 def _tensor(entry: Any, dtype: torch.dtype) -> Tensor:
-    return torch.tensor([float(x) for x in entry] if isinstance(entry, list) else float(entry), dtype=dtype)
+    return torch.tensor(_floats(entry), dtype=dtype)
+
+
+def _floats(entry: Any) -> Any:
+    return [_floats(x) for x in entry] if isinstance(entry, list) else float(entry)
 
 
 def _plain(entry: float | Tensor) -> Any:

@@ -75,9 +75,9 @@ def linearize(model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] |
         ValueError: no batch dimension, no images, images that the model does not take, an output that is not (B, m), a label that is no
             class, a BatchNorm that mixes the images of a batch, or an output that does not depend on x differentiably.
     """
-    _check_images(x)
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
-        point, output = _forward(function, x)
+    check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
+        point, output = forward_pass(function, x)
         classes = as_label(output.argmax(1) if label is None else label, output)
         pieces = loss(output, classes)
         _check_rows(pieces, "loss", "(B, K)", len(x))
@@ -86,9 +86,9 @@ def linearize(model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] |
 
 def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
     """J_f(x) of equation (1), in output units by units of x. Model, x and errors are those of `linearize`; m = 1 is enough."""
-    _check_images(x)
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
-        point, output = _forward(function, x)
+    check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
+        point, output = forward_pass(function, x)
         return _pull_back(output, point)
 
 
@@ -116,9 +116,9 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
 
     Model, x and errors are those of `linearize`, but the output may have any shape (B, ...).
     """
-    _check_images(x)
-    with torch.inference_mode(False), torch.enable_grad(), _evaluating(model, len(x)) as function:
-        point, output = _forward(function, x, flat=True)
+    check_images(x)
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
+        point, output = forward_pass(function, x, flat=True)
         w0 = torch.zeros_like(output, requires_grad=True)
         pulled = None
         if output.grad_fn is not None:
@@ -139,7 +139,7 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
     return JacobianOperator(forward, adjoint, (len(x), output.shape[1], point[0].numel()), x.dtype, x.device)
 
 
-def _forward(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor, Tensor]:
+def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor, Tensor]:
     """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite."""
     point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     try:
@@ -193,7 +193,7 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: Any, batch: int) -> Iterator[Model]:
+def evaluating(model: Any, batch: int) -> Iterator[Model]:
     """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
     if not callable(model):
         raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
@@ -231,7 +231,7 @@ def _evaluating(model: Any, batch: int) -> Iterator[Model]:
                     buffer.copy_(kept)
 
 
-def _check_images(x: Any) -> None:
+def check_images(x: Any) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor of images (B, *S), got {type(x).__name__}: use torch.as_tensor(...)")
     if not x.is_floating_point():

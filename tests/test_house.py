@@ -29,7 +29,7 @@ LEVEL = {
     "solution": 0,
     "norms": 0,
     "losses": 0,
-    "models": 0,
+    "models": 1,
     "datasets": 0,
     "sets": 1,
     "linearize": 1,

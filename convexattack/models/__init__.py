@@ -15,10 +15,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-__all__ = ["SHIPPED", "from_factory", "load", "load_weights"]
+__all__ = ["NETWORKS", "SHIPPED", "from_factory", "load", "load_weights"]
 
-SHIPPED = {"digits": "convexattack.models.digits:digits"}
+SHIPPED = {
+    "digits": "convexattack.models.digits:digits",
+    "digits-autoencoder": "convexattack.models.digits:digits_autoencoder",
+    "diabetes": "convexattack.models.diabetes:diabetes",
+    "fcnn": "convexattack.models.mnist:fcnn",
+    "lenet5": "convexattack.models.mnist:lenet5",
+}
 """The networks whose weights are in the package: name → factory. A card (weights/NAME.md) says how each was trained."""
+
+NETWORKS = SHIPPED | {
+    "nin": "convexattack.models.cifar10:nin",
+    "densenet40": "convexattack.models.cifar10:densenet40",
+}
+"""Every network that `python -m convexattack.models.train` can train: name → factory."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -26,12 +38,18 @@ _Network = TypeVar("_Network", bound=nn.Module)
 def load(name: str) -> nn.Module:
     """The shipped network `name`, with its weights, in eval mode.
 
-    `digits`: images (B, 1, 8, 8) with pixels in [0, 1] → scores (B, 10).
+    - `digits`: images (B, 1, 8, 8) with pixels in [0, 1] → scores (B, 10).
+    - `digits-autoencoder`: images (B, 1, 8, 8) with pixels in [0, 1] → the same pixels, flat (B, 64).
+    - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
+    - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
 
     Raises:
-        ValueError: no such network, or its weights file is not the one that was shipped.
+        ValueError: no such network, it is not shipped yet, or its weights file is not the one that was shipped.
         FileNotFoundError: the weights file is not there.
     """
+    if name in NETWORKS and name not in SHIPPED:
+        cure = f"python -m convexattack.models.train {name} --out {name}.safetensors, and load them into {NETWORKS[name]} with load_weights"
+        raise ValueError(f"the weights of model {name!r} are not shipped yet: train them by {cure}")
     if name not in SHIPPED:
         raise ValueError(f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, or your own as MODULE:FACTORY with its weights")
     return load_weights(from_factory(SHIPPED[name]), Path(__file__).parent / "weights" / f"{name}.safetensors")

@@ -79,9 +79,7 @@ class OperatorNorm:
             if not J.is_floating_point():
                 raise TypeError(f"jacobian must hold floating-point numbers, got {J.dtype}; write jacobian.float()")
             if J.ndim != 3 or 0 in J.shape[1:]:
-                raise ValueError(
-                    f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]"
-                )
+                raise ValueError(f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]")
             J = J.detach()
         if isinstance(self.ball, tuple | list) and len(self.ball) == 1:
             object.__setattr__(self, "ball", self.ball[0])
@@ -126,7 +124,7 @@ class OperatorNorm:
     @property
     def relaxes(self) -> bool:
         """Whether the upper bound comes from the relaxation, and has a gap of its own, rather than from a formula."""
-        return self.norm.p >= 2 and self.explicit or self.norm.p == 2
+        return (self.norm.p >= 2 and self.explicit) or self.norm.p == 2
 
     @property
     def J(self) -> Float[Tensor, "N m d"]:  # the paper's letter
@@ -278,7 +276,9 @@ class OperatorNorm:
             raise ValueError(f"form must be 'primal' (d x d) or 'reduced' (m x m), got {form!r}")
         p, q = self.norm.p, self.norm.q
         if p < 2:
-            raise ValueError(f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, ca.certify(program, eta).dual")
+            raise ValueError(
+                f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, ca.certify(program, eta).dual"
+            )
         if not -len(self) <= i < len(self):
             raise IndexError(f"i must be in [0, {len(self)}), got {i}")
         J, radius = self.J[i].cpu().numpy(), float(self.ball.radii(self.J)[i])

@@ -20,6 +20,8 @@ from convexattack.solvers.operator_norm.rounding import MOST_SIGNS, climb, enume
 
 __all__ = ["solve"]
 
+SMALL = 1e-100  # columns this much smaller than the largest entry are left out of the relaxation, not out of the bound
+FEW, MANY = 210, 5000  # unknowns of W: m <= 20 and m < 100
 NUMBERS = 2**25  # of float64, of the Jacobians that are worked on together: 256 MiB
 
 
@@ -86,13 +88,14 @@ def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tens
         done = in_two_rows(J)[0] & (m == 1)
     else:
         size = J.flatten(1).norm(dim=1)
-        size = torch.where(size > 0, size, 1.0)
-        unit = torch.where((J.abs() > 1e-100).any(1, keepdim=True), J, 0.0) / size[:, None, None]
-        found = (rows if _rows_are_cheaper(m, d) else columns).relax(unit, norm.q)
+        real = (J.abs() > SMALL).any(1)
+        unit = torch.where(real[:, None], J, 0.0) / torch.where(size > 0, size, 1.0)[:, None, None]
+        unit[size == 0, 0, 0] = 1.0  # a Jacobian of zeros: any other will do, the bound is multiplied by 0
+        found = _relaxed(unit, norm.q)
         F, high, steps = found.factor, found.high * size, found.steps
-        least = unit.square().sum(1).sqrt().pow(2 - norm.q) * 1e-30
-        y = torch.where(J.any(1) & (found.y == 0), torch.maximum(least, _tiny(J, norm.q)), found.y)
-        stats["gap"] = torch.where(found.high > 0, (found.high - found.low) / torch.where(found.high > 0, found.high, 1.0), 0.0)
+        lengths = J.abs().amax(1) / torch.where(size > 0, size, 1.0)[:, None]
+        y = torch.where(real, found.y, lengths.pow(2 - norm.q))  # columns that were left out weigh as little as they are long
+        stats["gap"] = (found.high - found.low) / found.high
         eta, mean = round_factor(J, F, norm)
         stats["rounding_ratio"] = mean / torch.where(high > 0, high, 1.0).square()
         if norm.p == math.inf:
@@ -111,14 +114,24 @@ def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tens
     return eta, codes, y, F, {**stats, "newton_steps": steps, "exact": done & valid}
 
 
-def _tiny(J: Tensor, q: float) -> Tensor:
-    return J.abs().amax(1).pow(2 - q)
-
-
-def _rows_are_cheaper(m: int, d: int) -> bool:
-    """Multiplications of one Newton step: k = m(m+1)/2 unknowns from d columns, against ten d × d factorizations or products."""
+def _relaxed(J: Tensor, q: float) -> rows.Relaxed:
+    """By multiplications of one Newton step: k = m(m+1)/2 unknowns from d columns, against twenty d × d factorizations or products.
+    Where both are nothing, the rows' method is the more accurate one; where both are too much, it takes conjugate gradients."""
+    m, d = J.shape[1:]
     k = m * (m + 1) // 2
-    return d * k**2 + k**3 < 10 * d**3
+    if k <= FEW or (k <= MANY and d * k**2 + k**3 <= 20 * d**3):
+        return rows.relax(J, q)
+    if d > MANY:
+        return rows.relax(J, q, direct=False)
+    found = columns.relax(J, q)
+    missed = found.high - found.low > 1e-8 * found.high  # it can stall with p near 2 and columns of very different length
+    if k > MANY or not bool(missed.any()):
+        return found
+    again = rows.relax(J[missed], q)
+    F = torch.nn.functional.pad(found.factor, (0, m - found.factor.shape[2]))
+    for old, new in zip((found.y, F, found.low, found.high, found.steps), vars(again).values(), strict=True):
+        old[missed] = new
+    return rows.Relaxed(found.y, F, found.low, found.high, found.steps)
 
 
 def _singular(J: Float[Tensor, "N m d"]) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,7 +63,9 @@ def _in_rows(J: Tensor, y: Tensor, X: Tensor, q: float, steps: Tensor) -> Relaxe
     """The same multipliers for the rows' problem, W = JXJᵀ as a factor, with its bracket."""
     y = torch.where(J.any(1), y, 0.0)
     chol, bad = torch.linalg.cholesky_ex(X)
-    chol = torch.where((bad == 0)[:, None, None], chol, torch.diag_embed(X.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()))
+    if bool((bad != 0).any()):
+        values, vectors = torch.linalg.eigh(X)
+        chol = torch.where((bad == 0)[:, None, None], chol, vectors * values.clamp_min(0).sqrt()[:, None])
     F = J @ chol
     if F.shape[1] < F.shape[2]:
         F = torch.linalg.qr(F.mT, mode="r")[1].mT
@@ -95,7 +97,8 @@ def _newton(C: Tensor, y: Tensor, X: Tensor, sigma: float) -> tuple[Tensor, Tens
     d = y.shape[1]
     value, t, curvature = _length(y, sigma)
     Z = torch.diag_embed(y) - C
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky_ex(Z)[0])
+    root, broken = torch.linalg.cholesky_ex(Z)
+    inverse = torch.cholesky_inverse(torch.where((broken == 0)[:, None, None], root, torch.eye(d).to(Z)))
     H = inverse * X
     H.diagonal(dim1=1, dim2=2).add_(curvature)
     if sigma > 1:
@@ -126,6 +129,7 @@ def _newton(C: Tensor, y: Tensor, X: Tensor, sigma: float) -> tuple[Tensor, Tens
     along_y, along_X = _reach(Z, torch.diag_embed(dy), BACK), _reach(X, dX, BACK)
     if sigma > 1:
         along_y = along_X = torch.minimum(along_y, along_X)
+    along_y = torch.where(broken == 0, along_y, torch.nan)
     return y + along_y[:, None] * dy, X + along_X[:, None, None] * dX
 
 

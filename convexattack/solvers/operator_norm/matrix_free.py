@@ -16,7 +16,10 @@ __all__ = ["solve"]
 
 BASIS = 40  # Lanczos vectors before a restart
 RESTARTS = 10
-TURNS = 100  # of the alternation
+LEADING = 3  # Ritz vectors that the alternation starts from,
+DRAWS = 2  # and random directions
+TURNS = 100  # of the alternation, at most
+Product = Callable[[Tensor], Tensor]
 
 
 def solve(program: OperatorNorm) -> Solution:
@@ -24,18 +27,27 @@ def solve(program: OperatorNorm) -> Solution:
     J = program.jacobian
     assert isinstance(J, JacobianOperator)
     n, m, d = J.shape
-    wide = Lp(2)
-    v, steps = _top(lambda a: J.adjoint(J.forward(a.to(J.dtype))).to(torch.float64), n, d, J) if d <= m else (None, None)
-    if v is None:
-        w, steps = _top(lambda a: J.forward(J.adjoint(a.to(J.dtype))).to(torch.float64), n, m, J)
-        v = J.adjoint(w.to(J.dtype)).to(torch.float64)
+
+    def forward(eta: Tensor) -> Tensor:
+        return J.forward(eta.to(J.dtype)).to(torch.float64)
+
+    def adjoint(w: Tensor) -> Tensor:
+        return J.adjoint(w.to(J.dtype)).to(torch.float64)
+
+    if d <= m:
+        top, steps = _top(lambda v: adjoint(forward(v)), n, d, J)
     else:
-        w = J.forward(v.to(J.dtype)).to(torch.float64)
-        size = wide(w)
-        w = torch.where((size > 0)[:, None], w / torch.where(size > 0, size, 1.0)[:, None], 0.0)
+        top, steps = _top(lambda w: forward(adjoint(w)), n, m, J)
+        top = torch.stack([adjoint(w) for w in top.unbind(2)], 2)
+    v, w = top[..., 0], forward(top[..., 0])
+    size = Lp(2)(w)
+    w = torch.where((size > 0)[:, None], w / torch.where(size > 0, size, 1.0)[:, None], 0.0)
     valid = v.isfinite().all(1) & w.isfinite().all(1)
     radius = program.ball.radii(v)
-    eta = _climb(J, program.norm, v)
+    starts = [v] if program.norm.p == 2 else [*top.unbind(2), *torch.randn(DRAWS, n, d, generator=torch.Generator().manual_seed(1)).to(v)]
+    ways = [_climb(forward, adjoint, program.norm, start) for start in starts]
+    lengths = torch.stack([length for _, length in ways])
+    eta = torch.stack([way for way, _ in ways])[lengths.argmax(0), torch.arange(n, device=v.device)]
     eta = round_down(eta * (radius * (1 - 2.0**-51))[:, None], J.dtype)
     eta = torch.where(valid[:, None], eta, torch.nan)
     low, high = program.primal(eta), program.bound((torch.ones_like(v), w[..., None])).value
@@ -45,24 +57,25 @@ def solve(program: OperatorNorm) -> Solution:
     return Solution(eta, codes, (torch.ones_like(v), w[..., None]), stats)
 
 
-def _climb(J: JacobianOperator, norm: Lp, v: Tensor) -> Tensor:
-    """Alternate η = steepest(−Jᵀw), w = Jη from η along v, until no item gains; the best η, ε = 1."""
+def _climb(forward: Product, adjoint: Product, norm: Lp, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Alternate η = steepest(−Jᵀw), w = Jη from η along v, until no item gains; the best η, ε = 1, and ‖Jη‖₂ there."""
     eta = -norm.steepest(v)
     best, last = eta, torch.full_like(v[:, 0], -1.0)
     for _ in range(TURNS):
-        change = J.forward(eta.to(J.dtype)).to(torch.float64)
+        change = forward(eta)
         length = Lp(2)(change)
-        better = length > last * (1 + 4 * torch.finfo(J.dtype).eps)
+        better = length > last * (1 + 1e-9)
         best = torch.where(better[:, None], eta, best)
         if not bool(better.any()):
             break
         last = torch.maximum(last, length)
-        eta = -norm.steepest(J.adjoint((change / torch.where(length > 0, length, 1.0)[:, None]).to(J.dtype)).to(torch.float64))
-    return best
+        eta = -norm.steepest(adjoint(change / torch.where(length > 0, length, 1.0)[:, None]))
+    return best, last
 
 
-def _top(product: Callable[[Tensor], Tensor], n: int, size: int, like: JacobianOperator) -> tuple[Tensor, Tensor]:
-    """The top eigenvector (n, size) of a positive semidefinite operator, by restarted Lanczos with full orthogonalization; its steps."""
+def _top(product: Product, n: int, size: int, like: JacobianOperator) -> tuple[Tensor, Tensor]:
+    """The leading Ritz vectors (n, size, k) of a positive semidefinite operator, the top one converged, by restarted Lanczos with full
+    orthogonalization; and its steps."""
     tolerance = 1e-10 if like.dtype == torch.float64 else 8 * torch.finfo(like.dtype).eps
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(n, size, generator=generator, dtype=torch.float64).to(like.device)
@@ -84,10 +97,11 @@ def _top(product: Callable[[Tensor], Tensor], n: int, size: int, like: JacobianO
         T = B.mT @ A
         sound = T.isfinite().flatten(1).all(1)
         values, vectors = torch.linalg.eigh(torch.where(sound[:, None, None], (T + T.mT) / 2, 0.0))
-        y = vectors[..., -1:]
-        v, image = (B @ y).squeeze(-1), (A @ y).squeeze(-1)
+        leading = B @ vectors[..., -LEADING:].flip(-1)
+        v, image = leading[..., 0], (A @ vectors[..., -1:]).squeeze(-1)
         v = torch.where(sound[:, None], v / v.norm(dim=1, keepdim=True).clamp_min(1e-300), torch.nan)
         residual = (image - values[:, -1:] * v).norm(dim=1)
         if bool((~sound | (residual <= tolerance * values[:, -1])).all()) or size <= BASIS:
             break
-    return v, torch.full((n,), steps, device=like.device)
+    leading[..., 0] = v
+    return leading, torch.full((n,), steps, device=like.device)

@@ -17,52 +17,60 @@ from convexattack.norms import Lp
 __all__ = ["MOST_SIGNS", "climb", "enumerate_signs", "in_two_rows", "round_factor", "sweep"]
 
 DRAWS = 48  # Gaussian draws from W
-KEPT = 8  # of them, the best go on to alternate
-TURNS = 60  # of the alternation, at most
+KEPT = (8, 2)  # the best of them go on to alternate, and the best of those for longer
+TURNS = (6, 30, 10)  # of the alternation, at most: of the many, of the few, of the few in float64
 AT_ONCE = 2**22  # numbers of one block of candidates
+SAMPLE = 64  # columns that are looked at first for a rank above 2
 MOST_SIGNS = 20  # coordinates up to which all signs are tried
 
 
 def round_factor(J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
     """The best η, ε = 1, of many w drawn from N(0, FFᵀ) and its principal directions, each improved by alternation; and the mean over the
-    plain draws of ‖Jη‖₂² (Nesterov's rounding, before any alternation)."""
+    plain draws of ‖Jη‖₂² (Nesterov's rounding, before any alternation). All but the last turns run in float32."""
     n, m, d = J.shape
     r = F.shape[2]
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(r, DRAWS, generator=generator, dtype=torch.float64).to(J)
+    z = torch.randn(r, DRAWS, generator=generator).to(J.device)
     eta, mean = torch.empty_like(J[:, 0]), torch.empty_like(J[:, 0, 0])
     items = max(1, AT_ONCE // (DRAWS * d))
     for a in range(0, n, items):
-        part, factor = J[a : a + items], F[a : a + items]
-        own = torch.linalg.svd(factor, full_matrices=False)[0][..., :KEPT] if min(m, r) <= 64 else factor[..., :KEPT]
-        longest = part.gather(2, part.square().sum(1).topk(min(KEPT, d), dim=1)[1][:, None].expand(-1, m, -1))
+        wide, part = J[a : a + items], J[a : a + items].float()
+        size = F[a : a + items].abs().amax((1, 2), keepdim=True)
+        factor = (F[a : a + items] / torch.where(size > 0, size, 1.0)).float()
+        own = torch.linalg.svd(factor, full_matrices=False)[0][..., : KEPT[0]] if min(m, r) <= 64 else factor[..., : KEPT[0]]
+        longest = part.gather(2, part.square().sum(1).topk(min(KEPT[0], d), dim=1)[1][:, None].expand(-1, m, -1))
         w = torch.cat((factor @ z, own, longest), 2)
-        length = _value(part, w, norm)
+        length = _ascent(part, w, norm).square().sum(1).sqrt()
         mean[a : a + items] = length[:, :DRAWS].square().mean(1)
-        kept = length.topk(min(KEPT, w.shape[2]), dim=1)[1]
-        eta[a : a + items] = climb(part, w.gather(2, kept[:, None].expand(-1, m, -1)), norm)
+        for kept, turns in zip(KEPT, TURNS, strict=False):
+            w = w.gather(2, length.topk(min(kept, w.shape[2]), dim=1)[1][:, None].expand(-1, m, -1))
+            w, length = climb(part, w, norm, turns)
+        w, length = climb(wide, w.to(wide), norm, TURNS[2])
+        w = w.gather(2, length.argmax(1)[:, None, None].expand(-1, m, 1)).squeeze(2)
+        eta[a : a + items] = -norm.steepest((wide.mT @ w[..., None]).squeeze(-1))
     return eta, mean
 
 
-def climb(J: Float[Tensor, "N m d"], w: Float[Tensor, "N m k"], norm: Lp) -> Float[Tensor, "N d"]:
-    """Alternate from each of k starts until none improves; the best η of each item, ε = 1."""
-    n, m, d = J.shape
-    best_w, best = torch.zeros_like(w[..., 0]), torch.full_like(w[:, 0, 0], -1.0)
-    live, part = torch.arange(n, device=J.device), J
-    last = torch.full_like(w[:, 0], -1.0)
-    for _ in range(TURNS):
-        u = _ascent(part, w, norm)
-        length = u.square().sum(1).sqrt()
-        top, k = length.max(1)
-        better = top > best[live]
-        best[live[better]] = top[better]
-        best_w[live[better]] = w.gather(2, k[:, None, None].expand(-1, m, 1)).squeeze(2)[better]
-        rising = (length > last * (1 + 1e-14)).any(1) & (top > 0)
-        if not bool(rising.any()):
-            break
-        live, part, last = live[rising], part[rising], length[rising]
-        w = u[rising] / torch.where(last > 0, last, 1.0)[:, None]
-    return norm.steepest(-(J.mT @ best_w[..., None]).squeeze(-1))
+def climb(
+    J: Float[Tensor, "N m d"], w: Float[Tensor, "N m k"], norm: Lp, turns: int
+) -> tuple[Float[Tensor, "N m k"], Float[Tensor, "N k"]]:
+    """Alternate from each of k starts until no start of an item gains: the best w on each way, and ‖Jη‖₂ there."""
+    gain = 1 + 8 * torch.finfo(J.dtype).eps
+    best, length = w.clone(), torch.full_like(w[:, 0], -1.0)
+    live = torch.arange(len(J), device=J.device)
+    for _ in range(turns):
+        u = _ascent(J, w, norm)
+        reached, last = u.square().sum(1).sqrt(), length[live]
+        better = reached > last
+        length[live] = torch.where(better, reached, last)
+        best[live] = torch.where(better[:, None], w, best[live])
+        rising = (reached > last * gain).any(1) & (reached > 0).any(1)
+        if not bool(rising.all()):
+            live, J, u, reached = live[rising], J[rising], u[rising], reached[rising]
+            if not len(live):
+                break
+        w = u / torch.where(reached > 0, reached, 1.0)[:, None]
+    return best, length
 
 
 def _ascent(J: Tensor, w: Tensor, norm: Lp) -> Tensor:
@@ -70,11 +78,6 @@ def _ascent(J: Tensor, w: Tensor, norm: Lp) -> Tensor:
     g = w.mT @ J
     eta = g.sign_() if norm.p == math.inf else -norm.steepest(g)
     return J @ eta.mT
-
-
-def _value(J: Tensor, w: Tensor, norm: Lp) -> Tensor:
-    """‖J·steepest(−Jᵀw)‖₂, (N, k)."""
-    return _ascent(J, w, norm).square().sum(1).sqrt()
 
 
 def sweep(J: Float[Tensor, "N 2 d"]) -> Float[Tensor, "N d"]:
@@ -100,7 +103,7 @@ def enumerate_signs(J: Float[Tensor, "N m d"]) -> Float[Tensor, "N d"]:
     for start in range(0, 2 ** (d - 1), block):
         index = torch.arange(start, min(start + block, 2 ** (d - 1)), device=J.device)
         signs = 1.0 - 2.0 * ((index[:, None] >> bits) & 1).to(J)
-        signs = torch.cat((signs, torch.ones_like(signs[:, :1])), 1)
+        signs = torch.nn.functional.pad(signs, (0, 1), value=1.0)
         top, k = (J @ signs.mT).square().sum(1).max(1)
         better = top > best
         best, eta = torch.where(better, top, best), torch.where(better[:, None], signs[k], eta)
@@ -110,6 +113,10 @@ def enumerate_signs(J: Float[Tensor, "N m d"]) -> Float[Tensor, "N d"]:
 def in_two_rows(J: Float[Tensor, "N m d"]) -> tuple[Bool[Tensor, " N"], Float[Tensor, "N 2 d"]]:
     """Which J have rank at most 2 to within rounding, and their coordinates in an orthonormal basis of the range."""
     m, d = J.shape[1:]
+    if m > 2 and d > SAMPLE:
+        sample = in_two_rows(J[:, :, :: -(-d // SAMPLE)])[0]
+        if not bool(sample.any()):
+            return sample, J[:, :2]
     probe = torch.randn(d, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(J)
     basis = torch.linalg.qr(J @ probe)[0]
     two = basis.mT @ J

@@ -9,11 +9,13 @@ S = I − G(W) ⪰ 0 and SW = 0, with G = ‖s‖_q^{1−q} Σ_i s_i^{q−2} j_i
 
 the right-hand side by y_i = s_i^{2−q}. Newton's method runs on SW = μI in the scaling of Nesterov and Todd, R⁻¹WR⁻ᵀ = RᵀSR = Λ, with
 Mehrotra's corrector. W = L₁L₁ᵀ and S = L₂L₂ᵀ are kept as factors and never formed, because W loses rank at the optimum. A step costs
-d·(m(m+1)/2)² multiplications for the Hessian, which is summed in blocks that stay in cache, in float32 until μ is small.
+d·(m(m+1)/2)² multiplications for the Hessian, which is summed in blocks that stay in cache, in float32 until μ is small. Where that is
+too much (`direct=False`) conjugate gradients, with the Hessian's diagonal as preconditioner, take 2dm² for each product with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +27,10 @@ __all__ = ["Relaxed", "relax"]
 GAP = 5e-9  # relative, between the two sides of the bracket of the norm
 STEPS = 40
 PATIENCE = 4  # steps without a better bracket, after which rounding has the last word
-ROUGH = 1e-4  # μ above which a float32 Hessian does
-IN_CACHE = 600_000  # numbers of one block of products of rows
+ROUGH = 1e-5  # μ above which a float32 Hessian does
+CLOSE = 1e-6  # relative residual of conjugate gradients
+PRODUCTS = 400  # of theirs, at most
+IN_CACHE = 1_200_000  # numbers of one block of products of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +44,13 @@ class Relaxed:
     steps: Int[Tensor, " N"]
 
 
-def relax(J: Float[Tensor, "N m d"], q: float) -> Relaxed:
+def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     """Solve N items, each scaled to ‖J‖_F = 1, float64. Columns that are 0 get y = 0."""
     n, m, d = J.shape
     real = J.any(1)
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
     s, a, G = _gradient(J, real, eye.expand(n, m, m), q)
-    t = (torch.linalg.eigvalsh(G)[:, -1] / 0.7).square()  # G(tI) = G(I)/√t
+    t = (torch.linalg.eigvalsh(G)[:, -1] / 0.8).square()  # G(tI) = G(I)/√t
     L1 = eye * t.sqrt()[:, None, None]
     L2 = torch.linalg.cholesky(eye - G / t.sqrt()[:, None, None])
     best = Relaxed(s.pow(2 - q), L1.clone(), torch.zeros_like(a), torch.full_like(a, torch.inf), torch.zeros_like(a, dtype=torch.int64))
@@ -59,7 +63,7 @@ def relax(J: Float[Tensor, "N m d"], q: float) -> Relaxed:
             live, J, real, s, a, G, L1, L2, idle = (part[keep] for part in (live, J, real, s, a, G, L1, L2, idle))
         if not len(live):
             break
-        L1, L2 = _newton(J, s, a, G, L1, L2, q)
+        L1, L2 = _newton(J, s, a, G, L1, L2, q, direct)
         sound = (L1.isfinite() & L2.isfinite()).flatten(1).all(1)
         if not bool(sound.all()):  # a factorization broke down: the bracket so far stands
             live, J, real, L1, L2, idle = (part[sound] for part in (live, J, real, L1, L2, idle))
@@ -85,41 +89,48 @@ def _record(best: Relaxed, idle: Tensor, live: Tensor, step: int, y: Tensor, a: 
 
 def _gradient(J: Tensor, real: Tensor, L1: Tensor, q: float) -> tuple[Tensor, Tensor, Tensor]:
     """s (N, d), 1 where a column is 0; ‖s‖_q; G, for W = L₁L₁ᵀ."""
-    s = (L1.mT @ J).square_().sum(1).sqrt_()
-    s = torch.where(real, s.clamp_min(1e-150), 0.0)
+    n, m, d = J.shape
+    s, M = torch.empty_like(J[:, 0]), torch.empty_like(L1)
+    for part in _blocks(n, m * d, J):
+        length = (L1[part].mT @ J[part]).square_().sum(1).sqrt_()
+        length = torch.where(real[part], length.clamp_min_(1e-150), 0.0)
+        weight = torch.where(real[part], length.pow((q - 2) / 2), 0.0)
+        Z = J[part] * weight[:, None]
+        s[part], M[part] = length, Z @ Z.mT
     a = s.sum(-1) if q == 1 else s.pow(q).sum(-1).pow(1 / q)
     a = torch.where(a > 0, a, 1.0)
-    Z = J * torch.where(real, s.pow((q - 2) / 2), 0.0)[:, None]
-    return s, a, Z @ Z.mT * a.pow(1 - q)[:, None, None]
+    return s, a, M * a.pow(1 - q)[:, None, None]
 
 
-def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float) -> tuple[Tensor, Tensor]:
+def _blocks(n: int, numbers: int, like: Tensor) -> list[slice]:
+    """The items in blocks of `numbers` each that stay in cache together."""
+    room = IN_CACHE // 8 if like.device.type == "cpu" else 64 * IN_CACHE
+    items = max(1, room // numbers)
+    return [slice(a, a + items) for a in range(0, n, items)]
+
+
+def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float, direct: bool) -> tuple[Tensor, Tensor]:
     """One predictor-corrector step: the next factors of W and S."""
-    n, m, _ = J.shape
+    m = J.shape[1]
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
-    i, j = torch.triu_indices(m, m, device=J.device)
-    c = torch.where(i == j, 1.0, 2.0**0.5).to(J)  # svec: ⟨A, B⟩ is the product of the vectors c·A_ij, c·B_ij, i ≤ j
     B = L2.mT @ L1
     squares, V = torch.linalg.eigh(B.mT @ B)
     lam = squares.clamp_min(1e-300).sqrt()
     R = L1 @ (V * lam.rsqrt()[:, None])
     mu = squares.mean(-1)
-    H = _hessian(R, J, torch.where(s > 0, s.pow((q - 4) / 4), 0.0), bool((mu > ROUGH).all()))
-    H *= ((1 - q / 2) * a.pow(1 - q))[:, None, None] * c[:, None] * c
-    if q > 1:
-        g = c * (R.mT @ G @ R)[:, i, j]
-        H.baddbmm_(g[:, :, None], g[:, None] * ((q - 1) / 2 / a)[:, None, None])
-    H.diagonal(dim1=1, dim2=2).add_(1.0)
-    chol = torch.linalg.cholesky_ex(H)[0]
     Lam = torch.diag_embed(lam)
-    residual = R.mT @ (eye - G) @ R - Lam
+    scaled_G = R.mT @ G @ R
+    residual = R.mT @ R - scaled_G - Lam
+    weight = torch.where(s > 0, s.pow((q - 2) / 4) * s.rsqrt(), 0.0)
+    curve, bend = (1 - q / 2) * a.pow(1 - q), (q - 1) / 2 / a
+    if direct:
+        invert = _direct(_hessian(R, J, weight, bool((mu > ROUGH).all())), curve, bend, scaled_G)
+    else:
+        invert = _iterative(R.mT @ J * weight[:, None], curve, bend, scaled_G)
 
     def solve(v: Tensor) -> tuple[Tensor, Tensor]:
         """dW + dS = v and dS = residual + (−∇²φ)dW."""
-        x = torch.cholesky_solve((c * (v - residual)[:, i, j])[..., None], chol).squeeze(-1) / c
-        dW = torch.empty_like(v)
-        dW[:, i, j] = x
-        dW[:, j, i] = x
+        dW = invert(v - residual)
         return dW, v - dW
 
     root = lam.rsqrt()
@@ -137,11 +148,63 @@ def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, 
     cross = dW @ dS
     v = 2 * ((sigma * mu)[:, None, None] * eye - torch.diag_embed(squares) - (cross + cross.mT) / 2) / (lam[:, :, None] + lam[:, None])
     dW, dS = solve(v)
-    alpha = (0.98 * reach(dW, dS)).clamp_max(1.0)[:, None, None]
+    alpha = (0.99 * reach(dW, dS)).clamp_max(1.0)[:, None, None]
     X1, bad1 = torch.linalg.cholesky_ex(Lam + alpha * dW)
     X2, bad2 = torch.linalg.cholesky_ex(Lam + alpha * dS)
     X1 = torch.where(((bad1 != 0) | (bad2 != 0))[:, None, None], torch.nan, X1)
     return R @ X1, torch.linalg.solve_ex(R.mT, X2)[0]
+
+
+def _direct(H: Tensor, curve: Tensor, bend: Tensor, G: Tensor) -> Callable[[Tensor], Tensor]:
+    """B → D with D − ∇²φ[D] = B, by Cholesky in the coordinates c·D_ij, i ≤ j; H without its weights."""
+    m = G.shape[1]
+    i, j = torch.triu_indices(m, m, device=G.device)
+    c = torch.where(i == j, 1.0, 2.0**0.5).to(G)
+    g = c * G[:, i, j]
+    H *= curve[:, None, None] * c[:, None] * c
+    if bool((bend > 0).any()):
+        H.baddbmm_(g[:, :, None], g[:, None] * bend[:, None, None])
+    H.diagonal(dim1=1, dim2=2).add_(1.0)
+    chol = torch.linalg.cholesky_ex(H)[0]
+
+    def invert(B: Tensor) -> Tensor:
+        x = torch.cholesky_solve((c * B[:, i, j])[..., None], chol).squeeze(-1) / c
+        D = torch.empty_like(B)
+        D[:, i, j] = x
+        D[:, j, i] = x
+        return D
+
+    return invert
+
+
+def _iterative(V: Tensor, curve: Tensor, bend: Tensor, G: Tensor) -> Callable[[Tensor], Tensor]:
+    """The same by conjugate gradients, V = weighted RᵀJ."""
+
+    def times(D: Tensor) -> Tensor:
+        bent = ((V * (D @ V)).sum(1) * curve[:, None])[:, None]
+        return D + (V * bent) @ V.mT + G * ((G * D).sum((1, 2)) * bend)[:, None, None]
+
+    squared = V.square()
+    diagonal = 1 + curve[:, None, None] * (squared @ squared.mT) + bend[:, None, None] * G.square()
+
+    def invert(B: Tensor) -> Tensor:
+        x, rest = torch.zeros_like(B), B
+        z = rest / diagonal
+        along, size = z, (rest * z).sum((1, 2))
+        stop = CLOSE**2 * size
+        for _ in range(PRODUCTS):
+            image = times(along)
+            step = size / (along * image).sum((1, 2)).clamp_min(1e-300)
+            x = x + step[:, None, None] * along
+            rest = rest - step[:, None, None] * image
+            z = rest / diagonal
+            last, size = size, (rest * z).sum((1, 2))
+            if bool((size <= stop).all()):
+                break
+            along = z + (size / last.clamp_min(1e-300))[:, None, None] * along
+        return (x + x.mT) / 2
+
+    return invert
 
 
 def _hessian(R: Tensor, J: Tensor, weight: Tensor, rough: bool) -> Tensor:

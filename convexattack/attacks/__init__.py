@@ -1,0 +1,192 @@
+"""The attacks of Section IV as rows of one table, run by one loop:
+
+| attack | loss (pieces) | program | steps | until fooled |
+|---|---|---|---|---|
+| Algorithm 1 | margin (m − 1) | (GNII) | 1 | no |
+| Algorithm 1-n | margin (m − 1) | (GNII) with ε/n | n | no |
+| Algorithm 2 | class score (1) | (GNII) | 1 | no |
+| FastGrad | −cross entropy (1) | (GNII) | 1 | no |
+| DeepFool | margin (m − 1) | (8) | 50 | yes |
+| Random | does not linearize | | | |
+
+`regression_attack` maximizes the change of the output instead, (9), in one step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from convexattack.attacks.loop import Attack, Perturbation, evaluate, lowest_margin
+from convexattack.attacks.regression import RegressionAttack, RegressionPerturbation, regression_attack
+from convexattack.linearize import check_images
+from convexattack.losses import Loss, Model, as_label, class_score, margin, negative_cross_entropy
+from convexattack.norms import Lp, round_down
+from convexattack.sets import Ball, ConvexSet, PixelRange
+
+__all__ = [
+    "Attack",
+    "Perturbation",
+    "RandomSign",
+    "RegressionAttack",
+    "RegressionPerturbation",
+    "algorithm1",
+    "algorithm2",
+    "deepfool",
+    "fastgrad",
+    "random_sign",
+    "regression_attack",
+]
+
+CUBE = Lp(math.inf)
+Sets = Sequence[ConvexSet | PixelRange]
+
+
+def algorithm1(
+    radius: float | Tensor,
+    norm: Lp = CUBE,
+    steps: int = 1,
+    piece: str = "best",
+    sets: Sets = (),
+    loss: Loss = margin,
+    solver: str | None = None,
+) -> Attack:
+    """Algorithm 1, and Algorithm 1-n for steps = n: minimize the linearized margin (3) within ‖η‖_p ≤ ε, that is (GNII).
+
+    Args:
+        radius: ε, a number or one per image (B,), in the units of the images. The total obeys it in exact arithmetic; each of n steps
+            has the ball of radius ε/n.
+        norm: ‖·‖_p.
+        steps: n, each with a new linearization and a new choice of class.
+        piece: "best" solves (GNII) for every class l ≠ k and keeps the smallest optimal value, as the paper's figures have it; "active"
+            linearizes L itself, the class of the smallest margin at x, as its text has it, for one backward pass.
+        sets: what the total perturbation must satisfy besides, after every step.
+        loss: `ca.targeted(t)` aims at class t.
+        solver: as for `ca.solve`.
+
+    Raises:
+        TypeError, ValueError: an argument that is none of these.
+
+    >>> import convexattack as ca
+    >>> attack = ca.attacks.algorithm1(0.5, ca.Lp(2))
+    >>> result = attack(lambda x: x @ torch.tensor([[3.0, 0.0], [4.0, 0.0]]), torch.tensor([[0.2, 0.2]]))
+    >>> result.eta, result.fooled
+    (tensor([[-0.3000, -0.4000]]), tensor([True]))
+    """
+    return Attack("Algorithm 1" if steps == 1 else f"Algorithm 1-{steps}", loss, norm, radius, steps, False, 0.0, piece, sets, solver)
+
+
+def algorithm2(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
+    """Algorithm 2: (GNII) with L ≈ f_k, the score of the class alone: one backward pass, whatever the number of classes.
+
+    Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score.
+    """
+    return Attack("Algorithm 2" if steps == 1 else f"Algorithm 2-{steps}", class_score, norm, radius, steps, sets=sets, solver=solver)
+
+
+def fastgrad(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
+    """FastGrad (Goodfellow et al.): (GNII) with the negative training loss, L = −cross entropy. For p = ∞ it is eq. (7).
+
+    Arguments and errors are those of `algorithm1`. The model returns logits.
+    """
+    name = "FastGrad" if steps == 1 else f"FastGrad-{steps}"
+    return Attack(name, negative_cross_entropy, norm, radius, steps, sets=sets, solver=solver)
+
+
+def deepfool(
+    norm: Lp = CUBE,
+    max_steps: int = 50,
+    overshoot: float = 0.02,
+    sets: Sets = (),
+    loss: Loss = margin,
+    solver: str | None = None,
+) -> Attack:
+    """DeepFool (Moosavi-Dezfooli et al.): repeat (8), the shortest step that the linear model calls adversarial, until the real one agrees.
+
+    Every step minimizes ‖η‖_p subject to L(1 + overshoot) + gᵀη ≤ 0 and e + η in `sets`, e the total so far, for every class, and keeps
+    the shortest. So the overshoot never leaves a set, and on an affine model the result is (1 + overshoot) times the shortest
+    perturbation. The overshoot is never less than what rounding hides, 2u(‖f‖_∞ + Σ|g_i||x_i|) with the unit u of the images' dtype:
+    1e-15 of the scale of the scores in float64, which moves images at the boundary past it and is out of sight for any other. Where (8)
+    has no solution within the sets the step is the (GNII) minimizer over them, and the image is `flagged`.
+
+    Args:
+        norm: ‖·‖_p, in the units of the images.
+        max_steps: at most so many linearizations per image.
+        overshoot: relative, ≥ 0.
+        sets: what the total perturbation must satisfy after every step.
+        loss: `ca.targeted(t)` goes on until class t overtakes k.
+        solver: as for `ca.solve`.
+
+    Raises:
+        TypeError, ValueError: an argument that is none of these.
+    """
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise ValueError(f"max_steps must be an int >= 1, got {max_steps!r}; the paper takes 50")
+    return Attack("DeepFool", loss, norm, None, max_steps, True, overshoot, "best", sets, solver)
+
+
+def random_sign(radius: float | Tensor, generator: torch.Generator | None = None) -> RandomSign:
+    """Random: every entry of η is +ε or −ε with probability 1/2, the yardstick of Figure 2.
+
+    Args:
+        radius: ε ≥ 0, a number or one per image (B,), in the units of the images.
+        generator: where the signs come from; by default PyTorch's global one (`torch.manual_seed`).
+
+    Raises:
+        TypeError, ValueError: a radius that is none.
+    """
+    return RandomSign(radius, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class RandomSign:
+    """See `random_sign`. It costs two forward passes: at x, for the label and for what is misclassified there, and at x + η."""
+
+    radius: float | Tensor
+    generator: torch.Generator | None = None
+    name: str = "Random"
+    norm: Lp = CUBE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "radius", Ball(self.norm, self.radius).radius)
+
+    def at(self, radius: float | Tensor) -> RandomSign:
+        """The same attack with another radius ε."""
+        return dataclasses.replace(self, radius=radius)
+
+    def part(self, rows: Int[Tensor, " n"], images: int) -> RandomSign:
+        """The same attack on these rows of a batch of `images` images."""
+        radius = self.radius
+        return self.at(radius[rows.to(radius.device)]) if isinstance(radius, Tensor) and radius.ndim else self
+
+    def __call__(self, model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None) -> Perturbation:
+        """As for `Attack`."""
+        check_images(x)
+        ball = Ball(self.norm, self.radius)
+        ball.check(len(x), x[0].numel())
+        output = evaluate(model, x)
+        label = as_label(output.argmax(1) if label is None else label, output)
+        start = lowest_margin(output, label)
+        source = x.device if self.generator is None else self.generator.device
+        signs = torch.randint(2, x.shape, generator=self.generator, device=source).to(x.device) * 2 - 1
+        eta = signs * round_down(ball.radii(x), x.dtype).view(-1, *[1] * (x.ndim - 1))
+        output = evaluate(model, x.detach() + eta)
+        there = lowest_margin(output, label)
+        none = torch.zeros_like(start, dtype=torch.bool)
+        return Perturbation(
+            eta=eta,
+            fooled=there < 0,
+            wrong=~(start >= 0) if output.shape[1] > 1 else none,
+            label=label,
+            size=self.norm(eta.flatten(1).to(torch.float64)),
+            margin=there,
+            loss=there,
+            steps=torch.zeros_like(label),
+            flagged=none,
+        )

@@ -1,0 +1,373 @@
+"""The one loop: linearize, solve one program per piece, keep the best piece, step, ask the real model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convexattack.attacks.total import Edges, bind, shrink, take
+from convexattack.certificates import Certificate, certify
+from convexattack.linearize import Linearization, check_images, evaluating, forward_pass, linearize
+from convexattack.losses import Loss, Model, margin
+from convexattack.norms import Lp
+from convexattack.programs import GNII, MinNorm, Program
+from convexattack.sets import Ball, ConvexSet, PixelRange
+from convexattack.solution import Solution, Status
+from convexattack.solvers import solve
+
+__all__ = ["Attack", "Perturbation", "evaluate", "lowest_margin"]
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """What an attack did to B images. The certificate speaks of the last convex step, `fooled` of the network.
+
+    Attributes:
+        eta: (B, *S) the total perturbation η, in the dtype and on the device of the images.
+        fooled: (B,) whether the margin (3) of the real model is negative at x + η. True as well for an image that was misclassified to
+            begin with, and False throughout for a model of one score.
+        wrong: (B,) whether the image was misclassified to begin with: its margin at x is not ≥ 0. Such images belong in no ratio.
+        label: (B,) the class k(x) attacked: the given one, or the clean prediction.
+        size: (B,) ‖η‖_p in the attack's norm, float64, in the units of the images.
+        margin: (B,) min_l f_k − f_l at x + η, equation (3).
+        loss: (B,) the smallest piece of the attack's own loss at x + η: negative where a targeted attack has won.
+        steps: (B,) how many convex steps moved the image.
+        flagged: (B,) where some step was not the program as stated: (8) had no solution within the sets, so that the (GNII) minimizer was
+            taken; or the step had no solution at all (see `status`), and the image stays where it was.
+        codes: (B,) positions in `Status`: the claim about the last step. None where no program was solved.
+        judge: computes `certificate`, once and only if someone asks.
+    """
+
+    eta: Float[Tensor, "B *S"]
+    fooled: Bool[Tensor, " B"]
+    wrong: Bool[Tensor, " B"]
+    label: Int[Tensor, " B"]
+    size: Float[Tensor, " B"]
+    margin: Float[Tensor, " B"]
+    loss: Float[Tensor, " B"]
+    steps: Int[Tensor, " B"]
+    flagged: Bool[Tensor, " B"]
+    codes: Int[Tensor, " B"] | None = None
+    judge: Callable[[], Certificate] | None = None
+
+    @cached_property
+    def certificate(self) -> Certificate | None:
+        """The certificate of each image's last convex step, judged in float64 from its program and multipliers.
+
+        It is of (8), or of (GNII), also where that replaced (8); there a `dual` above 0 proves that (8) has no solution. None where no
+        program was solved.
+        """
+        return None if self.judge is None else self.judge()
+
+    @property
+    def status(self) -> np.ndarray:
+        """(B,) array of `Status` members: the claim about the last step; None where no program was solved."""
+        return np.full(len(self), None) if self.codes is None else Solution(self.eta, self.codes, ()).status
+
+    def __len__(self) -> int:
+        return len(self.eta)
+
+    def __repr__(self) -> str:
+        right = ~self.wrong
+        said = [f"fooled {int((self.fooled & right).sum())} of {int(right.sum())}"]
+        said += [f"{count} {what}" for what in ("wrong", "flagged") if (count := int(getattr(self, what).sum()))]
+        return f"Perturbation({', '.join(said)}; {self.certificate})"
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """One row of the table: what is linearized, which program is solved, how often. Called as `attack(model, x, label=None)`.
+
+    Attributes:
+        name: as in the paper's Figure 2.
+        loss: (output (B, m), label (B,)) → pieces (B, K), to be decreased.
+        norm: ‖·‖_p of the radius, or of what (8) minimizes.
+        radius: ε of (GNII), a number or (B,), in the units of the images; None for (8).
+        steps: how many convex steps; each of (GNII) has the ball of radius ε/steps.
+        until_fooled: stop an image once a piece of its loss is negative at the real model; only images still alive are computed.
+        overshoot: the relative decrease of L that (8) is asked for beyond reaching 0.
+        piece: "best" solves one program per piece and keeps the best; "active" linearizes the smallest piece alone.
+        sets: what the total perturbation must satisfy at every step: convex sets for B images, or a `PixelRange`.
+        solver: as for `solve`.
+    """
+
+    name: str
+    loss: Loss
+    norm: Lp
+    radius: float | Tensor | None
+    steps: int = 1
+    until_fooled: bool = False
+    overshoot: float = 0.0
+    piece: str = "best"
+    sets: Sequence[ConvexSet | PixelRange] = ()
+    solver: str | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.loss):
+            raise TypeError(f"loss must be a function (output, label) -> pieces (B, K), got {self.loss!r}; use ca.margin or ca.targeted(t)")
+        if not isinstance(self.norm, Lp):
+            raise TypeError(f"norm must be a ca.Lp, got {self.norm!r}; write ca.Lp(2)")
+        if self.radius is not None:
+            object.__setattr__(self, "radius", Ball(self.norm, self.radius).radius)
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
+            raise TypeError(f"steps must be an int, got {self.steps!r}; one step is the attack as the paper states it")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}; for no perturbation give radius 0")
+        if isinstance(self.overshoot, bool) or not isinstance(self.overshoot, int | float):
+            raise TypeError(f"overshoot must be a number, got {self.overshoot!r}; 0.02 goes 2% beyond the boundary")
+        if not 0 <= self.overshoot < math.inf:
+            raise ValueError(f"overshoot must be a finite number >= 0, got {self.overshoot}; 0.02 goes 2% beyond the boundary")
+        if self.piece not in ("best", "active"):
+            raise ValueError(f"piece must be 'best' or 'active', got {self.piece!r}; 'best' solves one program per piece")
+        sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
+        for j, item in enumerate(sets):
+            if not isinstance(item, ConvexSet) and not hasattr(item, "at"):
+                raise TypeError(f"sets[{j}] must be a convex set such as ca.Box or ca.PixelRange, got {item!r}; put sets into a tuple")
+        object.__setattr__(self, "sets", sets)
+
+    def at(self, radius: float | Tensor) -> Attack:
+        """The same attack with another radius ε; an attack without one is returned as it is."""
+        return self if self.radius is None else dataclasses.replace(self, radius=radius)
+
+    def part(self, rows: Int[Tensor, " n"], images: int) -> Attack:
+        """The same attack on these rows of a batch of `images` images: with their radii, their sets, and their share of the loss."""
+
+        def loss(output: Tensor, label: Tensor) -> Tensor:
+            whole = torch.zeros(images, dtype=torch.int64, device=output.device)
+            here = rows.to(output.device)
+            return self._pieces(output, whole.index_copy(0, here, label), here)
+
+        radius = self.radius[rows.to(self.radius.device)] if isinstance(self.radius, Tensor) and self.radius.ndim else self.radius
+        sets = tuple(take(item, rows) if isinstance(item, ConvexSet) else item for item in self.sets)
+        return dataclasses.replace(self, loss=loss, radius=radius, sets=sets)
+
+    def __call__(self, model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None) -> Perturbation:
+        """Perturb B images.
+
+        A step costs one forward pass and K backward passes (one for piece="active"). One more forward pass follows the last step; with
+        `until_fooled` one follows every step, and all of them are over the images still alive.
+
+        Args:
+            model: (B, *S) → (B, m): any callable, as for `linearize`, whose rules hold.
+            x: images of any floating-point dtype, on any device.
+            label: the classes k(x), fixed over all steps; by default the clean predictions.
+
+        Raises:
+            TypeError, ValueError: as `linearize`; a set or a radius that does not fit the images; a solver that cannot take the program.
+                What is wrong with one image is that image's status.
+        """
+        check_images(x)
+        clean = x.detach().flatten(1)
+        sets = resolve(self.sets, x)
+        rows, edges = torch.arange(len(x), device=x.device), Edges.of(sets, clean)
+        ball = None if self.radius is None else Ball(self.norm, self.radius)
+        if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
+            raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
+        total, eta = torch.zeros_like(clean, dtype=torch.float64), torch.zeros_like(clean)
+        taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
+        kept: _Step | None = None
+        for _ in range(self.steps):
+            lin, output = self._look(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]), label, rows)
+            label = lin.label if label is None or kept is None else label
+            if kept is None:
+                start = at_end = lowest_margin(output, label)
+                lowest = lin.value.amin(1)
+            found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
+            moved, base = found.moved(), total[rows]
+            step_total = base + found.eta
+            if ball is not None and (self.steps > 1 or found.solver != "closed_form"):
+                step_total = shrink(step_total, self.norm, ball.radii(clean)[rows])
+            clipped = edges.clip(step_total, rows, torch.float64)
+            total[rows] = torch.where(found.usable[:, None], clipped, base)
+            eta[rows] = torch.where(found.usable[:, None], edges.clip(clipped, rows, x.dtype), eta[rows])
+            taken[rows] += moved
+            flagged[rows] |= found.relaxed | ~found.usable
+            kept = dataclasses.replace(found, base=base) if kept is None else kept.updated(rows, found, base)
+            if self.until_fooled:
+                output = evaluate(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]))
+                there = self._pieces(output, label, rows).amin(1).to(lowest)
+                lowest, at_end = lowest.index_copy(0, rows, there), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
+                rows = rows[moved & ~(there < 0)]
+                if len(rows) == 0:
+                    break
+        assert kept is not None
+        assert label is not None  # at least one step was taken
+        if not self.until_fooled:
+            output = evaluate(model, (clean + eta).view_as(x))
+            lowest, at_end = self.loss(output, label).amin(1), lowest_margin(output, label)
+        return Perturbation(
+            eta=eta.view_as(x),
+            fooled=at_end < 0,
+            wrong=~(start >= 0) if output.shape[1] > 1 else torch.zeros_like(flagged),
+            label=label,
+            size=self.norm(eta.to(torch.float64)),
+            margin=at_end,
+            loss=lowest,
+            steps=taken,
+            flagged=flagged,
+            codes=kept.codes,
+            judge=partial(self._certify, kept, sets),
+        )
+
+    def _look(self, model: Model, point: Tensor, label: Tensor | None, rows: Tensor) -> tuple[Linearization, Tensor]:
+        """The linearization of these rows, and the output that it started from."""
+        seen: list[Tensor] = []
+
+        def loss(output: Tensor, classes: Tensor) -> Tensor:
+            seen.append(output.detach())
+            pieces = self._pieces(output, classes if label is None or len(rows) == len(label) else label, rows)
+            if self.piece == "best" or not isinstance(pieces, Tensor) or pieces.ndim != 2:
+                return pieces
+            return pieces.gather(1, pieces.detach().argmin(1, keepdim=True))
+
+        return linearize(model, point, label if label is None else label if len(rows) == len(label) else label[rows], loss), seen[0]
+
+    def _pieces(self, output: Tensor, label: Tensor, rows: Tensor) -> Tensor:
+        """The loss of these rows alone; it is shown a whole batch, for it may hold one number (a target class) per image."""
+        if len(output) == len(label):
+            return self.loss(output, label)
+        whole = torch.zeros(len(label), output.shape[1], dtype=output.dtype, device=output.device)
+        return self.loss(whole.index_copy(0, rows, output), label).index_select(0, rows)
+
+    def _solve(
+        self, lin: Linearization, output: Tensor, clean: Tensor, sets: Sequence[ConvexSet], total: Tensor | None, rows: Tensor
+    ) -> _Step:
+        """One program per piece and image; the best piece of each image."""
+        index = rows.repeat_interleave(lin.pieces)
+        _, gradient = lin.flat()
+        bound = bind(sets, total, index)
+        value = lin.value.to(torch.float64)
+        if self.radius is not None:
+            ball = take(Ball(self.norm, self.radius / self.steps), index)
+            program = GNII(value.flatten(), gradient, (ball, *bound))
+            return _best(program, solve(program, self.solver), lin.pieces)
+        value = value + self._beyond(lin, output, clean[rows], total if total is None else total[rows])
+        smallest = MinNorm(value.flatten(), gradient, self.norm, bound)
+        step = _best(smallest, solve(smallest, self.solver), lin.pieces)
+        stuck = (~step.usable).nonzero().flatten()
+        if len(stuck) == 0:
+            return step
+        index = rows[stuck].repeat_interleave(lin.pieces)
+        program = GNII(value[stuck].flatten(), lin.gradient[stuck].flatten(0, 1), bind(sets, total, index))
+        instead = _best(program, solve(program, self.solver), lin.pieces)
+        usable = instead.usable.nonzero().flatten()
+        instead = dataclasses.replace(instead, relaxed=instead.usable)
+        return step.updated(stuck[usable], instead.at(usable))
+
+    def _beyond(self, lin: Linearization, output: Tensor, clean: Tensor, total: Tensor | None) -> Float[Tensor, "n K"]:
+        """How far below 0 (8) is to push each piece with L ≥ 0: overshoot·L, and no less than rounding can hide.
+
+        That is 2u(‖f‖_∞ + Σ|g_i|(|x_i| + |e_i|)) with the unit u of the images' dtype: an error of half a unit in the last place in
+        each pixel of x + η and in each output is below it.
+        """
+        size = clean.to(torch.float64).abs() + (0.0 if total is None else total.abs())
+        scale = output.to(torch.float64).abs().amax(1, keepdim=True) + (lin.gradient.to(torch.float64).abs() @ size[:, :, None])[:, :, 0]
+        value = lin.value.to(torch.float64)
+        hidden = 2 * torch.finfo(clean.dtype).eps * scale * lin.gradient.any(-1)  # a constant L goes nowhere
+        return torch.where(value < 0, 0.0, torch.maximum(self.overshoot * value, hidden))
+
+    def _certify(self, kept: _Step, sets: Sequence[ConvexSet]) -> Certificate:
+        """The last step of every image, judged from its own program."""
+        index = torch.arange(len(kept.eta), device=kept.eta.device)
+        bound = bind(sets, kept.base if self.steps > 1 else None, index)
+        if self.radius is not None:
+            program: Program = GNII(kept.value, kept.gradient, (take(Ball(self.norm, self.radius / self.steps), index), *bound))
+            return certify(program, Solution(kept.eta, kept.codes, kept.multipliers))
+        smallest = MinNorm(kept.value, kept.gradient, self.norm, bound)
+        judged = certify(smallest, Solution(kept.eta, kept.codes, (kept.lam, *kept.multipliers)))
+        if not bool(kept.relaxed.any()):
+            return judged
+        instead = certify(GNII(kept.value, kept.gradient, bound), Solution(kept.eta, kept.codes, kept.multipliers))
+        return _merged(kept.relaxed, instead, judged)
+
+
+def resolve(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSet, ...]:
+    """The sets at these images, each checked against them."""
+    known = tuple(item if isinstance(item, ConvexSet) else item.at(x) for item in sets)
+    for item in known:
+        item.check(len(x), x[0].numel())
+    return known
+
+
+def evaluate(model: Model, x: Float[Tensor, "B *S"], flat: bool = False) -> Float[Tensor, "B m"]:
+    """f(x) as `linearize` sees it: eval mode, no graph, and the same errors."""
+    with torch.inference_mode(False), torch.no_grad(), evaluating(model, len(x)) as function:
+        return forward_pass(function, x, flat)[1]
+
+
+def lowest_margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """L of equation (3); NaN for a model of one score, which has no margin."""
+    return margin(output, label).amin(1) if output.shape[1] > 1 else torch.full_like(output[:, 0], torch.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The convex step chosen for each of n images, with the data of its program."""
+
+    value: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n d"]
+    eta: Float[Tensor, "n d"]
+    codes: Int[Tensor, " n"]
+    lam: Float[Tensor, " n"]  # of (8)
+    multipliers: tuple[Tensor, ...]  # one a set
+    usable: Bool[Tensor, " n"]
+    relaxed: Bool[Tensor, " n"]  # (GNII) in place of (8)
+    solver: str
+    base: Tensor | None = None  # the total from which the step was taken
+
+    def moved(self) -> Bool[Tensor, " n"]:
+        """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
+        fall = -(self.gradient.to(torch.float64) * self.eta.to(torch.float64)).sum(1)
+        return self.usable & (self.eta != 0).any(1) & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
+
+    def at(self, rows: Tensor) -> _Step:
+        parts = {name: getattr(self, name)[rows] for name in _TENSORS}
+        return dataclasses.replace(self, **parts, multipliers=tuple(part[rows] for part in self.multipliers))
+
+    def updated(self, rows: Tensor, step: _Step, base: Tensor | None = None) -> _Step:
+        """These rows replaced by those of another step."""
+        parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
+        multipliers = tuple(old.index_copy(0, rows, new.to(old)) for old, new in zip(self.multipliers, step.multipliers, strict=True))
+        whole = self.base if self.base is None or base is None else self.base.index_copy(0, rows, base)
+        return dataclasses.replace(self, **parts, multipliers=multipliers, base=whole)
+
+
+_TENSORS = ("value", "gradient", "eta", "codes", "lam", "usable", "relaxed")
+
+
+def _best(program: Program, found: Solution, pieces: int) -> _Step:
+    """Of each image the piece of the smallest objective: the lowest L + gᵀη for (GNII), the shortest η for (8)."""
+    objective = program.primal(found.eta)
+    usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
+    k = torch.where(usable, objective, torch.inf).view(-1, pieces).argmin(1)
+    chosen = k + pieces * torch.arange(len(k), device=k.device)
+    multipliers = tuple(part[chosen] for part in found.multipliers)
+    small = isinstance(program, MinNorm)
+    lam = multipliers[0] if small else torch.zeros_like(program.L[chosen])
+    return _Step(
+        value=program.value[chosen],
+        gradient=program.gradient[chosen],
+        eta=found.eta[chosen],
+        codes=found.codes[chosen],
+        lam=lam,
+        multipliers=multipliers[1:] if small else multipliers,
+        usable=usable[chosen],
+        relaxed=torch.zeros_like(usable[chosen]),
+        solver=str(found.stats.get("solver")),
+    )
+
+
+def _merged(where: Tensor, one: Certificate, other: Certificate) -> Certificate:
+    """The rows of `one` where told, those of `other` elsewhere."""
+    names = ("primal", "dual", "gap", "violation", "residual", "claimed", "proved")
+    parts: dict[str, Any] = {name: torch.where(where, getattr(one, name), getattr(other, name)) for name in names}
+    return dataclasses.replace(other, **parts, tight=one.tight and other.tight)

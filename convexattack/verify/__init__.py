@@ -1,0 +1,162 @@
+"""Both paths side by side on a real network: what `convexattack verify` runs.
+
+A network is linearized at test images that it classifies correctly, equation (1), by the margin (3): one piece an image, the most dangerous
+one, which has the smallest L/‖g‖_q. For every program, norm and set the items are solved by the closed form and by CVXPY; every claim of
+both is certified, the two objectives are compared, and the real margin at x + η is held against its linear model (Remark 1). Of (9), with
+the Jacobian of all outputs, the two upper bounds are compared, and the optimum lies in a bracket.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from convexattack import datasets
+from convexattack.certificates import Tolerance
+from convexattack.datasets import Images
+from convexattack.files import PROGRAMS, appending, as_record
+from convexattack.linearize import jacobian, linearize
+from convexattack.verify.picture import picture
+from convexattack.verify.report import Report, Row, Side, versions
+from convexattack.verify.rows import default_radius, linearization_error, program_of, refusals, run_row
+from convexattack.verify.setting import (
+    DTYPES,
+    NORMS,
+    PICTURE,
+    RECORDS,
+    LeftOut,
+    as_device,
+    as_network,
+    as_norms,
+    chosen,
+    correctly_classified,
+    plan,
+    writable_folder,
+)
+
+__all__ = ["DTYPES", "NORMS", "LeftOut", "Report", "Row", "Side", "refusals", "verify", "versions"]
+
+
+def verify(
+    model: str | nn.Module = "digits",
+    data: str | PathLike[str] | Images = "digits",
+    images: int = 64,
+    programs: Sequence[str] = tuple(PROGRAMS),
+    norms: Sequence[float] = NORMS,
+    radius: float | None = None,
+    box: bool | None = None,
+    solver: str = "reference",
+    device: str = "cpu",
+    dtype: str = "float64",
+    weights: str | PathLike[str] | None = None,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    progress: Callable[[int, int, str], object] | None = None,
+) -> Report:
+    """Solve, certify and compare every program, norm and set on linearizations of a network at real images.
+
+    Args:
+        model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
+        data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1].
+        images: how many correctly classified test images; fewer where there are no more.
+        programs: names in `files.PROGRAMS`.
+        norms: real numbers p in [1, ∞].
+        radius: ε for all norms, in units of the data range. None takes for each norm the median of L/‖g‖_q, to two digits: by
+            Proposition 1, (GN) is then feasible for about half of the images (fewer with a box).
+        box: confine x + η to [0, 1]; None does both. (9) takes one ball and has no box: `Report.left_out` says so.
+        solver: of the other path: "reference", or an installed CVXPY solver.
+        device, dtype: of the network, the images and the programs; dtype is a name in `DTYPES`.
+        weights: a safetensors file.
+        seed: of the order in which test images are taken.
+        out: a folder for records.jsonl, one line an item, and perturbations.png.
+        progress: called with (items done, of how many, what comes next).
+
+    Times are wall-clock: of the closed form the median of three calls for the whole batch, after a first one; of CVXPY one pass over the
+    items, re-solving what a first solve has compiled, except for (9), which is compiled for each item.
+
+    Raises:
+        ValueError, TypeError: an argument that is wrong, in a sentence that names it.
+        FileNotFoundError, OSError: missing weights, or a folder that cannot be written to.
+        ImportError: `out` without matplotlib, or a dataset without its extra.
+    """
+    began = time.perf_counter()
+    kinds, balls = chosen("programs", programs, PROGRAMS), as_norms(norms)
+    if isinstance(images, bool) or not isinstance(images, int) or images < 1:
+        raise ValueError(f"images must be a whole number of at least 1, got {images!r}")
+    if radius is not None and not 0 <= radius < math.inf:
+        raise ValueError(f"radius must be a finite number >= 0, got {radius}: it is in units of the data range")
+    kind, where = DTYPES[chosen("dtype", [dtype], DTYPES)[0]], as_device(device, dtype)
+    planned, left_out = plan(kinds, balls, (False, True) if box is None else (box,), solver)
+    network, name = as_network(model, weights, kind, where)
+    source = data if isinstance(data, Images) else datasets.load(data)
+    x, label, index, wrong = correctly_classified(network, source, images, seed, kind, where)
+    lin = linearize(network, x, label)
+    J = jacobian(network, x) if "operator-norm" in kinds else None
+    with ExitStack() as stack:
+        folder = None if out is None else writable_folder(Path(out), stack)
+        append = None if folder is None else stack.enter_context(appending(folder / RECORDS))
+        tick = _ticker(progress, len(planned) * len(x))
+        rows, shown = [], {}
+        pictured = "gnii" if "gnii" in kinds else planned[-1].program
+        for norm in balls:
+            piece = (lin.value.double() / norm.dual(lin.gradient.double())).argmin(1)
+            bound = default_radius(norm, lin, piece) if radius is None else float(radius)
+            for cell in [cell for cell in planned if cell.norm == norm]:
+                program = program_of(cell, bound, lin, piece, x, J)
+                error = partial(linearization_error, network, x, label, piece, program)
+                row, solutions = run_row(cell, bound, program, solver, tick, error)
+                rows.append(row)
+                if append is not None:
+                    for i in range(len(x)):
+                        about = {"model": name, "data": source.name, "device": device, "image": int(index[i])}
+                        classes = {"label": int(label[i])}
+                        if cell.program != "operator-norm":
+                            classes["piece"] = _class(label[i], piece[i])
+                        append(as_record(program, i, solutions) | {"about": about | classes})
+                if cell.program == pictured:
+                    shown[norm] = solutions["closed_form"].eta[0]
+        if folder is not None:
+            picture(folder / PICTURE, network, x[:1], label[0], shown)
+    order = list(PROGRAMS)
+    return Report(
+        model=name,
+        data=source.name,
+        note=source.note,
+        asked=images,
+        images=len(x),
+        misclassified=wrong,
+        pieces=lin.pieces,
+        solver=solver,
+        device=device,
+        dtype=dtype,
+        seed=seed,
+        tolerance=Tolerance().at(kind),
+        rows=tuple(sorted(rows, key=lambda row: (order.index(row.program), row.p, row.box))),
+        seconds=time.perf_counter() - began,
+        files=() if folder is None else (str(folder / RECORDS), str(folder / PICTURE)),
+        left_out=tuple(left_out),
+    )
+
+
+def _class(label: Tensor, piece: Tensor) -> int:
+    """The class l of the piece f_k − f_l: `margin` leaves k out."""
+    return int(piece) + int(piece >= label)
+
+
+def _ticker(progress: Callable[[int, int, str], object] | None, total: int) -> Callable[[int, str], None]:
+    done = 0
+
+    def tick(more: int, what: str) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            progress(done, total, what)
+
+    return tick

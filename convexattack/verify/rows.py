@@ -1,0 +1,200 @@
+"""One row of `verify`: a program on all images, solved by both paths, certified, and compared."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from convexattack.certificates import Certificate, Tolerance, certify
+from convexattack.files import AnyProgram, only
+from convexattack.linearize import Linearization
+from convexattack.losses import Model, margin
+from convexattack.norms import Lp
+from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
+from convexattack.sets import Ball, ConvexSet, PixelRange
+from convexattack.solution import Solution, Status
+from convexattack.solvers import solve
+from convexattack.verify.report import Row, Side
+from convexattack.verify.setting import Planned
+
+__all__ = ["default_radius", "linearization_error", "program_of", "refusals", "run_row"]
+
+_CLAIMS_NOTHING = {Status.INEXACT, Status.INVALID, Status.FAILED}
+_MEMBERS = list(Status)
+
+
+def default_radius(norm: Lp, lin: Linearization, piece: Int[Tensor, " B"]) -> float:
+    """The median of L/‖g‖_q over the images, to two significant digits."""
+    ratio = (lin.value.double() / norm.dual(lin.gradient.double())).gather(1, piece[:, None])
+    finite = ratio[ratio.isfinite()]
+    return float(f"{finite.median().item():.1e}") if len(finite) else 1.0
+
+
+def program_of(
+    planned: Planned,
+    radius: float,
+    lin: Linearization,
+    piece: Int[Tensor, " B"],
+    x: Float[Tensor, "B *S"],
+    J: Float[Tensor, "B m d"] | None,
+) -> AnyProgram:
+    """The program of one row; J only for (9)."""
+    ball = Ball(planned.norm, radius)
+    if planned.program == "operator-norm":
+        assert J is not None
+        return OperatorNorm(J, ball)
+    rows = torch.arange(len(x), device=x.device)
+    value, gradient = lin.value[rows, piece], lin.gradient[rows, piece]
+    box: tuple[ConvexSet, ...] = (PixelRange(0.0, 1.0).at(x),) if planned.box else ()
+    if planned.program == "min-norm":
+        return MinNorm(value, gradient, planned.norm, box)
+    return (GN if planned.program == "gn" else GNII)(value, gradient, (ball, *box))
+
+
+def run_row(
+    planned: Planned, radius: float, program: AnyProgram, solver: str, tick: Callable[[int, str], None], error: Callable[[Tensor], Tensor]
+) -> tuple[Row, dict[str, Solution]]:
+    """Both paths on all items of a row; `error` measures the real network against its linear model at η."""
+    name, norm = planned.program, planned.norm
+    label = f"{name}, p = {norm}" + (", box" if planned.box else "")
+    tick(0, label)
+    tries = [_timed(lambda: solve(program, "closed_form")) for _ in range(4)]
+    closed, seconds = tries[0][0], sorted(time_ for _, time_ in tries[1:])[1]
+    solve(only(program, 0), solver)
+    other, other_seconds = _timed(lambda: solve(program, solver, lambda done: tick(done, label)))
+    first, second, n = certify(program, closed), certify(program, other), len(program)
+    lower, bound = None, None
+    if isinstance(program, OperatorNorm):
+        difference, lower, disagree = _compare_brackets(closed, first, other, second)
+        bound = "relaxation" if program.relaxes else "formula"
+    else:
+        difference, disagree = _compare(program, closed, first, other, second)
+    here = closed.eta.isfinite().all(-1)
+    errors = error(closed.eta)[here]
+    found = Row(
+        program=name,
+        p=norm.p,
+        box=planned.box,
+        radius=None if name == "min-norm" else radius,
+        items=n,
+        closed_form=_side(program, closed, first, seconds / n),
+        reference=_side(program, other, second, other_seconds / n),
+        difference=difference,
+        disagreements=disagree,
+        linearization_median=errors.median().item() if len(errors) else math.nan,
+        linearization_worst=errors.max().item() if len(errors) else math.nan,
+        lower_difference=lower,
+        bound=bound,
+    )
+    return found, {"closed_form": closed, "reference": other}
+
+
+def linearization_error(network: Model, x: Tensor, label: Tensor, piece: Tensor, program: AnyProgram, eta: Tensor) -> Float[Tensor, " B"]:
+    """|L(x + η) − (L + gᵀη)| of the piece that was linearized; for (9) ‖f(x + η) − f(x) − Jη‖₂."""
+    with torch.no_grad():
+        output = network(x + eta.view_as(x))
+        if isinstance(program, OperatorNorm):
+            return Lp(2)((output.double() - network(x).double()) - program.change(eta))
+        return (margin(output, label).gather(1, piece[:, None])[:, 0].double() - program.linear(eta)).abs()
+
+
+def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
+    began = time.perf_counter()
+    found = call()
+    found.codes.tolist()  # waits for the device
+    return found, time.perf_counter() - began
+
+
+def _side(program: AnyProgram, solution: Solution, certificate: Certificate, seconds: float) -> Side:
+    here = solution.eta.isfinite().all(-1)
+    gap, violation, residual = (_worst(getattr(certificate, name)[here]) for name in ("gap", "violation", "residual"))
+    why = next((f"item {i}: {reason}" for i, reason in enumerate(refusals(program, certificate)) if reason), None)
+    counts = dict(Counter(status.name for status in solution.status))
+    bracket = None
+    if isinstance(program, OperatorNorm) and bool(here.any()):
+        bracket = (certificate.primal[here].median().item(), certificate.dual[here].median().item())
+    held = int(certificate.holds().sum())
+    return Side(_solver(solution), counts, held, gap, violation, residual, seconds, why, bracket)
+
+
+def _solver(solution: Solution) -> str:
+    """What solved it: for p <= 2 the reference of (9) asks no cone solver."""
+    words = set(solution.stats.get("words", []))
+    return "NumPy" if words and words <= {"not needed", "not run"} else str(solution.stats["solver"])
+
+
+def _compare(program: Program, closed: Solution, first: Certificate, other: Solution, second: Certificate) -> tuple[float, int]:
+    """The worst relative difference in objective, and on how many items the two paths disagree."""
+    here, there = (solution.eta.isfinite().all(-1) for solution in (closed, other))
+    apart = (first.primal - second.primal).abs() / torch.where(here, program.scale(closed.eta), 1.0)
+    apart = torch.where(first.primal == second.primal, 0.0, apart)  # both 0
+    apart = torch.where(here & there, apart, torch.where(here | there, torch.inf, 0.0)).nan_to_num(torch.inf, torch.inf)
+    same = closed.codes == other.codes
+    if isinstance(program, GN):
+        undecided = Status.UNDECIDED.code
+        same = same | (closed.codes == undecided) | (other.codes == undecided)
+    agree = same & (apart <= Tolerance().at(closed.eta.dtype))
+    return apart.max().item(), int((~agree).sum())
+
+
+def _compare_brackets(closed: Solution, first: Certificate, other: Solution, second: Certificate) -> tuple[float, float, int]:
+    """(9): the worst relative difference of the upper bounds, that of the lower bounds, and on how many items the upper ones disagree.
+
+    Two brackets that hold and share their upper end overlap. The lower ends are found by rounding, and need not agree.
+    """
+    here, there = (solution.eta.isfinite().all(-1) for solution in (closed, other))
+    scale = torch.maximum(first.dual, second.dual)
+    found = []
+    for a, b in ((first.dual, second.dual), (first.primal, second.primal)):
+        apart = torch.where(a == b, 0.0, (a - b).abs() / scale)  # both 0
+        found.append(torch.where(here & there, apart, torch.where(here | there, torch.inf, 0.0)).nan_to_num(torch.inf, torch.inf))
+    upper, lower = found
+    return upper.max().item(), lower.max().item(), int((upper > Tolerance().at(closed.eta.dtype)).sum())
+
+
+def _worst(values: Tensor) -> float:
+    return float(values.abs().nan_to_num(torch.inf).max()) if len(values) else 0.0
+
+
+def refusals(program: AnyProgram, certificate: Certificate) -> list[str | None]:
+    """For each claim why it does not hold, in words; None where it does."""
+    limit = Tolerance().at(certificate.dtype)
+    say = _refusal_of_bracket if isinstance(program, OperatorNorm) else _refusal
+    names = ("claimed", "proved", "gap", "violation", "residual")
+    rows = zip(*(getattr(certificate, name).tolist() for name in names), strict=True)
+    words = (say(_MEMBERS[int(claimed)], _MEMBERS[int(proved)], g, v, r, limit) for claimed, proved, g, v, r in rows)
+    return [None if holds else why for holds, why in zip(certificate.holds().tolist(), words, strict=True)]
+
+
+def _refusal(claimed: Status, proved: Status, gap: float, violation: float, residual: float, limit: float) -> str:
+    if claimed in _CLAIMS_NOTHING:
+        return f"{claimed.name} claims nothing: {claimed.value[0].lower()}{claimed.value[1:].rstrip('.')}"
+    if claimed is not Status.INFEASIBLE and not violation <= limit:
+        return f"eta is outside its constraints by {violation:.1e} relative (tolerance {limit:.0e})"
+    if claimed is not Status.OPTIMAL and claimed is not proved:
+        return f"it claims {claimed.name}, but the vectors prove {'nothing' if proved is Status.UNDECIDED else proved.name}"
+    if not abs(gap) <= limit and claimed is not Status.INFEASIBLE:
+        return f"the gap between primal and dual is {gap:.1e} relative (tolerance {limit:.0e}): eta or the multipliers are not optimal"
+    return f"the multipliers miss their own condition by {residual:.1e} relative (tolerance {limit:.0e})"
+
+
+def _refusal_of_bracket(claimed: Status, proved: Status, gap: float, violation: float, width: float, limit: float) -> str:
+    if claimed in _CLAIMS_NOTHING:
+        return _refusal(claimed, proved, gap, violation, width, limit)
+    if not violation <= limit:
+        return f"eta is outside its ball by {violation:.1e} relative (tolerance {limit:.0e})"
+    if claimed not in (Status.OPTIMAL, Status.BRACKETED):
+        return f"it claims {claimed.name}, but (9) has an eta and a bracket alone: OPTIMAL or BRACKETED"
+    if not abs(gap) <= limit:
+        return (
+            f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper bound can be lowered"
+        )
+    if width < 0:
+        return f"the value of eta is above the upper bound by {-width:.1e} relative (tolerance {limit:.0e})"
+    return f"it claims OPTIMAL, but the optimum is bracketed to {width:.1e} relative alone (tolerance {limit:.0e})"

@@ -1,0 +1,543 @@
+"""Attacks. On an affine model the linearization is the model, so the best that any attack can do is known: exactly, by code of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cvxpy as cp
+import pytest
+import torch
+from torch import Tensor, nn
+
+import convexattack as ca
+from convexattack.attacks import Attack, Perturbation, algorithm1, algorithm2, deepfool, fastgrad, random_sign
+from convexattack.datasets import load as load_data
+from convexattack.models import load as load_model
+from tests.examples import INF, ORACLE, PATHS, in_ball, in_box, normal, numbers
+
+NORMS = {"1": ca.Lp(1), "2": ca.Lp(2), "inf": ca.Lp(INF)}
+each_norm = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())
+RADIUS = 0.25
+OVERSHOOT = 0.02
+
+# --- an affine model whose scores are exact in float64: integers, eighths, and one margin of 2⁻³⁰ -----------------------------------------
+
+WEIGHT = torch.tensor([[3, -1, 4, 1, -5, 9], [2, 6, -5, 3, 5, -8], [-9, 7, 9, -3, 2, 3], [8, 4, -6, 2, 6, -4]], dtype=torch.float64)
+X = torch.tensor([[3, 1, 5, 2, 7, 4], [6, 5, 1, 2, 3, 1], [1, 7, 4, 0, 8, 2], [8, 0, 2, 5, 4, 3]], dtype=torch.float64) / 8
+CLEAN = X @ WEIGHT.T
+_order = CLEAN[0].argsort(descending=True)
+BIAS = torch.zeros(4, dtype=torch.float64)
+BIAS[_order[1]] = CLEAN[0, _order[0]] - CLEAN[0, _order[1]] - 2.0**-30
+LABEL = (CLEAN + BIAS).argmax(1)
+TARGET = (LABEL + 1) % 4
+
+
+def affine(x: Tensor) -> Tensor:
+    return x.flatten(1) @ WEIGHT.to(x).T + BIAS.to(x)
+
+
+Row = Callable[..., Attack]
+ONE_STEP: dict[str, Row] = {
+    "best piece": lambda norm, **rest: algorithm1(RADIUS, norm, **rest),
+    "active piece": lambda norm, **rest: algorithm1(RADIUS, norm, piece="active", **rest),
+    "targeted": lambda norm, **rest: algorithm1(RADIUS, norm, loss=ca.targeted(TARGET), **rest),
+    "class score": lambda norm, **rest: algorithm2(RADIUS, norm, **rest),
+    "cross entropy": lambda norm, **rest: fastgrad(RADIUS, norm, **rest),
+}
+ROWS: dict[str, Row] = {
+    **ONE_STEP,
+    "three steps": lambda norm, **rest: algorithm1(RADIUS, norm, steps=3, **rest),
+    "deepfool": lambda norm, **rest: deepfool(norm, overshoot=OVERSHOOT, **rest),
+    "targeted deepfool": lambda norm, **rest: deepfool(norm, overshoot=OVERSHOOT, loss=ca.targeted(TARGET), **rest),
+}
+AFFINE_LOSS = ("best piece", "targeted", "class score")
+
+SETS: dict[str, tuple[Any, ...]] = {
+    "ball alone": (),
+    "pixels": (ca.PixelRange(0.0, 1.0),),
+    "boxes": (ca.Box(-0.15, 0.2), ca.Ball(ca.Lp(INF), torch.tensor([0.125, 0.25, 0.5, 1.0], dtype=torch.float64))),
+}
+BOUNDS = {
+    "ball alone": (torch.full_like(X, -INF), torch.full_like(X, INF)),
+    "pixels": (-X, 1 - X),
+    "boxes": (-numbers(0.125, 0.15, 0.15, 0.15)[:, None].expand(4, 6), numbers(0.125, 0.2, 0.2, 0.2)[:, None].expand(4, 6)),
+}
+
+
+def test_the_affine_model_has_a_tiny_margin_and_large_ones() -> None:
+    margins = ca.linearize(affine, X).value.amin(1)
+    assert margins[0] == 2.0**-30
+    assert (margins[1:] > 0.5).all()
+
+
+def capacities(g: Tensor, low: Tensor, high: Tensor) -> list[tuple[float, float]]:
+    """(|g_i|, how far coordinate i may go against g), for a box that holds 0; largest |g_i| first."""
+    room = [(abs(a), b if a < 0 else -c) for a, b, c in zip(g.tolist(), high.tolist(), low.tolist(), strict=True) if a]
+    return sorted(room, reverse=True)
+
+
+def bisect(enough: Callable[[float], bool]) -> float:
+    low, high = 0.0, 1.0
+    while not enough(high):
+        high *= 2
+    for _ in range(1200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def furthest(room: Sequence[tuple[float, float]], p: float, radius: float) -> float:
+    """max −gᵀη over ‖η‖_p ≤ radius and the box."""
+    if p == INF:
+        return math.fsum(w * min(c, radius) for w, c in room)
+    if p == 1:
+        total, left = 0.0, radius
+        for w, c in room:
+            total, left = total + w * min(c, left), left - min(c, left)
+        return total
+    if math.fsum(c * c for _, c in room) <= radius**2:
+        return math.fsum(w * c for w, c in room)
+    t = bisect(lambda t: math.fsum(min(t * w, c) ** 2 for w, c in room) >= radius**2)
+    return math.fsum(w * min(t * w, c) for w, c in room)
+
+
+def shortest(room: Sequence[tuple[float, float]], p: float, need: float) -> float:
+    """min ‖η‖_p with −gᵀη ≥ need in the box; ∞ where that cannot be."""
+    if math.fsum(w * c for w, c in room) < need:
+        return INF
+    if p == 1:
+        total, left = 0.0, need
+        for w, c in room:
+            part = min(c, left / w)
+            total, left = total + part, left - w * part
+        return total
+    if p == INF:
+        return bisect(lambda t: math.fsum(w * min(c, t) for w, c in room) >= need)
+    t = bisect(lambda t: math.fsum(w * min(t * w, c) for w, c in room) >= need)
+    return math.sqrt(math.fsum(min(t * w, c) ** 2 for w, c in room))
+
+
+def optima(attack: Attack, sets: str, what: Callable[[float, list[tuple[float, float]]], float]) -> Tensor:
+    """min over the pieces of what(L, room), for each image."""
+    lin, (low, high) = ca.linearize(affine, X, LABEL, attack.loss), BOUNDS[sets]
+    found = []
+    for i in range(len(X)):
+        pieces = range(lin.pieces) if attack.piece == "best" else [int(lin.value[i].argmin())]
+        found.append(min(what(float(lin.value[i, k]), capacities(lin.gradient[i, k], low[i], high[i])) for k in pieces))
+    return numbers(*found)
+
+
+def close(found: Tensor, expected: Tensor, scale: Tensor, tolerance: ca.Tolerance = ORACLE) -> None:
+    assert ((found - expected).abs() <= tolerance.at(torch.float64) * scale).all(), (found, expected)
+
+
+@pytest.mark.parametrize("solver", [None, "reference"])
+@pytest.mark.parametrize("sets", SETS)
+@each_norm
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_is_optimal_on_the_affine_model(row: str, norm: ca.Lp, sets: str, solver: str | None) -> None:
+    attack = ROWS[row](norm, sets=SETS[sets], solver=solver)
+    result = attack(affine, X, LABEL)
+    tolerance = ORACLE if solver is None else PATHS
+    assert result.certificate is not None
+    assert result.certificate.holds(ca.Tolerance.closed_form() if solver is None else PATHS).all()
+    low, high = BOUNDS[sets]
+    assert in_box(result.eta, low, high)
+    assert torch.equal(result.fooled, ca.margin(affine(X + result.eta), LABEL).amin(1) < 0)
+    if attack.radius is not None:
+        assert all(in_ball(eta, norm.p, RADIUS) for eta in result.eta)
+        assert not result.flagged.any()
+    if row in ONE_STEP:
+        best = optima(attack, sets, lambda value, room: value - furthest(room, norm.p, RADIUS))
+        scale = optima(attack, sets, lambda value, room: abs(value) + furthest(room, norm.p, RADIUS))
+        close(result.certificate.primal, best, scale, tolerance)
+        if row in AFFINE_LOSS:
+            close(result.loss, best, scale, tolerance)
+        if row == "best piece":
+            close(result.margin, best, scale, tolerance)
+    if "deepfool" in row:
+        best = optima(attack, sets, lambda value, room: shortest(room, norm.p, (1 + OVERSHOOT) * value))
+        reachable = best < INF
+        assert torch.equal(result.flagged, ~reachable)
+        close(result.size[reachable], best[reachable], best[reachable], tolerance)
+        assert (result.loss[reachable] < 0).all()
+        assert result.fooled[reachable].all()
+        assert (result.steps == 1).all()  # where there is nowhere to go, it stops
+
+
+def test_deepfool_fools_every_image_of_the_affine_model() -> None:
+    for norm in NORMS.values():
+        assert deepfool(norm)(affine, X).fooled.all()
+
+
+@pytest.mark.parametrize("row", ROWS)
+@each_norm
+def test_both_paths_find_perturbations_of_the_same_size(row: str, norm: ca.Lp) -> None:
+    closed, reference = (ROWS[row](norm, sets=SETS["pixels"], solver=solver)(affine, X) for solver in ("closed_form", "reference"))
+    torch.testing.assert_close(closed.size, reference.size, rtol=PATHS.at(torch.float64), atol=0)
+    assert torch.equal(closed.fooled, reference.fooled)
+
+
+# --- DeepFool at the boundary -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@each_norm
+def test_deepfool_without_overshoot_neither_stalls_nor_inflates(norm: ca.Lp, dtype: torch.dtype) -> None:
+    x = X.to(dtype)
+    lin = ca.linearize(affine, x)
+    tie = deepfool(norm, overshoot=0.0)(affine, x)
+    assert tie.fooled.all()
+    best = (lin.value.double() / norm.dual(lin.gradient.double())).amin(1)
+    slack = 64 * torch.finfo(dtype).eps  # of scores of about 10 with gradients of about 10
+    assert ((tie.size - best) <= slack * (1 + best)).all()
+    assert (tie.steps <= 5).all()
+
+
+def test_an_image_on_the_boundary_moves_by_rounding_alone() -> None:
+    def model(x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0], x[:, 1]], 1)
+
+    result = deepfool(ca.Lp(2))(model, torch.tensor([[0.5, 0.5]]))
+    assert result.fooled.all()
+    assert not result.wrong.any()
+    assert 0 < result.size[0] < 1e-6
+
+
+def test_the_overshoot_is_relative() -> None:
+    sizes = [deepfool(ca.Lp(2), overshoot=o)(affine, X).size for o in (0.02, 0.5)]
+    torch.testing.assert_close(sizes[1] / sizes[0], torch.full((4,), 1.5 / 1.02, dtype=torch.float64), rtol=1e-9, atol=0)
+
+
+# --- a real network -----------------------------------------------------------------------------------------------------------------------
+
+DIGITS = load_data("digits", limit=24)
+NETWORK = load_model("digits")
+WIDE = load_model("digits").double()
+HALF = ca.CustomSet(lambda eta: [cp.sum(eta[:32]) == 0])
+TOTALS: dict[str, tuple[Any, ...]] = {
+    "pixels": (ca.PixelRange(),),
+    "cube": (ca.Ball(ca.Lp(INF), torch.linspace(0.05, 0.2, 24, dtype=torch.float64)),),
+    "second ball": (ca.Ball(ca.Lp(2), torch.linspace(0.3, 0.8, 24, dtype=torch.float64)), ca.PixelRange()),
+    "own set": (HALF,),
+    "own set with data": (
+        ca.CustomSet(lambda eta, most: [cp.norm(eta, 1) <= most], data={"most": torch.linspace(0.5, 3, 24)}),
+        ca.Box(-0.4, 0.4),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["steps", "deepfool"])
+@pytest.mark.parametrize("name", TOTALS)
+def test_the_total_satisfies_every_set_at_every_step(name: str, kind: str) -> None:
+    n = 24 if name in ("pixels", "cube") else 3
+    x = DIGITS.x[:n].double()
+    sets = tuple(
+        item if isinstance(item, ca.PixelRange) else importlib.import_module("convexattack.attacks.total").take(item, torch.arange(n))
+        for item in TOTALS[name]
+    )
+    known = [item.at(x) if isinstance(item, ca.PixelRange) else item for item in sets]
+    exact = all(isinstance(item, ca.Box) or (isinstance(item, ca.Ball) and item.norm.p == INF) for item in known)
+    for count in (1, 3):
+        attack = algorithm1(0.3, ca.Lp(2), steps=count, sets=sets) if kind == "steps" else deepfool(ca.Lp(2), max_steps=count, sets=sets)
+        result = attack(WIDE, x, DIGITS.label[:n])
+        eta = result.eta.flatten(1)
+        assert all(item.violation(eta).max() <= (0 if exact else 1e-7) for item in known)
+        assert result.certificate is not None
+        assert result.certificate.holds().all()
+        assert (result.steps <= count).all()
+    assert result.steps.max() > (1 if kind == "steps" else 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, INF])
+def test_the_total_stays_in_the_ball_in_exact_arithmetic(p: float, steps: int, dtype: torch.dtype) -> None:
+    x = DIGITS.x[:6].to(dtype)
+    radius = 0.3  # not a binary fraction
+    result = algorithm1(radius, ca.Lp(p), steps=steps)(load_model("digits").to(dtype), x)
+    assert result.eta.dtype == dtype
+    assert all(in_ball(eta, p, radius) for eta in result.eta.flatten(1))
+    if steps == 1:
+        assert (result.size >= radius * (1 - 64 * torch.finfo(dtype).eps)).all()
+    assert result.certificate is not None
+    assert result.certificate.holds().all()
+
+
+def test_every_perturbed_image_the_model_sees_is_in_range() -> None:
+    seen: list[Tensor] = []
+
+    def model(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        output: Tensor = NETWORK(x)
+        return output
+
+    for attack in (
+        algorithm1(0.4, steps=4, sets=(ca.PixelRange(),)),
+        deepfool(sets=(ca.PixelRange(),)),
+        fastgrad(0.4, sets=(ca.PixelRange(),)),
+    ):
+        attack(model, DIGITS.x, DIGITS.label)
+    assert len(seen) >= 5 + 2 + 2
+    assert all((x >= 0).all() and (x <= 1).all() for x in seen)
+
+
+def test_several_steps_sum_to_the_radius_with_the_class_chosen_again() -> None:
+    result = algorithm1(0.1, steps=5)(NETWORK, DIGITS.x, DIGITS.label)
+    assert (result.steps == 5).all()
+    torch.testing.assert_close(result.size, torch.full((24,), 0.1, dtype=torch.float64), rtol=1e-6, atol=0)
+    x = DIGITS.x
+    for _ in range(5):
+        x = x + algorithm1(0.1 / 5)(NETWORK, x, DIGITS.label).eta
+    torch.testing.assert_close(DIGITS.x + result.eta, x, rtol=0, atol=1e-6)
+
+
+def test_an_image_misclassified_to_begin_with_is_left_alone_by_deepfool_and_said_so() -> None:
+    label = DIGITS.label.clone()
+    label[3] = (label[3] + 1) % 10
+    result = deepfool()(NETWORK, DIGITS.x, label)
+    expected = ca.margin(NETWORK(DIGITS.x), label).amin(1) < 0
+    assert expected[3]
+    assert torch.equal(result.wrong, expected)
+    assert (result.eta[expected] == 0).all()
+    assert (result.steps[expected] == 0).all()
+    assert result.fooled.all()
+    assert not result.flagged.any()
+    assert (result.steps[~expected] > 0).all()
+
+
+def test_a_target_for_each_image() -> None:
+    target = (DIGITS.label + torch.arange(24) % 10) % 10
+    result = deepfool(loss=ca.targeted(target))(NETWORK, DIGITS.x, DIGITS.label)
+    output = NETWORK(DIGITS.x + result.eta)
+    there = output.gather(1, target[:, None]) > output.gather(1, DIGITS.label[:, None])
+    aimed = target != DIGITS.label
+    assert torch.equal(there[:, 0], aimed)
+    assert torch.equal(result.loss < 0, aimed)
+    assert (result.eta[~aimed] == 0).all()  # L = 0 and no gradient: nothing to do
+    assert not result.flagged.any()
+    assert result.steps.max() > 1  # images go on alone, each with its own target
+
+
+@pytest.mark.parametrize(
+    "attack", [row(ca.Lp(2)) for row in (ROWS["best piece"], ROWS["active piece"], ROWS["three steps"], ROWS["deepfool"])]
+)
+def test_a_bad_image_is_its_own_status_and_spoils_no_other(attack: Attack) -> None:
+    x = DIGITS.x.clone()
+    x[5, 0, 3, 3] = torch.nan
+    bad = attack(NETWORK, x, DIGITS.label)
+    good = attack(NETWORK, DIGITS.x, DIGITS.label)
+    others = torch.arange(24) != 5
+    for name in ("eta", "fooled", "size", "margin", "loss", "steps", "flagged", "wrong", "codes"):
+        torch.testing.assert_close(getattr(bad, name)[others], getattr(good, name)[others], rtol=1e-5, atol=1e-6)
+    assert bad.status[5] is ca.Status.INVALID
+    assert bad.wrong[5]
+    assert bad.flagged[5]
+    assert not bad.fooled[5]
+    assert bad.steps[5] == 0
+    assert (bad.eta[5] == 0).all()
+    assert bad.certificate is not None
+    assert torch.equal(bad.certificate.holds(), others)
+
+
+def test_where_the_sets_are_too_small_deepfool_goes_as_far_as_they_allow_and_flags_it() -> None:
+    room = torch.where(torch.arange(24) % 2 == 0, 0.01, 1.0)[:, None].expand(-1, 64).double()
+    box = (ca.Box(-room, room),)
+    result = deepfool(sets=box)(WIDE, DIGITS.x.double(), DIGITS.label)
+    tight = torch.arange(24) % 2 == 0
+    assert torch.equal(result.flagged, tight)
+    assert torch.equal(result.fooled, ~tight)
+    assert (result.size[tight] == room[0, 0]).all()
+    assert result.certificate is not None
+    assert result.certificate.holds(ca.Tolerance.closed_form()).all()
+    assert (result.certificate.dual[tight] > 0).all()  # the proof that (8) has no solution there
+    first, best = (attack(WIDE, DIGITS.x.double(), DIGITS.label) for attack in (deepfool(max_steps=1, sets=box), algorithm1(9.0, sets=box)))
+    assert torch.equal(first.eta[tight], best.eta[tight])
+
+
+def test_sets_without_a_point_are_that_images_status() -> None:
+    low = torch.zeros(4, 6, dtype=torch.float64)
+    low[2] = 0.5
+    for attack in (algorithm1(RADIUS, sets=(ca.Box(low, 1.0),)), deepfool(sets=(ca.Box(low, 1.0), ca.Box(-1.0, 0.25)))):
+        result = attack(affine, X)
+        assert [status is ca.Status.INFEASIBLE for status in result.status] == [False, False, True, False]
+        assert (result.eta[2] == 0).all()
+        assert result.flagged[2]
+        assert result.certificate is not None
+        assert result.certificate.holds().all()
+
+
+def test_sets_without_zero_are_met_by_the_first_step() -> None:
+    box = ca.Box(numbers(0.1, -1, -1, -1, -1, -1), numbers(0.2, 1, 1, 1, 1, 1))
+    for attack in (algorithm1(1.0, ca.Lp(2), steps=2, sets=(box,)), deepfool(ca.Lp(2), sets=(box,))):
+        result = attack(affine, X)
+        assert in_box(result.eta, *box.bounds(X))
+        assert not result.flagged.any()
+
+
+def test_a_radius_for_each_image() -> None:
+    radius = numbers(0.0, 0.1, 0.2, 0.3)
+    result = algorithm1(radius, ca.Lp(2), steps=2)(affine, X)
+    torch.testing.assert_close(result.size, radius, rtol=1e-9, atol=0)
+    assert all(torch.equal(algorithm1(float(r), ca.Lp(2), steps=2)(affine, X).eta[i], result.eta[i]) for i, r in enumerate(radius))
+
+
+def test_one_score_is_pushed_down_and_is_never_called_fooled() -> None:
+    def score(x: Tensor) -> Tensor:
+        return x.square().sum(1, keepdim=True)
+
+    result = algorithm2(0.5, ca.Lp(2))(score, X)
+    assert (result.loss < score(X)[:, 0]).all()
+    assert not result.fooled.any()
+    assert not result.wrong.any()
+    assert result.margin.isnan().all()
+
+
+def test_random_signs() -> None:
+    def run(seed: int) -> Perturbation:
+        return random_sign(0.3, torch.Generator().manual_seed(seed))(NETWORK, DIGITS.x, DIGITS.label)
+
+    one = run(0)
+    assert (one.eta.abs().double() <= 0.3).all()
+    assert (one.size > 0.2999999).all()
+    assert 0.45 < (one.eta > 0).double().mean() < 0.55
+    assert torch.equal(one.eta, run(0).eta)
+    assert not torch.equal(one.eta, run(1).eta)
+    assert torch.equal(one.fooled, ca.margin(NETWORK(DIGITS.x + one.eta), DIGITS.label).amin(1) < 0)
+    assert one.certificate is None
+    assert (one.status == None).all()  # noqa: E711  an array of None
+
+
+def test_the_label_is_the_clean_prediction_unless_given() -> None:
+    assert torch.equal(algorithm1(0.3, steps=3)(NETWORK, DIGITS.x).label, NETWORK(DIGITS.x).argmax(1))
+    assert torch.equal(deepfool()(NETWORK, DIGITS.x, DIGITS.label).label, DIGITS.label)
+
+
+def test_names_and_radii() -> None:
+    assert [a.name for a in (algorithm1(1.0), algorithm1(1.0, steps=5), algorithm2(1.0), fastgrad(1.0), deepfool(), random_sign(1.0))] == [
+        "Algorithm 1", "Algorithm 1-5", "Algorithm 2", "FastGrad", "DeepFool", "Random",
+    ]  # fmt: skip
+    assert algorithm1(1.0).at(0.5).radius == 0.5
+    assert random_sign(1.0).at(0.5).radius == 0.5
+    assert deepfool().at(0.5).radius is None
+
+
+def test_a_part_of_an_attack_takes_its_own_numbers() -> None:
+    rows = torch.tensor([1, 3])
+    sets = (ca.Box(-normal(1, 4, 6).abs(), normal(2, 4, 6).abs()), ca.PixelRange())
+    for attack in (algorithm1(numbers(0.1, 0.2, 0.3, 0.4), loss=ca.targeted(TARGET), sets=sets), deepfool(loss=ca.targeted(TARGET))):
+        whole, part = attack(affine, X, LABEL), attack.part(rows, 4)(affine, X[rows], LABEL[rows])
+        assert torch.equal(part.eta, whole.eta[rows])
+
+
+def test_what_a_result_says_of_itself() -> None:
+    label = affine(X).argmax(1)
+    label[3] = (label[3] + 1) % 4
+    room = ca.Box(-numbers(0, 1, 1, 1)[:, None].expand(4, 6), 1.0)
+    said = repr(deepfool(sets=(room, ca.Box(-1.0, numbers(0, 1, 1, 1)[:, None].expand(4, 6))))(affine, X, label))
+    assert said.startswith("Perturbation(fooled 2 of 3, 1 wrong, 1 flagged; Certificate(4 of 4 hold, worst |gap| ")
+
+
+# --- cost ---------------------------------------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """Counts images by forward passes with and without a graph, and by backward passes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.forward_with, self.forward_without, self.backward = 0, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.forward_with += len(x)
+            x.register_hook(self._count)
+        else:
+            self.forward_without += len(x)
+        output: Tensor = self.model(x)
+        return output
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backward += len(gradient)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "ENTRIES_AT_ONCE", 1)  # one piece a pass, to be counted
+    return Counting(NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("attack", "forward", "backward"),
+    [
+        (algorithm1(0.1), 1, 9),
+        (algorithm1(0.1, piece="active"), 1, 1),
+        (algorithm1(0.1, steps=3), 3, 27),
+        (algorithm1(0.1, steps=3, piece="active", sets=(ca.PixelRange(),)), 3, 3),
+        (algorithm2(0.1), 1, 1),
+        (fastgrad(0.1), 1, 1),
+    ],
+)
+def test_an_attack_costs_its_floor(attack: Attack, forward: int, backward: int, counting: Counting) -> None:
+    attack(counting, DIGITS.x, DIGITS.label)
+    assert (counting.forward_with, counting.backward, counting.forward_without) == (24 * forward, 24 * backward, 24)
+
+
+@pytest.mark.parametrize("sets", [(), (ca.PixelRange(),)])
+def test_deepfool_costs_its_floor_over_live_images(sets: tuple[Any, ...], counting: Counting) -> None:
+    x = load_data("digits").x
+    result = deepfool(ca.Lp(2), sets=sets)(counting, x)
+    steps = int(result.steps.sum())
+    assert result.steps.max() > result.steps.min() >= 1
+    assert (counting.forward_with, counting.backward, counting.forward_without) == (steps, 9 * steps, steps)
+    floor = steps * (1 + 9) + len(x)
+    assert counting.forward_with + counting.backward + counting.forward_without <= 1.1 * floor
+
+
+# --- the caller's mistakes ----------------------------------------------------------------------------------------------------------------
+
+_MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
+    (lambda: algorithm1(-1.0), ValueError, "radius must be a finite number >= 0, got -1.0"),
+    (lambda: algorithm1(INF), ValueError, "radius must be a finite number >= 0, got inf"),
+    (lambda: algorithm1("1"), TypeError, "radius must be a number or a tensor, got '1'"),  # type: ignore[arg-type]
+    (lambda: random_sign(-1.0), ValueError, "radius must be a finite number >= 0"),
+    (lambda: algorithm1(1.0, 2), TypeError, "norm must be a ca.Lp, got 2"),  # type: ignore[arg-type]
+    (lambda: deepfool(2), TypeError, "norm must be a ca.Lp, got 2"),  # type: ignore[arg-type]
+    (lambda: algorithm1(1.0, steps=0), ValueError, "steps must be at least 1, got 0"),
+    (lambda: algorithm1(1.0, steps=1.5), TypeError, "steps must be an int, got 1.5"),  # type: ignore[arg-type]
+    (lambda: algorithm1(1.0, piece="worst"), ValueError, "piece must be 'best' or 'active', got 'worst'"),
+    (lambda: algorithm1(1.0, loss=3), TypeError, r"loss must be a function \(output, label\)"),  # type: ignore[arg-type]
+    (lambda: algorithm1(1.0, sets=[3]), TypeError, r"sets\[0\] must be a convex set such as ca.Box or ca.PixelRange, got 3"),  # type: ignore[list-item]
+    (lambda: deepfool(max_steps=0), ValueError, "max_steps must be an int >= 1, got 0"),
+    (lambda: deepfool(overshoot=-0.1), ValueError, "overshoot must be a finite number >= 0, got -0.1"),
+    (lambda: deepfool(overshoot=math.nan), ValueError, "overshoot must be a finite number >= 0, got nan"),
+    (lambda: deepfool(overshoot="a"), TypeError, "overshoot must be a number, got 'a'"),  # type: ignore[arg-type]
+    (lambda: algorithm1(1.0, solver="simplex")(affine, X), ValueError, "solver='simplex' is neither"),
+    (lambda: algorithm1(numbers(1, 2))(affine, X), ValueError, r"radius must be a number or have shape \(B,\) = \(4,\), got shape \(2,\)"),
+    (lambda: random_sign(numbers(1, 2))(affine, X), ValueError, r"radius must be a number or have shape"),
+    (lambda: algorithm1(1.0, sets=(ca.Box(-torch.ones(3, 6), 1.0),))(affine, X), ValueError, r"broadcast to \(N, d\) = \(4, 6\)"),
+    (lambda: algorithm1(1.0)(affine, X, torch.tensor([0, 1, 2, 4])), ValueError, "label 4 is out of range"),
+    (lambda: algorithm1(1.0)(affine, X.long()), TypeError, "x must be floating point"),
+    (lambda: random_sign(1.0)(affine, X[0]), ValueError, "has no batch dimension"),
+    (lambda: deepfool()(lambda x: x.detach(), X), ValueError, "no gradient with respect to x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), _MISTAKES)
+def test_a_mistake_is_one_sentence(call: Callable[[], object], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_any_row_can_be_written_out() -> None:
+    written = Attack("mine", ca.margin, ca.Lp(2), 0.25, steps=2)
+    assert torch.equal(written(affine, X).eta, algorithm1(0.25, ca.Lp(2), steps=2)(affine, X).eta)
+    assert dataclasses.replace(written, steps=1).steps == 1
