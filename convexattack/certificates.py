@@ -55,10 +55,11 @@ class Certificate:
         primal: the objective at the claimed η (an upper bound on the optimum if η is feasible; for (9), which maximizes, a lower one).
         dual: the bound on the optimum from the other side that the multipliers prove, of any quality. For (9) `primal` ≤ `dual` bracket
             the norm itself, not its square.
-        gap: (primal − dual) / scale; optimal if 0 to within the tolerance. Below −tolerance it is refused too. For (9) the gap of the
-            relaxation, (dual − value of W) / dual: how far `dual` is from the best bound of its kind. It is 0 where that bound is a formula.
+        gap: (primal − dual) / scale; optimal if 0 to within the tolerance. Below −tolerance it is refused too. For (9) the
+            gap of the relaxation, (dual − value of W) / dual: how far `dual` is from the best bound of its kind; 0 where that is a formula.
         violation: how far η is outside its sets, relative; 0 inside.
-        residual: how far the claimed multipliers miss their own condition, relative. For (9) the width of the bracket, (dual − primal) / dual.
+        residual: how far the claimed multipliers miss their own condition, relative. For (9) how wide the bracket is,
+            (dual − primal) / dual.
         claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing).
         dtype: of the claimed η.
         tight: False where η came without multipliers and its sets allow no recovery of tight ones.

@@ -236,7 +236,7 @@ class OperatorNorm:
         floor = columns * (size > 0)[:, None] * 1e-12 + columns * (size == 0)[:, None]
         nothing = torch.zeros(*J.shape[:2], J.shape[1] - 1, dtype=J.dtype, device=J.device)
         rank_one = torch.cat((w[..., None], nothing), 2)
-        tried = [(torch.maximum(s, floor).pow(2 - q), rank_one), (columns.pow(2 - q), rank_one)]
+        tried: list[Multipliers] = [(torch.maximum(s, floor).pow(2 - q), rank_one), (columns.pow(2 - q), rank_one)]
         if J.shape[1] <= TURNED:
             tried.append(self._turn(J, columns))
         bounds = torch.stack([self.bound(pair).value.nan_to_num(torch.inf) for pair in tried])
@@ -276,9 +276,7 @@ class OperatorNorm:
             raise ValueError(f"form must be 'primal' (d x d) or 'reduced' (m x m), got {form!r}")
         p, q = self.norm.p, self.norm.q
         if p < 2:
-            raise ValueError(
-                f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, ca.certify(program, eta).dual"
-            )
+            raise ValueError(f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, see ca.certify(...).dual")
         if not -len(self) <= i < len(self):
             raise IndexError(f"i must be in [0, {len(self)}), got {i}")
         J, radius = self.J[i].cpu().numpy(), float(self.ball.radii(self.J)[i])
@@ -303,10 +301,10 @@ class OperatorNorm:
     def _scaled(self) -> tuple[Tensor, Tensor, Bool[Tensor, " N"]]:
         """J/‖J‖_max with 0 for items that are not finite, ‖J‖_max, and which items are."""
         J = self.J
-        valid = J.isfinite().flatten(1).all(1)
-        J = torch.where(valid[:, None, None], J, 0.0)
         top = J.abs().flatten(1).amax(1)
-        return J / torch.where(top > 0, top, 1.0)[:, None, None], top, valid
+        valid = top.isfinite()  # NaN is not
+        J = J / torch.where(valid & (top > 0), top, 1.0)[:, None, None]
+        return J if bool(valid.all()) else torch.where(valid[:, None, None], J, 0.0), top, valid
 
 
 def _by_rows(J: Float[Tensor, "N m d"], q: float) -> Float[Tensor, " N"]:
@@ -318,7 +316,8 @@ def _by_rows(J: Float[Tensor, "N m d"], q: float) -> Float[Tensor, " N"]:
     off = (axes @ axes.mT - torch.eye(axes.shape[1], dtype=J.dtype, device=J.device)).flatten(1).norm(dim=1)
     rounding = (m + 8) * m * UNIT
     lengths = Lp(q)(turned).square().sum(1).sqrt() + Lp(q)(rest).square().sum(1).sqrt()
-    return lengths * (1 + off + rounding) * (1 + rounding_slack(d))
+    bound: Tensor = lengths * (1 + off + rounding) * (1 + rounding_slack(d))
+    return bound
 
 
 def _spectral(Z: Float[Tensor, "N m d"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:

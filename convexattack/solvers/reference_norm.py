@@ -117,7 +117,7 @@ def _steepest(v: np.ndarray, p: float, q: float) -> np.ndarray:
     if p == 1:
         return np.where(np.arange(len(v)) == a.argmax(), np.sign(v), 0.0)
     if p == math.inf:
-        return np.sign(v)
+        return np.asarray(np.sign(v))
     step = np.sign(v) * (a / a.max()) ** (q - 1)
     return np.asarray(step / np.linalg.norm(step, ord=p) * (1 - 1e-14))
 

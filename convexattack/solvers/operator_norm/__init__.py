@@ -16,11 +16,11 @@ from convexattack.norms import Lp, round_down
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
 from convexattack.solvers.operator_norm import columns, matrix_free, rows
-from convexattack.solvers.operator_norm.rounding import MOST_SIGNS, climb, enumerate_signs, in_two_rows, round_factor, sweep
+from convexattack.solvers.operator_norm.rounding import MOST_SIGNS, enumerate_signs, in_few_rows, round_factor, sweep
 
 __all__ = ["solve"]
 
-SMALL = 1e-100  # columns this much smaller than the largest entry are left out of the relaxation, not out of the bound
+SMALL = 1e-100  # of ‖J‖_F: shorter columns are left out of the work, not out of the bound
 FEW, MANY = 210, 5000  # unknowns of W: m <= 20 and m < 100
 NUMBERS = 2**25  # of float64, of the Jacobians that are worked on together: 256 MiB
 
@@ -56,62 +56,71 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
     if not parts:
         parts = [_some(program.jacobian, radius, program.norm, exact)]
     eta, codes, y, F = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
-    stats = {"solver": "enumeration" if exact else "operator_norm"}
-    stats |= {name: torch.cat([part[4][name] for part in parts]) for name in parts[0][4]}
-    return Solution(eta, codes, (y, F), stats)
+    stats: dict[str, Any] = {name: torch.cat([part[4][name] for part in parts]) for name in parts[0][4]}
+    return Solution(eta, codes, (y, F), {"solver": "enumeration" if exact else "operator_norm", **stats})
 
 
 def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """η, codes, y, F and stats of some items."""
-    J = jacobian.to(torch.float64)
-    valid = torch.isfinite(J.flatten(1).sum(1)) | J.isfinite().flatten(1).all(1)
-    top = J.abs().flatten(1).amax(1) if J.numel() else J.new_zeros(len(J))
-    scale = torch.where(valid & (top > 0), top, 1.0)
-    J = torch.where(valid[:, None, None], J / scale[:, None, None], 0.0)
-    n, m, d = J.shape
-    done = torch.zeros(n, dtype=torch.bool, device=J.device)
-    y = torch.ones_like(J[:, 0])
-    stats: dict[str, Any] = {"gap": torch.zeros_like(top), "rounding_ratio": torch.full_like(top, torch.nan)}
-    steps = torch.zeros(n, dtype=torch.int64, device=J.device)
+    """η, codes, y, F and stats of some items; J is worked on as J/‖J‖_F without columns that are far too short to matter."""
+    J = jacobian.to(torch.float64, copy=True)
+    top = J.abs().flatten(1).amax(1)
+    valid = top.isfinite()  # NaN is not
+    if not bool(valid.all()):
+        J[~valid] = 0.0
+    J /= torch.where(valid & (top > 0), top, 1.0)[:, None, None]
+    size = Lp(2)(J.flatten(1))
+    J /= torch.where(size > 0, size, 1.0)[:, None, None]
+    lengths = J.abs().amax(1)
+    short = lengths <= SMALL
+    if bool(short.any()):
+        J.masked_fill_(short[:, None], 0.0)
+    n, m = J.shape[:2]
+    y = torch.ones_like(lengths)
+    stats = {"gap": torch.zeros_like(top), "rounding_ratio": torch.full_like(top, torch.nan)}
+    steps, done = torch.zeros(n, dtype=torch.int64, device=J.device), torch.zeros_like(valid)
     if norm.p == 1:
-        lengths, k = J.square().sum(1).sqrt().max(1)
-        eta = torch.zeros_like(y).scatter_(1, k[:, None], 1.0)
-        F, high, done = J.gather(2, k[:, None, None].expand(-1, m, 1)), lengths, ~done
+        high, k = Lp(2)(J.mT).max(1)
+        eta, done = torch.zeros_like(y).scatter_(1, k[:, None], 1.0), ~done
+        F = J.gather(2, k[:, None, None].expand(-1, m, 1))
     elif norm.p == 2:
         F, eta, high = _singular(J)
         done = ~done
     elif norm.p < 2:
-        w, eta, spectral = _singular(J)
-        eta, _ = round_factor(J, torch.cat((w, torch.eye(m).to(J).expand(n, m, m)), 2) if m <= 64 else w, norm)
+        F, _, high = _singular(J)
+        eta, _ = round_factor(J, torch.cat((F, torch.eye(m).to(J).expand(n, m, m)), 2) if m <= FEW else F, norm)
         F = J @ eta[..., None]
-        high = J.square().sum(1).sqrt().amax(1) ** (1 - 2 / norm.q) * spectral ** (2 / norm.q)
-        done = in_two_rows(J)[0] & (m == 1)
+        done = in_few_rows(J, 1)[0]
     else:
-        size = J.flatten(1).norm(dim=1)
-        real = (J.abs() > SMALL).any(1)
-        unit = torch.where(real[:, None], J, 0.0) / torch.where(size > 0, size, 1.0)[:, None, None]
-        unit[size == 0, 0, 0] = 1.0  # a Jacobian of zeros: any other will do, the bound is multiplied by 0
-        found = _relaxed(unit, norm.q)
-        F, high, steps = found.factor, found.high * size, found.steps
-        lengths = J.abs().amax(1) / torch.where(size > 0, size, 1.0)[:, None]
-        y = torch.where(real, found.y, lengths.pow(2 - norm.q))  # columns that were left out weigh as little as they are long
+        nothing = size == 0
+        J[nothing, 0, 0] = 1.0  # any other matrix will do
+        found = _relaxed(J, norm.q)
+        J[nothing, 0, 0] = 0.0
+        F, high, steps = found.factor, torch.where(nothing, 0.0, found.high), found.steps
+        y = torch.where(short, lengths.pow(2 - norm.q), found.y)  # a column that was left out weighs as little as it is long
         stats["gap"] = (found.high - found.low) / found.high
         eta, mean = round_factor(J, F, norm)
         stats["rounding_ratio"] = mean / torch.where(high > 0, high, 1.0).square()
-        if norm.p == math.inf:
-            flat, two = in_two_rows(J)
-            if bool(flat.any()):
-                eta[flat] = sweep(two[flat])
-            done = flat
-        if exact:
-            eta, done = enumerate_signs(J), torch.ones_like(done)
-    low = (J @ eta[..., None]).squeeze(-1).square().sum(1).sqrt()
-    codes = torch.where(low >= high * (1 - 1e-9), Status.OPTIMAL.code, Status.BRACKETED.code)
+        done, two = in_few_rows(J, 2 if norm.p == math.inf else 1)
+        if norm.p == math.inf and bool(done.any()):
+            eta[done] = sweep(two[done])
+    if exact:
+        eta, done = enumerate_signs(J), torch.ones_like(done)
+    low = _change(J, eta)
+    eta = eta * (radius if norm.p in (1, math.inf) else radius * (1 - 2.0**-51))[:, None]
+    eta = torch.where(valid[:, None], round_down(eta, jacobian.dtype), torch.nan)
+    kept = _change(J, eta.to(torch.float64)) / torch.where(radius > 0, radius, 1.0)
+    kept = torch.where(radius > 0, kept, low)
+    fine = 1 - 1e-9
+    coarse = fine - 4 * torch.finfo(jacobian.dtype).eps
+    codes = torch.where(kept >= high * coarse, Status.OPTIMAL.code, Status.BRACKETED.code)
+    lost = ((low >= high * fine) & (kept < high * coarse)) | ((kept == 0) & (low > 0))
+    codes = torch.where(lost, Status.INEXACT.code, codes)
     codes = torch.where(valid, codes, Status.INVALID.code).to(torch.int8)
-    edge = round_down(radius, torch.float64) if norm.p == math.inf else radius * (1 - 2.0**-51)
-    eta = round_down(eta * edge[:, None], jacobian.dtype)
-    eta = torch.where(valid[:, None], eta, torch.nan)
     return eta, codes, y, F, {**stats, "newton_steps": steps, "exact": done & valid}
+
+
+def _change(J: Tensor, eta: Tensor) -> Tensor:
+    return Lp(2)((J @ eta[..., None]).squeeze(-1))
 
 
 def _relaxed(J: Tensor, q: float) -> rows.Relaxed:
@@ -136,7 +145,7 @@ def _relaxed(J: Tensor, q: float) -> rows.Relaxed:
 
 def _singular(J: Float[Tensor, "N m d"]) -> tuple[Tensor, Tensor, Tensor]:
     """The top left singular vector (N, m, 1), the right one (N, d), and the singular value."""
-    n, m, d = J.shape
+    m, d = J.shape[1:]
     if m <= d:
         _, vectors = torch.linalg.eigh(J @ J.mT)
         u = vectors[..., -1:]
@@ -144,4 +153,5 @@ def _singular(J: Float[Tensor, "N m d"]) -> tuple[Tensor, Tensor, Tensor]:
     else:
         _, vectors = torch.linalg.eigh(J.mT @ J)
         eta = vectors[..., -1]
-    return (u if m <= d else J @ eta[..., None]), -Lp(2).steepest(eta), (J @ Lp(2).steepest(eta)[..., None]).flatten(1).norm(dim=1)
+    eta = -Lp(2).steepest(eta)
+    return (u if m <= d else J @ eta[..., None]), eta, _change(J, eta)

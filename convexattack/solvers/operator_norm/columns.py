@@ -38,7 +38,7 @@ def relax(J: Float[Tensor, "N m d"], q: float) -> Relaxed:
     width, idle, steps = (torch.full_like(y[:, 0], fill) for fill in (torch.inf, 0.0, 0.0))
     live = torch.arange(n, device=J.device)
     for step in range(STEPS):
-        value, t, _ = _length(y, sigma)
+        value = _length(y, sigma)[0]
         reached = (C * X).sum((1, 2)) / _length(X.diagonal(dim1=1, dim2=2), sigma / (sigma - 1) if sigma > 1 else torch.inf)[0]
         gap = 1 - (reached / value).clamp_min(0).sqrt()
         better = gap < width[live]

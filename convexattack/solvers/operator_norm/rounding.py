@@ -14,12 +14,12 @@ from torch import Tensor
 
 from convexattack.norms import Lp
 
-__all__ = ["MOST_SIGNS", "climb", "enumerate_signs", "in_two_rows", "round_factor", "sweep"]
+__all__ = ["MOST_SIGNS", "climb", "enumerate_signs", "in_few_rows", "round_factor", "sweep"]
 
 DRAWS = 48  # Gaussian draws from W
 KEPT = (8, 2)  # the best of them go on to alternate, and the best of those for longer
 TURNS = (6, 30, 10)  # of the alternation, at most: of the many, of the few, of the few in float64
-AT_ONCE = 2**22  # numbers of one block of candidates
+AT_ONCE = 2**21  # numbers of one block of candidates
 SAMPLE = 64  # columns that are looked at first for a rank above 2
 MOST_SIGNS = 20  # coordinates up to which all signs are tried
 
@@ -32,12 +32,12 @@ def round_factor(J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp)
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(r, DRAWS, generator=generator).to(J.device)
     eta, mean = torch.empty_like(J[:, 0]), torch.empty_like(J[:, 0, 0])
-    items = max(1, AT_ONCE // (DRAWS * d))
+    items = max(1, AT_ONCE // (KEPT[0] * d))
     for a in range(0, n, items):
         wide, part = J[a : a + items], J[a : a + items].float()
         size = F[a : a + items].abs().amax((1, 2), keepdim=True)
         factor = (F[a : a + items] / torch.where(size > 0, size, 1.0)).float()
-        own = torch.linalg.svd(factor, full_matrices=False)[0][..., : KEPT[0]] if min(m, r) <= 64 else factor[..., : KEPT[0]]
+        own = torch.linalg.svd(factor, full_matrices=False)[0][..., : KEPT[0]]
         longest = part.gather(2, part.square().sum(1).topk(min(KEPT[0], d), dim=1)[1][:, None].expand(-1, m, -1))
         w = torch.cat((factor @ z, own, longest), 2)
         length = _ascent(part, w, norm).square().sum(1).sqrt()
@@ -75,9 +75,13 @@ def climb(
 
 def _ascent(J: Tensor, w: Tensor, norm: Lp) -> Tensor:
     """J·steepest(−Jᵀw) for each column of w."""
-    g = w.mT @ J
-    eta = g.sign_() if norm.p == math.inf else -norm.steepest(g)
-    return J @ eta.mT
+    columns = max(1, AT_ONCE // J[:, 0].numel())
+    found = []
+    for part in w.split(columns, dim=2):
+        g = part.mT @ J
+        eta = g.sign_() if norm.p == math.inf else -norm.steepest(g)
+        found.append(J @ eta.mT)
+    return torch.cat(found, 2)
 
 
 def sweep(J: Float[Tensor, "N 2 d"]) -> Float[Tensor, "N d"]:
@@ -110,15 +114,15 @@ def enumerate_signs(J: Float[Tensor, "N m d"]) -> Float[Tensor, "N d"]:
     return eta
 
 
-def in_two_rows(J: Float[Tensor, "N m d"]) -> tuple[Bool[Tensor, " N"], Float[Tensor, "N 2 d"]]:
-    """Which J have rank at most 2 to within rounding, and their coordinates in an orthonormal basis of the range."""
+def in_few_rows(J: Float[Tensor, "N m d"], rank: int) -> tuple[Bool[Tensor, " N"], Float[Tensor, "N rank d"]]:
+    """Which J have at most this rank to within rounding, and their coordinates in an orthonormal basis of the range."""
     m, d = J.shape[1:]
-    if m > 2 and d > SAMPLE:
-        sample = in_two_rows(J[:, :, :: -(-d // SAMPLE)])[0]
+    if m > rank and d > SAMPLE:
+        sample = in_few_rows(J[:, :, :: -(-d // SAMPLE)], rank)[0]
         if not bool(sample.any()):
-            return sample, J[:, :2]
-    probe = torch.randn(d, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(J)
+            return sample, J[:, :rank]
+    probe = torch.randn(d, rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(J)
     basis = torch.linalg.qr(J @ probe)[0]
-    two = basis.mT @ J
-    rest = (J - basis @ two).abs().flatten(1).amax(1)
-    return rest <= 1e-13 * J.abs().flatten(1).amax(1), torch.nn.functional.pad(two, (0, 0, 0, 2 - two.shape[1]))
+    few = basis.mT @ J
+    rest = (J - basis @ few).abs().flatten(1).amax(1)
+    return rest <= 1e-13 * J.abs().flatten(1).amax(1), torch.nn.functional.pad(few, (0, 0, 0, rank - few.shape[1]))

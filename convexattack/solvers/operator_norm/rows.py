@@ -46,7 +46,7 @@ class Relaxed:
 
 def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     """Solve N items, each scaled to ‖J‖_F = 1, float64. Columns that are 0 get y = 0."""
-    n, m, d = J.shape
+    n, m = J.shape[:2]
     real = J.any(1)
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
     s, a, G = _gradient(J, real, eye.expand(n, m, m), q)
