@@ -1,1 +1,1 @@
-"""How fast? `python -m benchmarks timing` measures both paths side by side. No assertion lives here."""
+"""How fast? `python -m benchmarks timing` and `sdp` measure both paths side by side. No assertion lives here."""

@@ -1,4 +1,5 @@
-"""The picture of a timing run: time per item against d, a panel for each program and norm, and the closed form against the batch."""
+"""The pictures: of a timing run, time per item against d, a panel for each program and norm, and the closed form against the batch; of the
+relaxation of (9), time and memory against d."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from benchmarks import sdp
 from benchmarks.results import main_batch
 from benchmarks.timing import BARE, CLOSED, FRESH, METHODS, PROGRAMS, RESOLVE, Row, brief
 
-__all__ = ["picture"]
+__all__ = ["picture", "sdp_picture"]
 
 LONG = {"gn": "(GN): feasible?", "gnii": "(GNII): best in the ball", "min-norm": "(8): smallest norm"}
 BLUES = ("#0072b2", "#56b4e9")
@@ -116,3 +118,55 @@ def _legends(figure: Figure, shown: Sequence[int], dims: Sequence[int], height: 
     for handles, inches in ((upper, 0.38), (lower, 0.08)):
         at = (0.5, inches / height)
         figure.legend(handles=handles, loc="lower center", bbox_to_anchor=at, ncols=len(handles), fontsize=9, frameon=False)
+
+
+# --- the relaxation of (9) ----------------------------------------------------------------------------------------------------------------
+
+SDP_LINES = {  # colour, marker
+    sdp.CLARABEL: ("#d55e00", "s"), sdp.SCS: ("#e69f00", "D"), sdp.CVXPY: ("#000000", "x"), sdp.OURS: ("#0072b2", "o"),
+    sdp.GPU: ("#009e73", "^"),
+}  # fmt: skip
+
+
+def sdp_picture(rows: Sequence[sdp.Row], heading: str) -> bytes:
+    """A PNG."""
+    thin = sorted((row for row in rows if row.case.m == sdp.M), key=lambda row: row.case.d)
+    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    for method, (color, marker) in SDP_LINES.items():
+        cells = [(row.case.d, row.cell(method, row.case.batch if method in (sdp.OURS, sdp.GPU) else 1)) for row in thin]
+        run = [(d, cell.seconds) for d, cell in cells if cell is not None and cell.seconds is not None]
+        slope = sdp.exponent(rows, method)
+        name = f"{method}, growth d^{slope:.2f} from 1e3 to 1e6" if method == sdp.OURS and slope is not None else method
+        if run:
+            time.plot(*zip(*run, strict=True), color=color, marker=marker, ms=5, lw=1.5, label=name)
+    single = [(row.case.d, cell.seconds) for row in thin if (cell := row.cell(sdp.OURS, 1)) and cell.seconds is not None]
+    if single:
+        time.plot(*zip(*single, strict=True), color="#56b4e9", marker="o", ms=3, lw=1, ls="--", label="ours, one item at a time")
+    square = [(row.case.d, cell.seconds) for row in rows if row.case.m == row.case.d and (cell := row.cell(sdp.OURS)) and cell.seconds]
+    if square:
+        time.plot(*zip(*square, strict=True), color="#cc79a7", marker="*", ms=11, ls="none", label="ours, full rank, m = d")
+    idle = {method: [row.case.d for row in thin if (cell := row.cell(method)) and cell.not_run] for method in SDP_LINES}
+    said = [f"{method}: not run from d = {min(dims):,} on" for method, dims in idle.items() if dims and method != sdp.GPU]
+    said += [f"{sdp.GPU}: not run" for dims in [idle[sdp.GPU]] if len(dims) == len(thin) > 0]
+    time.text(0.99, 0.01, "\n".join(said), transform=time.transAxes, fontsize=7.5, color="#606060", ha="right", va="bottom")
+    needs = [(row.case, cell.peak) for row in thin if (cell := row.cell(sdp.OURS, row.case.batch)) and cell.peak]
+    if needs:
+        dims = [case.d for case, _ in needs]
+        peaks, limits = ([size / case.batch for case, size in pairs] for pairs in (needs, [(c, sdp.allowed(c)) for c, _ in needs]))
+        memory.plot(dims, peaks, color="#0072b2", marker="o", ms=5, lw=1.5, label="ours, J included")
+        memory.plot(dims, limits, color="#707070", ls="--", lw=1, label="3 J + d·m(m+1)/2 numbers")
+        memory.plot(dims, [8 * case.m * case.d for case, _ in needs], color="#707070", ls=":", lw=1, label="J itself")
+    ticks = [10**k for k in range(1, 7)]
+    for ax, label in ((time, "seconds per item"), (memory, "peak memory of the batch, per item")):
+        _frame(ax, ticks, "inputs d")
+        ax.set_ylabel(label, fontsize=9)
+        if ax.lines:
+            ax.legend(fontsize=8, frameon=False, loc="upper left")
+            low, high = ax.get_ylim()
+            ax.set_ylim(low, high * 30)
+    memory.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / 1e6:,g} MB"))
+    figure.suptitle(heading, fontsize=11)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()

@@ -18,7 +18,9 @@ from rich.table import Table as RichTable
 
 from benchmarks.timing import BARE, CLOSED, FRESH, METHODS, PROGRAMS, RESOLVE, Case, Cell, Ratio, Row, brief
 
-__all__ = ["Sheet", "about", "append", "main_batch", "markdown", "plain", "read", "row_of", "sheets", "show", "targets", "write_whole"]
+__all__ = [
+    "Sheet", "about", "append", "main_batch", "markdown", "plain", "read", "row_of", "section", "sheets", "show", "targets", "write_whole",
+]  # fmt: skip
 
 MAIN = 256  # the batch that ratios are quoted for, where it was asked for
 TARGET_D = 784
@@ -36,7 +38,7 @@ BARE_TARGET = 1.3
 
 def about(device: str, dtype: str, seed: int, seconds: float, gib: float) -> dict[str, Any]:
     """The conditions of a run; rows measured under others are not resumed."""
-    packages = ("torch", "cvxpy", "clarabel", "highspy", "numpy", "scipy", "convexattack")
+    packages = ("torch", "cvxpy", "clarabel", "highspy", "scs", "numpy", "scipy", "convexattack")
     return {
         "device": f"{device}: {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else device,
         "dtype": dtype,
@@ -228,22 +230,25 @@ def show(found: Sequence[Sheet]) -> None:
         console.print(table)
 
 
-def markdown(facts: Mapping[str, Any], found: Sequence[Sheet]) -> str:
+def markdown(facts: Mapping[str, Any], found: Sequence[Sheet], title: str = "Timing", ours: str = "closed form") -> str:
+    """The conditions and the tables; `ours` is what `facts["device"]` and the dtype are those of."""
+    items = f" CVXPY was timed on {facts['CVXPY items']} items of each row, one a round." if "CVXPY items" in facts else ""
     conditions = [
         f"`{facts['command']}`, {facts['date']}.",
         f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; "
-        f"closed form on {facts['device']}, {facts['dtype']}; seed {facts['seed']}.",
+        f"{ours} on {facts['device']}, {facts['dtype']}; seed {facts['seed']}.",
         f"Load average {facts['load'][0]:.1f} to {facts['load'][1]:.1f} meanwhile.",
         "; ".join(f"{name} {number}" for name, number in facts["versions"].items()) + ".",
-        f"A call expected to take more than {facts['limits']['seconds']:g} s or {facts['limits']['gib']:g} GiB was not run. "
-        f"CVXPY was timed on {facts['CVXPY items']} items of each row, one a round.",
+        f"A call expected to take more than {facts['limits']['seconds']:g} s or {facts['limits']['gib']:g} GiB was not run.{items}",
     ]
-    parts = ["# Timing", "  \n".join(conditions)]
-    for sheet in found:
-        rule = [":--" if k < sheet.words else "--:" for k in range(len(sheet.columns))]
-        lines = ("| " + " | ".join(map(_cell, line)) + " |" for line in (sheet.columns, rule, *sheet.lines))
-        parts.append(f"## {sheet.title}\n\n" + "\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([f"# {title}", "  \n".join(conditions), *map(section, found)]) + "\n"
+
+
+def section(sheet: Sheet) -> str:
+    """A heading and a table."""
+    rule = [":--" if k < sheet.words else "--:" for k in range(len(sheet.columns))]
+    lines = ("| " + " | ".join(map(_cell, line)) + " |" for line in (sheet.columns, rule, *sheet.lines))
+    return f"## {sheet.title}\n\n" + "\n".join(lines)
 
 
 def _cell(text: str) -> str:

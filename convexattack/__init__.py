@@ -15,9 +15,20 @@ from convexattack.attacks import (
 )
 from convexattack.certificates import Certificate, Tolerance, certify
 from convexattack.linearize import JacobianOperator, Linearization, jacobian, jacobian_operator, linearize
-from convexattack.losses import class_score, margin, negative_cross_entropy, probabilities, targeted
+from convexattack.losses import (
+    above,
+    below,
+    class_score,
+    margin,
+    negative_cross_entropy,
+    pixel_margins,
+    probabilities,
+    reconstruction_error,
+    summed,
+    targeted,
+)
 from convexattack.norms import Lp
-from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
+from convexattack.programs import GN, GNII, HingeSum, MinNorm, OperatorNorm, Program
 from convexattack.robustness import (
     Estimate,
     FoolingCurve,
@@ -43,6 +54,7 @@ __all__ = [
     "CustomSet",
     "Estimate",
     "FoolingCurve",
+    "HingeSum",
     "JacobianOperator",
     "Linearization",
     "Lp",
@@ -58,8 +70,10 @@ __all__ = [
     "Solution",
     "Status",
     "Tolerance",
+    "above",
     "algorithm1",
     "algorithm2",
+    "below",
     "certify",
     "class_score",
     "deepfool",
@@ -71,12 +85,15 @@ __all__ = [
     "linearize",
     "margin",
     "negative_cross_entropy",
+    "pixel_margins",
     "probabilities",
     "random_sign",
+    "reconstruction_error",
     "regression_attack",
     "rho_1",
     "rho_2",
     "smallest_radius",
     "solve",
+    "summed",
     "targeted",
 ]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.programs import GN, OperatorNorm, Program
+from convexattack.programs import GN, HingeSum, OperatorNorm, Program
 from convexattack.programs.base import ratio
 from convexattack.solution import Solution, Status, codes
 
@@ -65,6 +65,7 @@ class Certificate:
         tight: False where η came without multipliers and its sets allow no recovery of tight ones.
         rigorous: False where a bound leans on a numerical solver (`CustomSet`).
         decides: whether the program is (GN), which alone may be left UNDECIDED.
+        brackets: whether the program is (9), which alone may be left BRACKETED.
     """
 
     primal: Float[Tensor, " N"]
@@ -78,6 +79,7 @@ class Certificate:
     tight: bool = True
     rigorous: bool = True
     decides: bool = False
+    brackets: bool = False
 
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.
@@ -93,7 +95,7 @@ class Certificate:
         agrees = self.claimed == self.proved
         return (
             (self._claims(Status.OPTIMAL) & inside & tight & (self.residual.abs() <= limit))
-            | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= -limit))
+            | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= -limit) & self.brackets)
             | (self._claims(Status.FEASIBLE) & inside & agrees)
             | (self._claims(Status.INFEASIBLE) & agrees & (self.residual <= limit))
             | (self._claims(Status.UNBOUNDED) & agrees)
@@ -111,7 +113,7 @@ class Certificate:
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
 
 
-def certify(program: Program | OperatorNorm, solution: Solution | Tensor, exact: bool = False) -> Certificate:
+def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Tensor, exact: bool = False) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone.
 
     Args:
@@ -141,6 +143,8 @@ def certify(program: Program | OperatorNorm, solution: Solution | Tensor, exact:
         raise TypeError(f"eta must hold floating-point numbers, got {eta.dtype}; write eta.float()")
     if isinstance(program, OperatorNorm):
         return _bracket(program, solution, eta.detach().to(program.jacobian.device))
+    if isinstance(program, HingeSum):
+        return _hinges(program, solution, eta.detach().to(program.gradient.device))
     if eta.shape != program.gradient.shape:
         raise ValueError(f"eta must have the shape of the gradient, (N, d) = {tuple(program.gradient.shape)}, got {tuple(eta.shape)}")
     eta = eta.detach().to(program.gradient.device)
@@ -159,7 +163,9 @@ def certify(program: Program | OperatorNorm, solution: Solution | Tensor, exact:
         proved = program.decide(wide, multipliers)
         claimed = proved if bare else claimed
         residual = torch.where(proved == Status.INFEASIBLE.code, bound.residual, residual)
-    empty = program.refuted(multipliers)
+    empty = torch.zeros_like(violation, dtype=torch.bool)
+    if not bool((violation == 0).all()):  # an η inside refutes the refutation
+        empty = program.refuted(multipliers)
     residual = torch.where(empty, 0.0, residual)
     proved = torch.where(empty, Status.INFEASIBLE.code, torch.where(program.unbounded(), Status.UNBOUNDED.code, proved)).to(torch.int8)
     gap = ratio(primal - bound.value, program.scale(wide))
@@ -186,7 +192,29 @@ def _bracket(program: OperatorNorm, solution: Solution | Tensor, eta: Tensor) ->
     inside = (violation == 0) & dual.isfinite()
     proved = torch.where(inside, Status.BRACKETED.code, Status.UNDECIDED.code)
     proved = torch.where(inside & (width <= 0), Status.OPTIMAL.code, proved).to(torch.int8)
-    return Certificate(primal, dual, gap, violation, width, claimed, proved, eta.dtype, tight, program.rigorous)
+    return Certificate(primal, dual, gap, violation, width, claimed, proved, eta.dtype, tight, program.rigorous, brackets=True)
+
+
+def _hinges(program: HingeSum, solution: Solution | Tensor, eta: Tensor) -> Certificate:
+    """A sum of hinges: the value at η, and the (GNII) bound that u and v prove."""
+    n, _, d = program.shape
+    if eta.shape != (n, d):
+        raise ValueError(f"eta must have the shape (N, d) = {(n, d)} of the rows of the gradient, got {tuple(eta.shape)}")
+    wide = eta.to(torch.float64)
+    if isinstance(solution, Solution):
+        multipliers, tight, claimed = solution.multipliers, True, solution.codes.to(eta.device)
+        program.check(multipliers)
+    else:
+        (multipliers, tight), claimed = program.recover(wide), codes(Status.OPTIMAL, eta)
+    multipliers = tuple(part.to(eta.device) for part in multipliers)
+    bound, primal = program.bound(multipliers, wide), program.primal(wide)
+    empty = program.weighted(multipliers[0] * 0).refuted(multipliers[1:])
+    proved = torch.where(empty, Status.INFEASIBLE.code, Status.UNDECIDED.code).to(torch.int8)
+    residual = torch.where(empty, 0.0, bound.residual)
+    gap = ratio(primal - bound.value, program.scale(wide))
+    return Certificate(
+        primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous
+    )
 
 
 def _check(program: Program, multipliers: tuple[Tensor, ...]) -> None:

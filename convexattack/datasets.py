@@ -1,5 +1,5 @@
 """Data to attack: scikit-learn's digits, MNIST, CIFAR-10, any folder of labelled images in the Hugging Face layout; and, for
-regression, scikit-learn's diabetes data."""
+regression, scikit-learn's diabetes data; for segmentation, scenes of its digits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Images", "Table", "diabetes", "load"]
+__all__ = ["Images", "Scenes", "Table", "diabetes", "load", "scenes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,26 @@ class Table:
 
     x: Float[Tensor, "n d"]
     target: Float[Tensor, "n m"]
+    name: str
+    note: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """n images with a class for every pixel.
+
+    Attributes:
+        x: (n, 1, H, W) float32, pixels in [0, 1].
+        label: (n, H, W) int64: 0 for background, 1 + k for a pixel of digit k.
+        name: what was asked for.
+        note: what the source is, and how the scenes are made; to be printed with every result.
+    """
+
+    x: Float[Tensor, "n 1 H W"]
+    label: Int[Tensor, "n H W"]
     name: str
     note: str
 
@@ -150,6 +170,42 @@ def diabetes(split: str = "test", limit: int | None = None) -> Table:
         "diabetes",
         f"scikit-learn's diabetes data, standardised: the {len(part)} {split} rows of train_test_split(test_size=88, random_state=0)",
     )
+
+
+SCENES = {"train": 3_000, "test": 500}
+SIDE, INK = 20, 0.25
+
+
+def scenes(split: str = "test", limit: int | None = None) -> Scenes:
+    """The first `limit` scenes (default: all, 3,000 for training and 500 for testing) of two digits each, for segmentation.
+
+    Two of scikit-learn's digits, drawn from that split of `load("digits")`, stand on 20 × 20 pixels of background 0, in places
+    where their frames of 8 × 8 do not overlap; everything is drawn by `numpy.random.default_rng(0)` for training, `(1)` for testing. A
+    pixel of at least 0.25 belongs to its digit, any other to the background.
+
+    Raises:
+        ValueError: no such split, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all scenes")
+    if split not in SCENES:
+        raise ValueError(f"scenes has no split {split!r}: use one of {', '.join(SCENES)}")
+    source = load("digits", split)
+    digits, classes = source.x[:, 0].numpy(), source.label.numpy()
+    draw = np.random.default_rng(list(SCENES).index(split))
+    count = min(limit or SCENES[split], SCENES[split])
+    x, label = np.zeros((count, 1, SIDE, SIDE), np.float32), np.zeros((count, SIDE, SIDE), np.int64)
+    h, w = digits.shape[1:]
+    for scene, of_pixels in zip(x[:, 0], label, strict=True):
+        places = draw.integers(0, SIDE - h + 1, (2, 2))
+        while abs(places[0] - places[1]).max() < h:
+            places = draw.integers(0, SIDE - h + 1, (2, 2))
+        for row, column in places:
+            k = draw.integers(len(digits))
+            scene[row : row + h, column : column + w] = digits[k]
+            of_pixels[row : row + h, column : column + w] = np.where(digits[k] >= INK, classes[k] + 1, 0)
+    note = f"scenes of two digits on {SIDE} × {SIDE} pixels, composed from {source.note}"
+    return Scenes(torch.from_numpy(x), torch.from_numpy(label), "scenes", note)
 
 
 def _digits(split: str, limit: int | None) -> Images:

@@ -17,7 +17,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["Loss", "Model", "as_label", "class_score", "margin", "negative_cross_entropy", "probabilities", "targeted"]
+__all__ = [
+    "Loss",
+    "Model",
+    "above",
+    "as_label",
+    "below",
+    "class_score",
+    "margin",
+    "negative_cross_entropy",
+    "pixel_margins",
+    "probabilities",
+    "reconstruction_error",
+    "summed",
+    "targeted",
+]
 
 Model = Callable[[Tensor], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,6 +81,79 @@ def negative_cross_entropy(output: Float[Tensor, "B m"], label: Int[Tensor, " B"
     return _pick(output.log_softmax(1), label)
 
 
+def below(threshold: float | Tensor = 0.0) -> Loss:
+    """The loss L = f − τ of a model of one score, one piece: negative once the score is below τ (Section III, a false negative).
+
+    Minimized, it pushes the score down; within a given ε by as much as the linear model allows, whatever τ. `threshold` is a number, or one
+    per image (B,). Raises TypeError or ValueError for another threshold; the loss raises ValueError for a model of several scores.
+    """
+    return _threshold("below", threshold, 1.0)
+
+
+def above(threshold: float | Tensor = 0.0) -> Loss:
+    """The loss L = τ − f of a model of one score, one piece: negative once the score is above τ (Section III, a false positive).
+
+    See `below`, with which it shares argument and errors.
+    """
+    return _threshold("above", threshold, -1.0)
+
+
+def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
+    """One margin per pixel of a segmentation, L_i = max_{l ≠ t_i} f_l − f_{t_i} at pixel i: K = P pieces, each negative where t_i leads.
+
+    The output of the model is flat, (B, m·P): the scores of class 0 at all P pixels, then those of class 1, and so on, as `Flatten` makes it of
+    (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's f_k − f_t (Section III). Each piece is one
+    halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss.
+
+    Args:
+        target: the class t_i of every pixel: (B, P) or (B, H, W) for each image, or (H, W) for all images. Labels are not used.
+
+    Raises TypeError for another target; the loss raises ValueError where it does not fit the output.
+    """
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(f"target must be an integer tensor of one class per pixel, got {kind}: use torch.tensor(...) or target.long()")
+    if target.ndim < 2 or target.numel() == 0:
+        raise ValueError(f"target must have shape (B, P), (B, H, W) or (H, W), got {tuple(target.shape)}: give one class per pixel")
+
+    def loss(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B P"]:
+        as_label(label, output)
+        of_each = len(target) == len(output) and output.shape[1] % target[0].numel() == 0
+        rows = target.flatten(1) if of_each else target.flatten()[None]
+        pixels = rows.shape[1]
+        if output.shape[1] % pixels or output.shape[1] // pixels < 2:
+            raise ValueError(
+                f"target of shape {tuple(target.shape)} does not fit an output of shape {tuple(output.shape)}: the model returns at least "
+                "two scores per pixel, flat, class by class"
+            )
+        scores = output.view(len(output), -1, pixels)
+        classes = rows.to(output.device).long().expand(len(output), -1)
+        if int(classes.min()) < 0 or int(classes.max()) >= scores.shape[1]:
+            raise ValueError(
+                f"target has classes from {int(classes.min())} to {int(classes.max())}: with {scores.shape[1]} classes use 0 to "
+                f"{scores.shape[1] - 1}"
+            )
+        wanted = scores.gather(1, classes[:, None])
+        rivals = scores.scatter(1, classes[:, None], -torch.inf)
+        return rivals.amax(1) - wanted[:, 0]
+
+    return loss
+
+
+def summed(loss: Loss) -> Loss:
+    """Σ of the pieces of a loss, as one piece: the paper's way from many pixels to one loss (Section III, segmentation).
+
+    Its sign says nothing of the single pieces. Raises TypeError for a loss that is no function.
+    """
+    if not callable(loss):
+        raise TypeError(f"loss must be a function (output, label) -> pieces (B, K), got {loss!r}; write ca.summed(ca.pixel_margins(target))")
+
+    def total(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
+        return loss(output, label).sum(1, keepdim=True)
+
+    return total
+
+
 def probabilities(model: Model) -> nn.Module:
     """The model followed by a softmax: from logits to the f of unit ℓ1 norm in equation (2).
 
@@ -75,6 +162,17 @@ def probabilities(model: Model) -> nn.Module:
     if not callable(model):
         raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
     return _Probabilities(model)
+
+
+def reconstruction_error(model: Model) -> nn.Module:
+    """A score of anomaly from an autoencoder: the mean squared error of a pixel, (B, *S) → (B, 1), in squared units of the pixels.
+
+    `model` returns its input again, in any shape of as many numbers; it is held, neither copied nor changed. Raises TypeError if it is not
+    callable.
+    """
+    if not callable(model):
+        raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
+    return _ReconstructionError(model)
 
 
 def as_label(label: Any, output: Any, name: str = "label") -> Int[Tensor, " B"]:
@@ -111,6 +209,38 @@ def _as_class(t: Any) -> int:
         except TypeError:
             pass
     raise TypeError(f"t must be an int or an integer tensor (B,), got {t!r}: give the class that the attack aims at")
+
+
+def _threshold(name: str, threshold: float | Tensor, sign: float) -> Loss:
+    if isinstance(threshold, Tensor) and threshold.ndim:
+        if threshold.ndim != 1 or not threshold.is_floating_point():
+            raise ValueError(
+                f"threshold must be a number or a floating-point tensor (B,), got {threshold.dtype} of shape {tuple(threshold.shape)}"
+            )
+    elif isinstance(threshold, bool) or not isinstance(threshold, int | float | Tensor):
+        raise TypeError(f"threshold must be a number or a tensor (B,), got {threshold!r}: give the score at which the alarm goes off")
+
+    def loss(output: Float[Tensor, "B 1"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
+        as_label(label, output)
+        if output.shape[1] != 1:
+            raise ValueError(f"output of shape {tuple(output.shape)} has several scores, and {name} a threshold is one: pick a column")
+        limit = torch.as_tensor(threshold).to(output).view(-1, 1)
+        if len(limit) not in (1, len(output)):
+            raise ValueError(f"threshold must be a number or have shape (B,) = ({len(output)},), got ({len(limit)},)")
+        return sign * (output - limit)
+
+    loss.__name__ = loss.__qualname__ = f"{name}(threshold)"
+    return loss
+
+
+class _ReconstructionError(nn.Module):
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.training = getattr(model, "training", False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.model(x).flatten(1) - x.flatten(1)).square().mean(1, keepdim=True)
 
 
 class _Probabilities(nn.Module):

@@ -133,10 +133,16 @@ class Ball(ConvexSet):
 
     def parameters(self, n: int, d: int, scale: np.ndarray, limit: np.ndarray) -> dict[str, np.ndarray]:
         radius = np.broadcast_to(np.asarray(torch.as_tensor(self.radius, dtype=torch.float64).cpu()), (n,))
-        return {"radius": np.minimum(radius / scale, d * np.maximum(limit, 1.0))}  # a larger one never binds
+        edge = d * np.maximum(limit, 1.0)  # a larger radius never binds
+        return {"radius": np.minimum(radius / scale, edge), "edge": edge}
 
     def text(self, u: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:
         return self.norm.epigraph(u, parameters["radius"])
+
+    def link(self, u: cp.Variable, parameters: Mapping[str, Any]) -> Link:
+        rows, multiplier = super().link(u, parameters)
+        radius, edge = parameters["radius"], parameters["edge"]
+        return rows, lambda: multiplier() * float(radius.value < edge.value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks timing`, tiny: the files come out whole, whatever was not run says why, and a run that was cut off goes on."""
+"""`python -m benchmarks timing` and `sdp`, tiny: the files come out whole, what was not run says why, a run that was cut off goes on."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from benchmarks import results, timing
+import convexattack as ca
+from benchmarks import results, sdp, timing
 from benchmarks.__main__ import main
-from benchmarks.picture import picture
+from benchmarks.picture import picture, sdp_picture
 from benchmarks.timing import BARE, CLOSED, FRESH, RESOLVE, Case, Cell, Limits, Ratio, Row
 
 TINY = ["timing", "--quick", "--dims", "8,40", "--batches", "1,3", "--norms", "2,inf", "--programs", "gnii,min-norm"]
@@ -229,3 +230,127 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_seconds_in_words(seconds: float, text: str) -> None:
     assert timing.brief(seconds) == text
+
+
+# --- sdp ----------------------------------------------------------------------------------------------------------------------------------
+
+TINY_SDP = ["sdp", "--quick", "--dims", "6,12", "--squares", "8"]
+
+
+def made_up_sdp(m: int, d: int, seconds: float, peak: int | None = None) -> sdp.Row:
+    """A row nobody measured."""
+    slow = (sdp.Cell(sdp.CLARABEL, 1, not_run="memory: too much"), sdp.Cell(sdp.SCS, 1, 400 * seconds, (1.0, 2.0), 1, 1e-9))
+    ours = sdp.Cell(sdp.OURS, 256, seconds, (seconds, seconds), 3, None, 3e-9, 9, 0.95, peak)
+    return sdp.Row(sdp.Case(m, d, 256), 0.5, (*slow, ours), {(sdp.SCS, 256): 400.0})
+
+
+def test_the_relaxation_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sdp, "batch_at", lambda d: 3)
+    assert main([*TINY_SDP, "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "sdp.json").read_text())
+    assert content["complete"]
+    assert [(row["case"]["m"], row["case"]["d"], row["case"]["batch"]) for row in content["rows"]] == [(10, 6, 3), (10, 12, 3), (8, 8, 1)]
+    for row in content["rows"]:
+        run = {(cell["method"], cell["batch"]): cell for cell in row["cells"] if not cell["not_run"]}
+        thin = row["case"]["m"] == 10
+        others = {(sdp.CLARABEL, 1), (sdp.SCS, 1), (sdp.CVXPY, 1), (sdp.OURS, 3), (sdp.OURS, 1)} if thin else {(sdp.OURS, 1)}
+        assert set(run) - {(sdp.GPU, row["case"]["batch"])} == others
+        for (method, _), cell in run.items():
+            assert 0 < cell["quartiles"][0] <= cell["seconds"] <= cell["quartiles"][1]
+            if method in (sdp.OURS, sdp.GPU):
+                assert abs(cell["gap"]) < 1e-8
+                assert 0.7 < cell["bracket"] <= 1
+                assert cell["steps"] > 0
+            else:
+                assert cell["difference"] < 1e-4
+        assert {(ratio["above"], ratio["batch"]) for ratio in row["ratios"]} >= {
+            (method, batch) for method, _ in others - {(sdp.OURS, 3), (sdp.OURS, 1)} for batch in (1, 3)
+        }
+    page = (tmp_path / "sdp.md").read_text()
+    assert page.startswith("# The relaxation of the operator norm, p = ∞\n\n`python -m benchmarks sdp --quick")
+    assert "not asked: m = d is about ours alone" in page
+    height, width, _ = imread(tmp_path / "sdp.png").shape
+    assert min(height, width) > 500
+    assert "primal / dual" in capsys.readouterr().out
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_relaxation_that_is_too_slow_or_too_large_is_foreseen() -> None:
+    seen: sdp.Seen = {method: {10: 1e-3, 20: 4e-3} for method in (sdp.CLARABEL, sdp.SCS, sdp.CVXPY)}
+    row = sdp.measure(sdp.Case(2, 400, 1), 0.1, 1.0, seen, rounds=1)
+    assert {cell.method: cell.not_run.split(";")[0] for cell in row.cells if cell.method not in (sdp.OURS, sdp.GPU)} == {
+        sdp.CLARABEL: "memory: a dense triangle for the 80,200 unknowns of X in Clarabel's linear system, 24.0 GiB",
+        sdp.SCS: "time: about 1.6 s expected, from 4 ms at d = 20",
+        sdp.CVXPY: "time: about 197 ms expected, from 4 ms at d = 20",
+    }
+    assert row.cell(sdp.OURS, 1) is not None
+    assert row.ratios == {} or set(row.ratios) == {(sdp.GPU, 1)}
+
+
+def test_a_solver_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 169. GiB\nand more")
+
+    monkeypatch.setattr(ca.OperatorNorm, "problem", fail)
+    row = sdp.measure(sdp.Case(2, 4, 1), 1.0, 1.0, {}, rounds=1)
+    said = "failed: MemoryError: Unable to allocate 169. GiB"
+    assert [cell.method for cell in row.cells if cell.not_run == said] == [sdp.CLARABEL, sdp.SCS]
+
+
+def test_the_growth_is_the_slope_between_a_thousand_and_a_million() -> None:
+    rows = [made_up_sdp(10, d, 1e-6 * d**1.5 if d >= 1_000 else 1.0) for d in (100, 1_000, 10_000, 1_000_000)]
+    assert sdp.exponent(rows) == pytest.approx(1.5)
+    assert sdp.exponent(rows[:2]) is None
+
+
+def test_targets_of_the_relaxation_are_reported_and_never_asserted() -> None:
+    limit = 8 * 256 * 150_528 * (30 + 55)
+    rows = [made_up_sdp(10, 100, 1e-3), made_up_sdp(10, 784, 2e-3), made_up_sdp(10, 150_528, 1.0, limit + 1)]
+    met = {target["what"]: target["met"] for target in sdp.targets(rows)}
+    assert met["d × d, SCS / ours, m = 10, d = 100"] is True
+    assert met["d × d, Clarabel / ours, m = 10, d = 100"] is None
+    assert met["ours, seconds an item, m = 10, d = 784, batch 256"] is True
+    assert met["ours, seconds an item, m = 10, d = 150,528, batch 256"] is False
+    assert met["ours, relative gap, m = 10, d = 784, batch 256"] is True
+    assert met["ours, peak memory / (3 J + d·m(m+1)/2 numbers), m = 10, d = 150,528"] is False
+    assert met["ours, seconds an item, m = 2,000, d = 2,000"] is None
+
+
+def test_the_memory_of_a_call_is_that_of_a_process_of_its_own() -> None:
+    case = sdp.Case(2, 30_000, 10)
+    peak = sdp._peak(case, 0, "cpu")
+    if peak is None:
+        pytest.skip("only Linux says what a process needs")
+    J = 8 * case.batch * case.m * case.d
+    assert 1.5 * J < peak < 30 * J
+    assert sdp._peak(sdp.Case(2, 30, 10), 0, "cpu") is None
+
+
+def test_the_picture_of_the_relaxation_shows_what_was_measured() -> None:
+    rows = [made_up_sdp(10, d, 1e-6 * d, 100 * d) for d in (1_000, 10_000)] + [made_up_sdp(500, 500, 1.0)]
+    pictures = [sdp_picture(some, "heading") for some in (rows, rows[:2], rows[:1])]
+    assert len(set(pictures)) == 3
+    assert imread(io.BytesIO(pictures[0])).std() > 0.01
+
+
+def test_an_interrupted_relaxation_leaves_what_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(case: sdp.Case, *_: object) -> sdp.Row:
+        if case.d == 12:
+            raise KeyboardInterrupt
+        return made_up_sdp(case.m, case.d, 1e-3)
+
+    monkeypatch.setattr(sdp, "measure", measure)
+    assert main([*TINY_SDP, "--out", str(tmp_path)]) == 130
+    content = json.loads((tmp_path / "sdp.json").read_text())
+    assert (content["complete"], len(content["rows"])) == (False, 1)
+    assert "1 of 3 rows were measured" in capsys.readouterr().err
+    assert not (tmp_path / "sdp.png").exists()
+
+
+def test_help_teaches_the_relaxation(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["sdp", "--help"])
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("d x d", "m x m", "--budget 200 --full", "sdp.png", "not run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -56,13 +57,41 @@ SMALL = ("verify", "--images", "6", "--norms", "2,inf")
 def test_verify_shows_a_table_for_each_program_and_a_verdict() -> None:
     out, err = run(*SMALL)
     assert err == ""
-    for title in ("(GN): find η", "(GNII): minimize L + gᵀη", "(8): minimize ‖η‖_p"):
+    for title in ("(GN): find η", "(GNII): minimize L + gᵀη", "(8): minimize ‖η‖_p", "(9): maximize ‖Jη‖₂"):
         assert title in out
     lines = out.splitlines()
     assert sum(bool(re.match(r" *(2|inf) (ball|none|box)", line)) for line in lines) == 12
     assert "6 correctly classified test images of digits, seed 0" in lines[0]
     assert lines[-1].startswith("VERIFIED: on all 72 items closed form and CVXPY agree to ")
+    assert "; all 12 items of (9) are bracketed, to " in lines[-1]
     assert max(map(len, lines[:-1])) <= 120
+
+
+def test_verify_shows_the_bracket_of_the_operator_norm() -> None:
+    arguments = ("verify", "--images", "6", "--norms", "1,1.5,2,3,inf", "--programs", "operator-norm")
+    out, _ = run(*arguments)
+    rows = json.loads(run(*arguments, "--json")[0])["rows"]
+    assert [row["p"] for row in rows] == [1.0, 1.5, 2.0, 3.0, "inf"]
+    lines = [line.split() for line in out.splitlines() if re.match(r" *(1|1\.5|2|3|inf) +\d", line)]
+    for row, words in zip(rows, lines, strict=True):
+        low, high = row["closed_form"]["bracket"]
+        shown = [float(word) for word in words[-11:-9]]
+        assert shown[0] <= low <= high <= shown[1] <= shown[0] + (high - low) + 2e-3 * high
+        assert words.count("formula") == (3 if row["bound"] == "formula" else 0)
+    assert [row["bound"] for row in rows] == ["formula", "formula", "relaxation", "relaxation", "relaxation"]
+    assert "p < 2: the upper" in out
+    assert "not run: operator-norm with a box: (9) takes one ball, no box\n" in out
+    assert out.splitlines()[-1].startswith("VERIFIED: all 30 items of (9) are bracketed, to ")
+    assert "(p = 1.5), and the upper bounds of the relaxation agree to " in out
+
+
+def test_verify_says_what_it_cannot_run() -> None:
+    out, _ = run("verify", "--images", "2", "--norms", "1,inf", "--programs", "gnii,operator-norm", "--box", "--solver", "highs")
+    assert "(9): maximize" not in out
+    assert "not run: operator-norm with a box: (9) takes one ball, no box\n" in out
+    out, _ = run("verify", "--images", "2", "--norms", "1,inf", "--programs", "gnii,operator-norm", "--no-box", "--solver", "highs")
+    assert "not run: operator-norm, p = inf: solver='HIGHS' cannot take this program" in out
+    assert "all 2 items of (9) are bracketed" in out
 
 
 def test_verify_as_json() -> None:
@@ -72,7 +101,7 @@ def test_verify_as_json() -> None:
     assert found["passed"] is True
     assert [(row["program"], row["p"], row["sets"]) for row in found["rows"]] == [("gn", 2.0, "ball")]
     results = [cell["result"] for cell in found["matrix"]]
-    assert (results.count("holds"), results.count("not run"), len(results)) == (2, 358, 360)
+    assert (results.count("holds"), results.count("not run"), len(results)) == (2, 478, 480)
     assert all(cell["why"] for cell in found["matrix"] if cell["result"] == "not run")
 
 
@@ -85,7 +114,7 @@ def test_verify_ends_with_1_if_anything_does_not_hold(monkeypatch: pytest.Monkey
             found.eta[1].mul_(-1)
         return found
 
-    monkeypatch.setattr("convexattack.verify.solve", solve)
+    monkeypatch.setattr("convexattack.verify.rows.solve", solve)
     out, _ = run("verify", "--images", "3", "--norms", "2", "--programs", "gnii", "--no-box", status=1)
     assert "NOT OK: p = 2, ball: 1 of 3 by CVXPY not proved (item 1: the gap between primal and dual is " in out
     assert "; the paths disagree on 1\n" in out
@@ -100,6 +129,7 @@ def test_verify_ends_with_1_if_anything_does_not_hold(monkeypatch: pytest.Monkey
         (["--norms", ","], "norms is empty"),
         (["--radius", "-1"], "radius must be a finite number >= 0, got -1.0"),
         (["--programs", "gn,fgsm"], "programs 'fgsm' is unknown"),
+        (["--programs", "operator-norm", "--box"], "leave nothing to run: (9) takes one ball, no box"),
         (["--images", "0"], "images must be a whole number of at least 1, got 0"),
         (["--model", "resnet"], "model 'resnet' is not shipped"),
         (["--data", "imagenet"], "dataset 'imagenet' is neither"),
@@ -260,6 +290,71 @@ def test_a_corrupted_solution_fails(changes: Changes, failed: set[int], folder: 
     assert f"{3 - len(failed)} of 3 claims in solution.npz are proved; {len(failed)} {'is' if len(failed) == 1 else 'are'} not." in table
 
 
+def operator_norm(**changes: Any) -> None:
+    """The problem.npz of three Jacobians: one of rank 1, two random ones."""
+    jacobian = np.random.default_rng(6).normal(size=(3, 4, 6))
+    jacobian[0] = np.outer([1.0, 2.0, 0.0, -1.0], [3.0, 0.0, -1.0, 1.0, 2.0, 0.5])
+    arrays: dict[str, Any] = {"jacobian": jacobian, "program": "operator-norm", "p": math.inf, "radius": 0.5} | changes
+    np.savez("problem.npz", **{name: entry for name, entry in arrays.items() if entry is not None})
+
+
+@pytest.mark.parametrize("solver", [[], ["--solver", "closed_form"], ["--solver", "reference"], ["--solver", "clarabel"]], ids=" ".join)
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, math.inf])
+def test_solve_then_certify_the_operator_norm(p: float, solver: list[str], folder: Path) -> None:
+    operator_norm(p=p, radius=np.array([0.5, 1.0, 2.0]))
+    out, err = run("solve", "problem.npz", "-o", "solution.npz", *solver)
+    assert err == ""
+    assert "solution.npz: 3 items by " in out
+    if p not in (1.0, 2.0):
+        assert f" BRACKETED: {ca.Status.BRACKETED.value}" in out
+    out, _ = run("certify", "solution.npz")
+    assert "3 of 3 claims in solution.npz are proved.\n" in out
+    assert out.split()[:7] == ["item", "claimed", "primal", "dual", "gap", "violation", "width"]
+
+
+def test_the_vertices_are_enumerated(folder: Path) -> None:
+    operator_norm()
+    out, _ = run("solve", "problem.npz", "-o", "solution.npz", "--solver", "enumeration")
+    assert "3 items by enumeration" in out
+    items = json.loads(run("certify", "solution.npz", "--json")[0])["items"]
+    with np.load("problem.npz") as archive:
+        jacobian = archive["jacobian"]
+    signs = np.array(list(itertools.product([-0.5, 0.5], repeat=6))).T
+    for item, best in zip(items, np.linalg.norm(jacobian @ signs, axis=1).max(1), strict=True):
+        assert item["program"] == "operator-norm"
+        assert item["primal"] == pytest.approx(best, rel=1e-12)
+        assert item["primal"] <= best * (1 + 1e-15) <= item["dual"] * (1 + 1e-12)
+
+
+CORRUPTED_NORM: dict[str, tuple[Changes, dict[int, str]]] = {  # item 0 has rank 1, where the bracket is closed and the claim OPTIMAL
+    "outside": ({"eta": lambda a: a * (1 + 1e-5)}, dict.fromkeys(range(3), "eta is outside its ball by 1.0e-05 relative")),
+    "inside": ({"eta": lambda a: a * 0.9}, {0: "it claims OPTIMAL, but the optimum is bracketed to 1.0e-01 relative alone"}),
+    "nan": ({"eta": lambda a: a * math.nan}, dict.fromkeys(range(3), "eta is outside its ball by nan relative")),
+    "all optimal": (
+        {"status": lambda a: np.array(["OPTIMAL"] * 3)},
+        dict.fromkeys((1, 2), "it claims OPTIMAL, but the optimum is bracketed"),
+    ),
+    "all bracketed": ({"status": lambda a: np.array(["BRACKETED"] * 3)}, {}),
+    "all feasible": ({"status": lambda a: np.array(["FEASIBLE"] * 3)}, dict.fromkeys(range(3), "it claims FEASIBLE, but (9) has")),
+    "given up": ({"status": lambda a: np.array(["FAILED"] * 3)}, dict.fromkeys(range(3), "FAILED claims nothing")),
+    "another radius": ({"radius": lambda a: a / 2}, dict.fromkeys(range(3), "eta is outside its ball by 1.0e+00 relative")),
+    "another y": ({"y": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
+    "another F": ({"F": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
+    "no y": ({"y": lambda a: 0 * a}, dict.fromkeys(range(3), "the multipliers leave a gap of nan")),
+}
+
+
+@pytest.mark.parametrize(("changes", "wrong"), CORRUPTED_NORM.values(), ids=CORRUPTED_NORM)
+def test_a_corrupted_bracket_fails(changes: Changes, wrong: dict[int, str], folder: Path) -> None:
+    operator_norm()
+    run("solve", "problem.npz", "-o", "solution.npz")
+    change(**changes)
+    items = json.loads(run("certify", "solution.npz", "--json", status=1 if wrong else 0)[0])["items"]
+    assert {item["item"] for item in items if item["why"]} == {item["item"] for item in items if not item["holds"]} == set(wrong)
+    for i, sentence in wrong.items():
+        assert items[i]["why"].startswith(sentence)
+
+
 def test_someone_elses_multipliers_fail(folder: Path) -> None:
     problem(program="min-norm", radius=None)
     run("solve", "problem.npz", "-o", "solution.npz")
@@ -325,7 +420,8 @@ def test_the_lines_in_the_help_of_solve_make_a_problem(folder: Path) -> None:
 
 def test_the_help_teaches_the_programs() -> None:
     out, _ = run("--help")
-    for words in ("gn        (GN)", "gnii      (GNII)", "min-norm  (8)", "Proposition 1", "equation (1)", "130 interrupted"):
+    names = ("gn             (GN)", "gnii           (GNII)", "min-norm       (8)", "operator-norm  (9)")
+    for words in (*names, "Proposition 1", "equation (1)", "130 interrupted"):
         assert words in out
     for command in ("verify", "solve", "certify"):
         assert "Usage: " in run(command, "--help")[0]

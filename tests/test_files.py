@@ -52,6 +52,7 @@ def test_a_solution_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Pr
     again, claim = files.read_solution(tmp_path / "solution.npz")
     assert isinstance(claim, ca.Solution)
     assert type(again) is type(program)
+    assert isinstance(again, ca.Program)
     assert again.gradient.dtype == claim.eta.dtype == dtype
     assert torch.equal(claim.eta.nan_to_num(-7.0), solution.eta.nan_to_num(-7.0))
     assert same(ca.certify(again, claim), ca.certify(program, solution))
@@ -69,6 +70,7 @@ def test_a_record_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Prog
     assert len(records) == N
     for i, (record, alone, claims) in enumerate(records):
         claim = claims["closed_form"]
+        assert isinstance(alone, ca.Program)
         assert torch.equal(alone.gradient[0], program.gradient[i])
         assert torch.equal(claim.eta[0].nan_to_num(-7.0), solution.eta[i].nan_to_num(-7.0))
         assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"]["closed_form"]["certificate"]
@@ -89,7 +91,8 @@ def test_an_invalid_item_is_recorded_as_json_that_any_reader_takes(tmp_path: Pat
 
     lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert [line["claims"]["closed_form"]["status"] for line in lines] == ["OPTIMAL", "INVALID", "OPTIMAL", "INVALID", "OPTIMAL"]
-    again = [program.gradient[0] for _, program, _ in files.read_records(tmp_path / "records.jsonl")]
+    programs = [program for _, program, _ in files.read_records(tmp_path / "records.jsonl")]
+    again = [program.gradient[0] for program in programs if isinstance(program, ca.Program)]
     assert again[1].isnan().tolist() == [False, False, True, False, False, False, False]
     assert again[3][0] == -INF
 
@@ -128,6 +131,7 @@ def test_numbers_of_other_kinds_are_taken(tmp_path: Path) -> None:
     other = {"value": value.numpy().astype(">f8"), "gradient": np.asfortranarray(gradient.numpy())}
     np.savez(tmp_path / "problem.npz", **archive(**other, radius=np.ones(N, dtype=int), lower=-1))
     program = files.read_problem(tmp_path / "problem.npz")
+    assert isinstance(program, ca.GNII)
     assert torch.equal(program.value, value)
     assert torch.equal(program.gradient, gradient)
     assert ca.certify(program, ca.solve(program)).holds().all()
@@ -139,7 +143,7 @@ def test_numbers_of_other_kinds_are_taken(tmp_path: Path) -> None:
         (archive(value=None), "has no array 'value'"),
         (archive(gradient=None), "has no array 'gradient'"),
         (archive(program=None), "has no array 'program'"),
-        (archive(program="fgsm"), "program 'fgsm' is unknown: use one of gn, gnii, min-norm"),
+        (archive(program="fgsm"), "program 'fgsm' is unknown: use one of gn, gnii, min-norm, operator-norm"),
         (archive(program=3), "program 3 is unknown"),
         (archive(program=["gn", "gn"]), "program must be a single entry, got shape (2,)"),
         (archive(p=None), "p is missing"),
@@ -242,6 +246,133 @@ def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
 def test_a_file_holds_a_ball_and_a_box_alone(tmp_path: Path) -> None:
     program = ca.GNII(*numbers(), (ca.Box(-1.0, 1.0), ca.Ball(ca.Lp(2), 1.0)))
     with pytest.raises(ValueError, match=r"sets \(Box, Ball\) do not fit into a file"):
+        files.write_solution(tmp_path / "a.npz", program, ca.solve(program))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- (9): a Jacobian, one ball, and the multipliers y and F -------------------------------------------------------------------------------
+
+M = 3
+P = [1.0, 1.5, 2.0, 3.0, INF]
+
+
+def operator_norm(p: float, radius: float | Tensor = 0.5, dtype: torch.dtype = torch.float64) -> ca.OperatorNorm:
+    jacobian = torch.randn(N, M, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    jacobian[1, :, 2] = 0
+    jacobian[3] = 0
+    return ca.OperatorNorm(jacobian.to(dtype), ca.Ball(ca.Lp(p), radius))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("radius", [0.5, torch.linspace(0.5, 1, N).double()], ids=["radius", "radii"])
+@pytest.mark.parametrize("p", P)
+def test_a_bracket_comes_back_bit_by_bit(p: float, radius: float | Tensor, dtype: torch.dtype, tmp_path: Path) -> None:
+    program = operator_norm(p, radius, dtype)
+    solution = ca.solve(program)
+    files.write_solution(tmp_path / "solution.npz", program, solution)
+    again, claim = files.read_solution(tmp_path / "solution.npz")
+    assert isinstance(again, ca.OperatorNorm)
+    assert isinstance(again.jacobian, Tensor)
+    assert isinstance(claim, ca.Solution)
+    assert again.jacobian.dtype == claim.eta.dtype == dtype
+    assert [part.shape for part in claim.multipliers] == [part.shape for part in solution.multipliers]
+    assert torch.equal(claim.eta, solution.eta)
+    assert list(claim.status) == list(solution.status)
+    assert same(ca.certify(again, claim), ca.certify(program, solution))
+    assert ca.certify(again, claim).holds().all()
+
+
+@pytest.mark.parametrize("p", P)
+def test_a_recorded_bracket_comes_back_bit_by_bit(p: float, tmp_path: Path) -> None:
+    program = operator_norm(p, torch.linspace(0.5, 1, N).double(), torch.float32)
+    claims = {"closed_form": ca.solve(program), "bare": ca.solve(program)}
+    with files.appending(tmp_path / "records.jsonl") as append:
+        for i in range(N):
+            append(files.as_record(program, i, claims))
+    for i, (record, alone, found) in enumerate(files.read_records(tmp_path / "records.jsonl")):
+        assert record["problem"].keys() == {"program", "p", "radius", "dtype", "jacobian"}
+        assert isinstance(alone, ca.OperatorNorm)
+        assert isinstance(alone.jacobian, Tensor)
+        assert isinstance(program.jacobian, Tensor)
+        assert torch.equal(alone.jacobian[0], program.jacobian[i])
+        for name, claim in found.items():
+            assert torch.equal(claim.eta[0], claims[name].eta[i])
+            assert all(torch.equal(a[0], b[i]) for a, b in zip(claim.multipliers, claims[name].multipliers, strict=True))
+            assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"][name]["certificate"]
+        assert record["claims"]["closed_form"]["certificate"]["holds"]
+
+
+def test_an_invalid_jacobian_is_recorded_and_comes_back(tmp_path: Path) -> None:
+    jacobian = operator_norm(INF).J.clone()
+    jacobian[1, 2, 0], jacobian[4, 0, 0] = math.nan, -INF
+    program = ca.OperatorNorm(jacobian, ca.Ball(ca.Lp(INF), 1.0))
+    with files.appending(tmp_path / "records.jsonl") as append:
+        for i in range(N):
+            append(files.as_record(program, i, {"closed_form": ca.solve(program)}))
+    records = list(files.read_records(tmp_path / "records.jsonl"))
+    assert [claims["closed_form"].status[0].name == "INVALID" for _, _, claims in records] == [False, True, False, False, True]
+    assert records[4][0]["problem"]["jacobian"][0][0] == "-inf"
+    again = records[1][1]
+    assert isinstance(again, ca.OperatorNorm)
+    assert torch.equal(again.J[0].nan_to_num(-7.0), jacobian[1].nan_to_num(-7.0))
+
+
+def archive_of_norm(**changes: Any) -> dict[str, Any]:
+    arrays = {"jacobian": operator_norm(2.0).J.numpy(), "program": "operator-norm", "p": 2, "radius": 0.5} | changes
+    return {name: entry for name, entry in arrays.items() if entry is not None}
+
+
+def claimed_norm(**changes: Any) -> dict[str, Any]:
+    solution = ca.solve(operator_norm(2.0))
+    y, F = (part.numpy() for part in solution.multipliers)
+    return archive_of_norm(eta=solution.eta.numpy(), status=["OPTIMAL"] * N, y=y, F=F) | changes
+
+
+@pytest.mark.parametrize("status", [None, ["OPTIMAL"] * N], ids=["eta alone", "with a status"])
+def test_multipliers_of_a_singular_vector_are_recovered(status: list[str] | None, tmp_path: Path) -> None:
+    arrays = {name: entry for name, entry in claimed_norm(status=status).items() if name not in ("y", "F") and entry is not None}
+    np.savez(tmp_path / "a.npz", **arrays)
+    program, claim = files.read_solution(tmp_path / "a.npz")
+    assert isinstance(claim, Tensor) == (status is None)
+    assert ca.certify(program, claim).holds().all()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (archive_of_norm(jacobian=None), "has no array 'jacobian': a problem needs jacobian (N, m, d), program, p and radius"),
+        (archive_of_norm(jacobian=np.ones((N, D))), "jacobian must have shape (N, m, d), m, d >= 1, got (5, 7)"),
+        (archive_of_norm(jacobian=np.ones((0, M, D))), "jacobian of shape (0, 3, 7) is empty"),
+        (archive_of_norm(jacobian=np.ones((N, M, D), dtype=int)), "jacobian holds int64, not floating-point numbers"),
+        (archive_of_norm(value=np.ones(N)), "has an array 'value', which means nothing to operator-norm"),
+        (archive_of_norm(gradient=np.ones((N, D))), "has an array 'gradient', which means nothing to operator-norm"),
+        (archive(jacobian=np.ones((N, M, D))), "has an array 'jacobian', which means nothing to gnii: it needs value (N,), gradient"),
+        (archive_of_norm(p=None), "p is missing"),
+        (archive_of_norm(radius=None), "radius is missing: without it nothing bounds the perturbation of operator-norm"),
+        (archive_of_norm(radius=np.ones(2)), "radius must be a number or have shape (N,) = (5,)"),
+        (archive_of_norm(lower=-1.0), "lower and upper have no place in operator-norm"),
+        (claimed_norm(eta=np.ones((N, M))), "eta has shape (5, 3) instead of (5, 7)"),
+        (claimed_norm(F=None), "has the multiplier 'y' but not 'F'"),
+        (claimed_norm(y=np.ones((N, M))), "y has shape (5, 3) instead of (5, 7)"),
+        (claimed_norm(F=np.ones((N, D, M))), "F has shape (5, 7, 3) instead of (5, 3, 3)"),
+        (claimed_norm(F=np.ones(N)), "F has shape (5,) instead of (5, 3, 5)"),
+        (claimed_norm(v_ball=np.ones((N, D))), "has 'v_ball', a multiplier of something that its problem does not have"),
+        (claimed_norm(status=["BRACKETS"] * N), "status has 'BRACKETS', which is none: use OPTIMAL"),
+    ],
+    ids=lambda x: x[:40] if isinstance(x, str) else "",
+)
+def test_a_malformed_bracket_is_one_sentence(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "solution.npz"
+    np.savez(path, **{name: entry for name, entry in arrays.items() if entry is not None})
+    with pytest.raises(ValueError, match=r"solution\.npz") as error:
+        files.read_solution(path)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_jacobian_that_is_not_held_does_not_fit_into_a_file(tmp_path: Path) -> None:
+    program = ca.OperatorNorm.from_model(torch.nn.Linear(D, M).double(), torch.zeros(2, D).double(), ca.Ball(ca.Lp(2), 1.0))
+    with pytest.raises(ValueError, match=r"jacobian is matrix-free, which no file can hold: build ca\.OperatorNorm\(ca\.jacobian"):
         files.write_solution(tmp_path / "a.npz", program, ca.solve(program))
     assert list(tmp_path.iterdir()) == []
 

@@ -156,11 +156,16 @@ def test_a_solver_that_raises_fails_one_item(monkeypatch: pytest.MonkeyPatch) ->
         return genuine(compiled, arguments)
 
     monkeypatch.setattr(reference._Compiled, "call", second_time_unlucky)
-    found = ca.solve(program, "reference")
+    found = ca.solve(program, "CLARABEL")
     assert names(found) == ["OPTIMAL", "FAILED", "OPTIMAL"]
     assert found.eta[1].isnan().all()
     assert found.stats["words"][1] == "RuntimeError: the factorization is out of luck"
     assert ca.certify(program, found).holds().tolist() == [True, False, True]
+    calls = iter(range(9))
+    found = ca.solve(program, "reference")  # which asks another solver
+    assert names(found) == ["OPTIMAL"] * 3
+    assert found.stats["words"][1] == "RuntimeError: the factorization is out of luck, SCS: optimal"
+    assert ca.certify(program, found).holds().all()
 
 
 @pytest.mark.parametrize("kind", ["gnii", "min_norm"])

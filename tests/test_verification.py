@@ -121,6 +121,60 @@ def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
     return solve
 
 
+def bracket_with(step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution]) -> Callable[..., ca.Solution]:
+    """`ca.solve` whose answers to (9) that step changes; CVXPY's are left alone."""
+
+    def solve(program: Any, solver: str | None = None) -> ca.Solution:
+        found = right(program, solver)
+        return found if solver not in (None, "enumeration") or not isinstance(program, ca.OperatorNorm) else step(program, found)
+
+    return solve
+
+
+def one_sign_flipped(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    return replace(found, eta=torch.cat((-found.eta[:, :1], found.eta[:, 1:]), 1))
+
+
+def a_little_outside(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    return replace(found, eta=found.eta * (1 + 2.0**-50))
+
+
+def y_of_the_wrong_power(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    """s where it must be s^{2−q}: a valid bound, but a bad one."""
+    y, F = found.multipliers
+    q = program.norm.q
+    return replace(found, multipliers=(y if q in (1, 2) else y.pow(1 / (2 - q)), F))
+
+
+def a_factor_of_nothing(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    y, F = found.multipliers
+    return replace(found, multipliers=(y, torch.ones_like(F)))
+
+
+def everything_exact(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    """η by the sign of one row of J, and the boast that it is the optimum."""
+    radius = torch.as_tensor(program.ball.radius).to(found.eta).reshape(-1, 1)
+    stats = found.stats | {"exact": torch.ones_like(found.stats["exact"])}
+    return replace(found, eta=radius * torch.where(program.J[:, 0] < 0, -1.0, 1.0), stats=stats)
+
+
+def ratio_of_squares(program: ca.OperatorNorm, found: ca.Solution) -> ca.Solution:
+    """A mean of norms where it must be one of squares."""
+    return replace(found, stats=found.stats | {"rounding_ratio": found.stats["rounding_ratio"].pow(0.25)})
+
+
+WRONG_BRACKETS = [
+    ("operator_norm", one_sign_flipped, slice(62, 64)),
+    ("operator_norm", a_little_outside, slice(0, 60, 28)),
+    ("operator_norm", y_of_the_wrong_power, slice(39, 40)),
+    ("operator_norm", a_factor_of_nothing, slice(63, 64)),
+    ("operator_norm", everything_exact, slice(62, 63)),
+    ("operator_norm_sdp", y_of_the_wrong_power, slice(6, 7)),
+    ("rounding", a_factor_of_nothing, slice(3, 5)),
+    ("rounding", one_sign_flipped, slice(0, 1)),
+    ("rounding", ratio_of_squares, slice(4, 6)),
+]
+
 WRONG = [
     ("proposition_1", verdict_in_floating_point(strict=False), slice(None)),
     ("proposition_2", with_step(exponent_q), slice(7, 8)),
@@ -145,6 +199,32 @@ def test_a_wrong_closed_form_is_found(name: str, solve: Callable[..., ca.Solutio
     few = replace(claim, cases=claim.cases[cases])
     monkeypatch.setattr(ca, "solve", solve)
     assert not all(record.holds for record in run(few, few.small))
+
+
+@pytest.mark.parametrize(("name", "step", "cases"), WRONG_BRACKETS)
+def test_a_wrong_bracket_is_found(
+    name: str, step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution], cases: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = CLAIMS[name]
+    few = replace(claim, cases=claim.cases[cases])
+    monkeypatch.setattr(ca, "solve", bracket_with(step))
+    assert not all(record.holds for record in run(few, few.small))
+
+
+@pytest.mark.parametrize("factor", [1 - 1e-7, 1 - 1e-11, 2.0])
+def test_a_bound_that_is_too_low_or_squared_is_found(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a part in 10⁷ or in 10¹¹; or the square of the norm where it must be the norm."""
+    certify = ca.certify
+
+    def lower(program: Any, solution: Any) -> ca.Certificate:
+        found = certify(program, solution)
+        return replace(found, dual=found.dual.square() if factor == 2 else found.dual * factor)
+
+    claim = CLAIMS["operator_norm"]
+    few = replace(claim, cases=claim.cases[56:59])
+    monkeypatch.setattr(ca, "certify", lower)
+    broken = [record.oracle for record in run(few, few.small) if not record.holds]
+    assert "50 digits: no η goes beyond the bound" in broken
 
 
 # --- records --------------------------------------------------------------------------------------------------------

@@ -31,15 +31,38 @@ def report() -> Report:
 def test_both_paths_are_proved_and_agree(report: Report) -> None:
     assert report.passed
     assert report.verdict.startswith("VERIFIED: on all 96 items closed form and CVXPY agree to ")
+    assert "; all 16 items of (9) are bracketed, to " in report.verdict
     wanted = [(name, p, box) for name in PROGRAMS for p in (2, INF) for box in (False, True)]
-    assert [(row.program, row.p, row.box) for row in report.rows] == wanted
-    for row in report.rows:
+    assert [(row.program, row.p, row.box) for row in report.rows] == [*wanted, ("operator-norm", 2, False), ("operator-norm", INF, False)]
+    for row in report.rows[:12]:
         assert row.closed_form.held == row.reference.held == row.items == 8
         assert row.closed_form.gap <= ca.Tolerance.closed_form().at(torch.float64)
         assert row.difference <= 1e-6
         assert row.disagreements == 0
         assert row.closed_form.why is row.reference.why is None
         assert row.closed_form.seconds > 0 < row.reference.seconds
+
+
+def test_the_operator_norm_is_bracketed_by_both_paths(report: Report) -> None:
+    spectral, sign = report.rows[12:]
+    for row in (spectral, sign):
+        assert row.closed_form.held == row.reference.held == row.items == 8
+        assert row.bound == "relaxation"
+        assert row.radius == next(other.radius for other in report.rows if other.program == "gn" and other.p == row.p)
+        for side in (row.closed_form, row.reference):
+            assert side.bracket is not None
+            low, high = side.bracket
+            assert 0 < low <= high
+            assert side.gap <= 1e-8
+            assert (high - low) / high <= side.residual
+        assert row.difference <= 1e-8
+        assert row.disagreements == 0
+        assert row.lower_difference is not None
+        assert row.lower_difference <= max(row.closed_form.residual, row.reference.residual)
+    assert (spectral.closed_form.statuses, spectral.reference.solver) == ({"OPTIMAL": 8}, "NumPy")
+    assert spectral.closed_form.residual <= 1e-12
+    assert (sign.closed_form.statuses, sign.reference.solver) == ({"BRACKETED": 8}, "CLARABEL")
+    assert 1e-3 < sign.closed_form.residual < 1 - math.sqrt(2 / math.pi)
 
 
 def test_the_default_radius_gives_both_verdicts(report: Report) -> None:
@@ -66,6 +89,7 @@ def test_the_piece_is_the_most_dangerous_one(tmp_path: Path) -> None:
     images, network = datasets.load("digits"), models.load("digits").double()
     for record, program, claims in files.read_records(tmp_path / "records.jsonl"):
         about = record["about"]
+        assert isinstance(program, ca.MinNorm)
         lin = ca.linearize(network, images.x[about["image"]][None].double(), torch.tensor([about["label"]]))
         ratio = lin.value[0] / ca.Lp(1).dual(lin.gradient[0])
         others = [k for k in range(10) if k != about["label"]]
@@ -77,7 +101,7 @@ def test_the_piece_is_the_most_dangerous_one(tmp_path: Path) -> None:
 def test_the_records_are_certified_bit_by_bit(tmp_path: Path) -> None:
     report = verify(images=4, norms=(2.0, INF), out=tmp_path)
     records = list(files.read_records(tmp_path / "records.jsonl"))
-    assert len(records) == sum(row.items for row in report.rows) == 48
+    assert len(records) == sum(row.items for row in report.rows) == 56
     for record, program, claims in records:
         assert set(claims) == {"closed_form", "reference"}
         for name, claim in claims.items():
@@ -92,14 +116,25 @@ def test_the_records_are_certified_bit_by_bit(tmp_path: Path) -> None:
 def test_the_evidence_has_every_cell_and_a_reason_for_each_that_was_not_run(report: Report) -> None:
     cells = report.matrix()
     keys = {tuple(str(cell[name]) for name in ("program", "norm", "sets", "dtype", "device", "solver")) for cell in cells}
-    assert len(keys) == len(cells) == 3 * 5 * 2 * 3 * 2 * 2
+    assert len(keys) == len(cells) == 4 * 5 * 2 * 3 * 2 * 2
     ran = [cell for cell in cells if cell["result"] != "not run"]
-    assert [cell["result"] for cell in ran] == ["holds"] * 24
-    assert {cell["by"] for cell in ran if cell["solver"] == "reference"} == {"HIGHS", "CLARABEL"}
+    assert [cell["result"] for cell in ran] == ["holds"] * 28
+    assert {cell["by"] for cell in ran if cell["solver"] == "reference"} == {"HIGHS", "CLARABEL", "NumPy"}
     why = {cell["why"] for cell in cells if cell["result"] == "not run"}
     assert None not in why
     assert "--norms left it out; run with --norms 1.5" in why
     assert "--dtype was float64; run with --dtype float16" in why
+    for cell in cells:
+        if cell["program"] == "operator-norm":
+            if cell["sets"] == ["ball", "box"]:
+                assert cell["result"] == "not run"
+                assert (cell["why"] == "(9) takes one ball, no box") == ((cell["dtype"], cell["device"]) == ("float64", "cpu"))
+            elif cell["result"] == "holds":
+                assert cell["bound"] == "relaxation"
+                assert cell["bracket"][0] <= cell["bracket"][1]
+                assert cell["width"] >= cell["lower_difference"]
+        else:
+            assert "bracket" not in cell
     if not torch.cuda.is_available():
         assert "torch finds no CUDA device on this machine" in why
 
@@ -108,7 +143,7 @@ def test_the_json_is_strict_and_whole(report: Report) -> None:
     text = json.dumps(report.as_json("convexattack verify"), allow_nan=False)
     found = json.loads(text)
     assert found["command"] == "convexattack verify"
-    assert (found["passed"], found["seed"], len(found["rows"])) == (True, 0, 12)
+    assert (found["passed"], found["seed"], len(found["rows"])) == (True, 0, 14)
     assert {"python", "torch", "cvxpy", "clarabel", "highspy", "scs"} <= found["versions"].keys()
     assert found["rows"][2]["p"] == "inf"
 
@@ -150,6 +185,11 @@ def test_an_affine_network_has_no_linearization_error_and_its_box_is_refuted_by_
     report = verify(AFFINE, MADE_UP, images=3, norms=(1.0, 3.0), radius=0.7)
     assert report.passed
     assert all(row.linearization_worst < 1e-14 for row in report.rows if row.program != "min-norm" or not row.box)
+    lengths = {1.0: 2.0, 3.0: (1 + 2**1.5 + 0.5**1.5) ** (2 / 3)}  # J has rank 1: its norm is the dual one of (1, -2, 0.5)
+    for row in report.rows:
+        if row.program == "operator-norm":
+            for side in (row.closed_form, row.reference):
+                assert side.bracket == pytest.approx((0.7 * lengths[row.p],) * 2, rel=1e-7)
     for row in report.rows:
         if row.program == "min-norm" and row.box:
             assert row.closed_form.statuses == row.reference.statuses == {"INFEASIBLE": 3}
@@ -187,14 +227,69 @@ def test_a_bad_item_fails_alone_and_is_named(tmp_path: Path) -> None:
         assert row.closed_form.statuses["INVALID"] == row.reference.statuses["INVALID"] == 1
         assert row.closed_form.held == row.reference.held == 1
     assert "INVALID claims nothing" in report.verdict
-    assert report.verdict.startswith("NOT VERIFIED: 12 of 24 certificates do not hold")
-    assert len(list(files.read_records(tmp_path / "records.jsonl"))) == 12
+    assert report.verdict.startswith("NOT VERIFIED: 14 of 28 certificates do not hold")
+    assert len(list(files.read_records(tmp_path / "records.jsonl"))) == 14
+
+
+def test_the_bracket_holds_the_norm_of_every_image(tmp_path: Path) -> None:
+    """Against all 2^6 vertices, on a network whose Jacobian depends on the image."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    x = torch.rand(6, 1, 1, 6, generator=generator)
+    label = network(x.double()).argmax(1)
+    report = verify(network, Images(x, label, "made up", ""), images=6, programs=("operator-norm",), norms=(INF,), radius=0.1, out=tmp_path)
+    assert report.passed
+    signs = torch.cartesian_prod(*[torch.tensor([-0.1, 0.1], dtype=torch.float64)] * 6)
+    errors = []
+    for record, program, claims in files.read_records(tmp_path / "records.jsonl"):
+        shot = x[record["about"]["image"]][None].double()
+        assert "piece" not in record["about"]
+        jacobian = ca.jacobian(network, shot)
+        assert isinstance(program, ca.OperatorNorm)
+        torch.testing.assert_close(program.J, jacobian)
+        best = (signs @ jacobian[0].T).norm(dim=1).max().item()
+        for claim in claims.values():
+            certificate = ca.certify(program, claim)
+            assert certificate.primal.item() <= best * (1 + 1e-14)
+            assert certificate.dual.item() >= best * (1 - 1e-14)
+        eta = claims["closed_form"].eta
+        with torch.no_grad():
+            moved = network(shot + eta.view_as(shot)) - network(shot)
+        errors.append((moved[0] - jacobian[0] @ eta[0]).norm().item())
+    assert report.rows[0].linearization_worst == pytest.approx(max(errors), rel=1e-9)
+    assert report.rows[0].linearization_worst > 1e-3
+
+
+def test_what_the_other_solver_cannot_take_is_left_out() -> None:
+    report = verify(images=2, norms=(1.0, INF), programs=("gnii", "operator-norm"), box=False, solver="HIGHS")
+    assert report.passed
+    assert [(row.program, row.p) for row in report.rows] == [("gnii", 1.0), ("gnii", INF), ("operator-norm", 1.0)]
+    assert report.rows[2].reference.solver == "NumPy"
+    (left,) = report.left_out
+    assert (left.program, left.p, left.box) == ("operator-norm", INF, False)
+    assert left.why.startswith("solver='HIGHS' cannot take this program")
+    why = {
+        cell["why"]
+        for cell in report.matrix()
+        if (cell["program"], cell["norm"], cell["sets"], cell["dtype"], cell["device"], cell["solver"])
+        == ("operator-norm", "inf", ["ball"], "float64", "cpu", "HIGHS")
+    }
+    assert why == {left.why}
 
 
 # --- what is wrong is refused -------------------------------------------------------------------------------------------------------------
 
 
-def spoilt(change: Callable[[ca.Solution], ca.Solution], monkeypatch: pytest.MonkeyPatch, path: str) -> Report:
+def spoilt(
+    change: Callable[[ca.Solution], ca.Solution],
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    programs: tuple[str, ...] = PROGRAMS,
+    norms: tuple[float, ...] = (2.0,),
+) -> Report:
     """A run in which one path's solutions are changed behind its back."""
     honest = ca.solve
 
@@ -202,8 +297,8 @@ def spoilt(change: Callable[[ca.Solution], ca.Solution], monkeypatch: pytest.Mon
         found = honest(program, solver, progress)
         return change(found) if solver == path else found
 
-    monkeypatch.setattr("convexattack.verify.solve", solve)
-    return verify(images=4, norms=(2.0,), programs=("gn", "gnii", "min-norm"), box=False)
+    monkeypatch.setattr("convexattack.verify.rows.solve", solve)
+    return verify(images=4, norms=norms, programs=programs, box=False)
 
 
 @pytest.mark.parametrize("path", ["closed_form", "reference"])
@@ -230,6 +325,32 @@ def test_a_wrong_solution_is_refused(change: Callable[[ca.Solution], ca.Solution
     assert by_name["gnii"].disagreements > 0  # of (8) the certificates alone tell: -eta is as long as eta
 
 
+@pytest.mark.parametrize("path", ["closed_form", "reference"])
+@pytest.mark.parametrize(
+    ("change", "held", "apart", "why"),
+    [
+        (lambda s: dataclasses.replace(s, eta=1.001 * s.eta), 0, 0, "item 0: eta is outside its ball by 1.0e-03 relative"),
+        (lambda s: dataclasses.replace(s, eta=s.eta * math.nan), 0, 4, "item 0: eta is outside its ball by nan relative"),
+        (lambda s: dataclasses.replace(s, multipliers=tuple(m.roll(1, 0) for m in s.multipliers)), 0, 4, "item 0: the multipliers leave a"),
+        (lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0].flip(1), s.multipliers[1])), 0, 4, "item 0: the multipliers leave"),
+        (lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0], s.multipliers[1].flip(1))), 0, 0, "item 0: the multipliers leave"),
+        (lambda s: dataclasses.replace(s, codes=0 * s.codes), 0, 0, "item 0: it claims OPTIMAL, but the optimum is bracketed to "),
+        (lambda s: dataclasses.replace(s, eta=0.9 * s.eta), 4, 0, None),
+        (lambda s: dataclasses.replace(s, eta=-s.eta), 4, 0, None),
+    ],
+    ids=["longer", "nan", "shuffled", "another y", "another F", "optimal", "shorter", "flipped"],
+)
+def test_a_wrong_bracket_is_refused(
+    change: Callable[[ca.Solution], ca.Solution], held: int, apart: int, why: str | None, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = spoilt(change, monkeypatch, path, ("operator-norm",), (INF,))
+    (row,) = report.rows
+    wrong, right = (row.closed_form, row.reference)[:: 1 if path == "closed_form" else -1]
+    assert (wrong.held, right.held, row.disagreements) == (held, 4, apart)
+    assert wrong.why == why if why is None else (wrong.why or "").startswith(why)
+    assert report.passed == (why is None)
+
+
 def test_a_wrong_verdict_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     feasible, infeasible = ca.Status.FEASIBLE.code, ca.Status.INFEASIBLE.code
 
@@ -247,11 +368,11 @@ def test_refusals_are_sentences_in_order() -> None:
     gradient[3, 0] = math.nan
     program = ca.GN(value, gradient, (ca.Ball(ca.Lp(2), 0.5),))
     solution = ca.solve(program)
-    assert refusals(ca.certify(program, solution))[:3] == [None, None, None]
+    assert refusals(program, ca.certify(program, solution))[:3] == [None, None, None]
     moved = dataclasses.replace(solution, eta=solution.eta * torch.tensor([[1.0], [2.0], [1.0], [1.0]]))
     claims = dataclasses.replace(moved, codes=torch.full((4,), ca.Status.FEASIBLE.code, dtype=torch.int8))
     claims.codes[3] = ca.Status.INVALID.code
-    first, second, third, fourth = refusals(ca.certify(program, claims))
+    first, second, third, fourth = refusals(program, ca.certify(program, claims))
     assert first is None
     assert second == "eta is outside its constraints by 1.0e+00 relative (tolerance 1e-06)"
     assert third == "it claims FEASIBLE, but the vectors prove INFEASIBLE"
@@ -279,8 +400,11 @@ def detached() -> nn.Module:
     [
         ({"images": 0}, "images must be a whole number of at least 1, got 0"),
         ({"images": True}, "images must be a whole number of at least 1, got True"),
-        ({"programs": ("gn", "fgsm")}, "programs 'fgsm' is unknown: use gn, gnii, min-norm"),
-        ({"programs": ()}, "programs is empty: use gn, gnii, min-norm"),
+        ({"programs": ("gn", "fgsm")}, "programs 'fgsm' is unknown: use gn, gnii, min-norm, operator-norm"),
+        ({"programs": ()}, "programs is empty: use gn, gnii, min-norm, operator-norm"),
+        ({"programs": ("operator-norm",), "box": True}, "leave nothing to run: (9) takes one ball, no box"),
+        ({"programs": ("operator-norm",), "norms": (INF,), "solver": "HIGHS"}, "leave nothing to run: solver='HIGHS' cannot take"),
+        ({"solver": "enumeration"}, "solver 'enumeration' would be compared with itself"),
         ({"norms": ()}, "norms is empty"),
         ({"norms": (2.0, 0.5)}, "p must be in [1, inf], got p = 0.5"),
         ({"radius": -0.1}, "radius must be a finite number >= 0, got -0.1"),
@@ -330,7 +454,7 @@ def test_without_matplotlib_out_is_refused_before_the_run(monkeypatch: pytest.Mo
 def test_an_interrupted_run_leaves_complete_lines_or_nothing(tmp_path: Path) -> None:
     def stop_at(row: int) -> Callable[[int, int, str], None]:
         def progress(done: int, total: int, what: str) -> None:
-            assert total == 3 * 2 * 4
+            assert total == (3 * 2 + 1) * 4
             if done > 4 * row:
                 raise KeyboardInterrupt
 

@@ -4,6 +4,7 @@
 """
 
 from verification import proposition_1, proposition_2, sign, min_norm, with_box, near_ties, fastgrad, deepfool_step, agreement  # isort: skip
+from verification import operator_norm, operator_norm_sdp, rounding  # isort: skip
 from verification.claims import CLAIMS, Claim, Finding, Record, run
 
 __all__ = [
@@ -16,8 +17,11 @@ __all__ = [
     "fastgrad",
     "min_norm",
     "near_ties",
+    "operator_norm",
+    "operator_norm_sdp",
     "proposition_1",
     "proposition_2",
+    "rounding",
     "run",
     "sign",
     "with_box",

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["NORMS", "boxes", "gradients", "radii", "scales", "tensors", "values", "word"]
+__all__ = ["JACOBIANS", "NORMS", "boxes", "gradients", "jacobian", "jacobians", "radii", "scales", "tensors", "values", "word"]
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
 
@@ -52,6 +52,51 @@ def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array
     part = np.where(corner < nearest - 0.05 * room, rng.uniform(0.05, 0.95, len(g)), 0)
     part = np.where((part == 0) | (rng.random(len(g)) < 1 / 8), 1 + rng.uniform(0.05, 0.2, len(g)), part)
     return np.asarray(-nearest + part * np.maximum(nearest - corner, 0.05 * room))
+
+
+JACOBIANS = (
+    "normal", "log-normal columns", "zero columns", "equal columns", "nearly equal columns", "rank 1", "rank 2", "rows that sum to 0", "±1",
+    "small integers", "columns of 16 decades", "rows of 16 decades", "entries of 16 decades", "orthogonal", "one column", "zero",
+)  # fmt: skip
+
+
+def jacobian(rng: np.random.Generator, kind: str, m: int, d: int) -> Array:
+    """(m, d), of size one."""
+    J = rng.standard_normal((m, d))
+    match kind:
+        case "log-normal columns":
+            J *= np.exp(rng.standard_normal(d))
+        case "zero columns":
+            J *= rng.random(d) < 0.5
+        case "equal columns":
+            J = J[:, rng.integers(0, max(1, d // 2), d)]
+        case "nearly equal columns":
+            J = J[:, rng.integers(0, max(1, d // 2), d)] + 1e-9 * J
+        case "rank 1" | "rank 2":
+            r = int(kind[-1])
+            J = rng.standard_normal((m, r)) @ rng.standard_normal((r, d))
+        case "rows that sum to 0":
+            J -= J.mean(0)
+        case "±1":
+            J = rng.choice([-1.0, 1.0], (m, d))
+        case "small integers":
+            J = rng.integers(-2, 3, (m, d)).astype(float)
+        case "columns of 16 decades" | "rows of 16 decades" | "entries of 16 decades":
+            size = {"columns": (1, d), "rows": (m, 1), "entries": (m, d)}[kind.split()[0]]
+            J *= 10.0 ** rng.uniform(-16, 0, size)
+        case "orthogonal":
+            J = np.linalg.qr(J)[0] if m >= d else np.linalg.qr(J.T)[0].T
+        case "one column":
+            J *= np.arange(d) == rng.integers(d)
+        case "zero":
+            J = np.zeros((m, d))
+    return np.asarray(J)
+
+
+def jacobians(rng: np.random.Generator, n: int, m: int, d: int) -> Array:
+    """(n, m, d), of any scale; item k is of the kind `JACOBIANS[k % len(JACOBIANS)]`."""
+    kinds = [JACOBIANS[k % len(JACOBIANS)] for k in range(n)]
+    return np.stack([jacobian(rng, kind, m, d) for kind in kinds]) * scales(rng, n)[:, None, None]
 
 
 def tensors(*arrays: Array) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """Judges that share no line with what they judge: HiGHS by scipy, SCS, enumeration of vertices, rational numbers, 50 digits, root finding.
 
-All take NumPy arrays and numbers of one item, none a program of the library. The two minima are scaled so that
-|g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute tolerance.
+All take NumPy arrays and numbers of one item (the enumerations for (9): of many), none a program of the library. The two minima are scaled
+so that |g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute tolerance.
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ import cvxpy as cp
 import mpmath
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import svd
 from scipy.optimize import brentq, linprog
 
 __all__ = [
+    "along",
     "digits_dot",
     "digits_dual",
     "digits_norm",
+    "digits_stretch",
+    "expected_square",
     "feasible_by_cone",
     "least_by_cone",
     "least_by_linprog",
     "least_by_root",
     "rational",
     "rational_dot",
+    "relaxed",
+    "relaxed_by_cone",
+    "rounded_squares",
     "shortest_by_cone",
     "shortest_by_linprog",
     "shortest_by_root",
+    "stretching",
+    "stretching_column",
+    "stretching_signs",
+    "stretching_vector",
     "vertices",
 ]  # fmt: skip
 
@@ -164,6 +175,148 @@ def _path(y: float, c: Array, p: float, low: Array, high: Array) -> Array:
 
 def _root(f: Callable[[float], float]) -> float:
     return float(brentq(f, -5000.0, 5000.0, xtol=1e-15, rtol=4 * np.finfo(float).eps, maxiter=500))
+
+
+# --- the operator norm ‖J‖_{p→2} ------------------------------------------------------------------------------------
+
+
+def stretching_column(J: Array) -> Array:
+    """p = 1: the unit vector of the longest column, (n, m, d) → (n, d)."""
+    return np.asarray(np.eye(J.shape[2])[np.linalg.norm(_scaled(J), axis=1).argmax(1)])
+
+
+def stretching_vector(J: Array) -> Array:
+    """p = 2: the top right singular vector, by LAPACK's dense SVD through scipy, (n, m, d) → (n, d)."""
+    return np.stack([svd(A, lapack_driver="gesvd")[2][0] for A in _scaled(J)])
+
+
+def stretching_signs(J: Array) -> Array:
+    """p = ∞: a vertex of the cube with the longest Jη, of all 2^d but for an overall sign; (n, m, d) → (n, d)."""
+    A = _scaled(J)
+    n, m, d = A.shape
+    best, eta = np.full(n, -1.0), np.ones((n, d))
+    block = 2 ** min(d - 1, 13)
+    for start in range(0, 2 ** (d - 1), block):
+        bits = (np.arange(start, start + block)[:, None] >> np.arange(d)) & 1
+        signs = 1.0 - 2.0 * bits
+        squares = ((signs @ A.reshape(n * m, d).T).reshape(block, n, m) ** 2).sum(2)
+        k = squares.argmax(0)
+        top = squares[k, np.arange(n)]
+        eta = np.where((top > best)[:, None], signs[k], eta)
+        best = np.maximum(best, top)
+    return eta
+
+
+def stretching(J: Array, p: float, starts: int = 1024) -> Array:
+    """1 < p < ∞: the best η of Boyd's alternation from many starts, (n, m, d) → (n, d).
+
+    For m = 2 the starts w are a grid of half a circle, for d = 2 the starts η are: with one angle to search, nothing is missed.
+    Elsewhere they are random, and η only shows that the optimum is not less.
+    """
+    found = []
+    for A in _scaled(J):
+        m, d = A.shape
+        angle = np.pi * np.arange(starts) / starts
+        circle = np.stack([np.cos(angle), np.sin(angle)])
+        if m == 2:
+            eta = along(A.T @ circle, p)
+        elif d == 2:
+            eta = circle / np.linalg.norm(circle, p, axis=0)
+        else:
+            eta = along(A.T @ np.random.default_rng(0).standard_normal((m, starts)), p)
+        eta = eta[:, np.argsort(-np.linalg.norm(A @ eta, axis=0))[:32]]
+        length = np.zeros(eta.shape[1])
+        for _ in range(300):
+            image = A @ eta
+            last, length = length, np.linalg.norm(image, axis=0)
+            if (length <= last * (1 + 1e-15)).all():
+                break
+            eta = along(A.T @ image, p)
+        found.append(eta[:, np.linalg.norm(A @ eta, axis=0).argmax()])
+    return np.stack(found)
+
+
+def along(v: Array, p: float) -> Array:
+    """sign(v)|v|^{q−1} of length ‖·‖_p = 1, the maximizer of vᵀη; each column of v by itself. Where v = 0, all entries are equal."""
+    top = np.abs(v).max(0)
+    u = np.where(top > 0, v / np.where(top > 0, top, 1.0), 1.0)
+    if p == math.inf:
+        return np.asarray(np.where(u >= 0, 1.0, -1.0))
+    step = np.sign(u) * np.abs(u) ** (1 / (p - 1))
+    return np.asarray(step / np.linalg.norm(step, p, axis=0))
+
+
+def digits_stretch(J: Array, eta: Array, p: float) -> mpmath.mpf:
+    """‖Jη‖₂/‖η‖_p to 50 digits, of (m, d) and (d,): whatever η ≠ 0 is, ‖J‖_{p→2} is not less."""
+    with mpmath.workdps(DIGITS):
+        if p == math.inf and set(np.abs(eta)) == {1.0}:
+            return mpmath.sqrt(mpmath.fsum(mpmath.fsum(float(a) * s for a, s in zip(row, map(float, eta), strict=True)) ** 2 for row in J))
+        return mpmath.sqrt(mpmath.fsum(digits_dot(row, eta) ** 2 for row in J)) / digits_norm(eta, p)
+
+
+def relaxed(J: Array, p: float, y: Array, F: Array) -> tuple[float, float]:
+    """What (y, F) prove of the relaxation of one item, p ≥ 2: a value of it, and an upper bound of it, ε = 1; NumPy's float64."""
+    q, sigma = p / (p - 1) if p < math.inf else 1.0, 1.0 if p == math.inf else math.inf if p == 2 else p / (p - 2)
+    top = np.abs(J).max()
+    if top == 0:
+        return 0.0, 0.0
+    A, y, F = J / top, y / y.max(), F / np.abs(F).max()
+    used = y > 0
+    high = math.inf
+    if not A[:, ~used].any():
+        root = A[:, used] / np.sqrt(y[used])
+        high = float(np.linalg.norm(root, 2)) * math.sqrt(float(np.linalg.norm(y[used], sigma)))
+    s = np.linalg.norm(F.T @ A, axis=0)
+    return float(top * np.linalg.norm(s, q) / np.linalg.norm(F)), float(top * high)
+
+
+def relaxed_by_cone(J: Array, p: float, form: str, solver: str) -> float:
+    """The optimal value of the relaxation for ε = 1, p ≥ 2, as a bound of the norm, from one of three cone programs:
+
+    "X", d × d: maximize ⟨JᵀJ, X⟩;  "y": minimize ‖y‖_σ, Diag(y) ⪰ JᵀJ;  "W", m × m: maximize Σ_i (j_iᵀWj_i)^{q/2}.
+    """
+    top = np.linalg.norm(J)
+    A = J / top
+    m, d = A.shape
+    q, sigma = p / (p - 1) if p < math.inf else 1.0, 1.0 if p == math.inf else math.inf if p == 2 else p / (p - 2)
+    if form == "X":
+        X, r = cp.Variable((d, d), PSD=True), cp.Variable(d)
+        limit = {2: [cp.sum(r) <= 1], math.inf: [r <= 1]}.get(p) or _within(r, p / 2, 1.0)
+        problem = cp.Problem(cp.Maximize(cp.sum(cp.multiply(A.T @ A, X))), [cp.diag(X) == r, *limit])
+    elif form == "y":
+        y, t = cp.Variable(d), cp.Variable()
+        limit = {1: [cp.sum(y) <= t, y >= 0], math.inf: [y <= t]}.get(sigma) or _within(y, sigma, t)
+        problem = cp.Problem(cp.Minimize(t), [cp.diag(y) - A.T @ A >> 0, *limit])
+    else:
+        W, r, t = cp.Variable((m, m), PSD=True), cp.Variable(d), cp.Variable(d)
+        rows = [r[i] == cp.sum(cp.multiply(np.outer(A[:, i], A[:, i]), W)) for i in range(d)]
+        limit = [t == r] if q == 2 else [cp.PowCone3D(r, np.ones(d), t, q / 2)]
+        problem = cp.Problem(cp.Maximize(cp.sum(t)), [*rows, *limit, cp.trace(W) == 1])
+    with warnings.catch_warnings(action="ignore", category=UserWarning), suppress(cp.SolverError):
+        problem.solve(solver=solver, **{"SCS": SCS, "CLARABEL": CLARABEL}[solver])
+    value = max(float(problem.value), 0.0) if problem.value is not None else math.nan
+    return float(top * (value ** (1 / q) if form == "W" else math.sqrt(value)))
+
+
+def rounded_squares(J: Array, F: Array, rng: np.random.Generator, draws: int) -> Array:
+    """‖Jη‖₂² for η = sign(JᵀFz), one for each of `draws` Gaussian z; J is (m, d), F (m, r)."""
+    eta = np.sign(J.T @ (F @ rng.standard_normal((F.shape[1], draws))))
+    return np.asarray(((J @ eta) ** 2).sum(0))
+
+
+def expected_square(J: Array, F: Array) -> tuple[float, Array, Array]:
+    """(2/π)⟨JᵀJ, arcsin[X]⟩, the mean of those squares (Grothendieck's identity); X, the correlations of JᵀFz; and arcsin[X]."""
+    v = F.T @ J
+    s = np.linalg.norm(v, axis=0)
+    v = v / np.where(s > 0, s, 1.0)
+    minus, plus = (np.linalg.norm(v[:, :, None] + sign * v[:, None], axis=0) for sign in (-1, 1))
+    angles = np.where(np.outer(s, s) > 0, np.pi / 2 - 2 * np.arctan2(minus, plus), 0.0)  # arcsin would lose half the digits at ±1
+    return float(2 / np.pi * ((J.T @ J) * angles).sum()), np.sin(angles), angles
+
+
+def _scaled(J: Array) -> Array:
+    top = np.abs(J).max((1, 2), keepdims=True)
+    return np.asarray(J / np.where(top > 0, top, 1.0))
 
 
 # --- scales ---------------------------------------------------------------------------------------------------------

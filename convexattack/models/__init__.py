@@ -20,6 +20,7 @@ __all__ = ["NETWORKS", "SHIPPED", "from_factory", "load", "load_weights"]
 SHIPPED = {
     "digits": "convexattack.models.digits:digits",
     "digits-autoencoder": "convexattack.models.digits:digits_autoencoder",
+    "scenes": "convexattack.models.scenes:scenes",
     "diabetes": "convexattack.models.diabetes:diabetes",
     "fcnn": "convexattack.models.mnist:fcnn",
     "lenet5": "convexattack.models.mnist:lenet5",
@@ -40,6 +41,7 @@ def load(name: str) -> nn.Module:
 
     - `digits`: images (B, 1, 8, 8) with pixels in [0, 1] → scores (B, 10).
     - `digits-autoencoder`: images (B, 1, 8, 8) with pixels in [0, 1] → the same pixels, flat (B, 64).
+    - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
     - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from convexattack.programs import OperatorNorm, Program
+from convexattack.programs import HingeSum, OperatorNorm, Program
 from convexattack.solution import Solution
-from convexattack.solvers import closed_form, operator_norm, reference, reference_norm
+from convexattack.solvers import closed_form, operator_norm, reference, reference_hinge, reference_norm
 
 __all__ = ["solve"]
 
 
-def solve(program: Program | OperatorNorm, solver: str | None = None, progress: Callable[[int], object] | None = None) -> Solution:
+def solve(
+    program: Program | OperatorNorm | HingeSum, solver: str | None = None, progress: Callable[[int], object] | None = None
+) -> Solution:
     """Solve all N items of a program.
 
     Args:
-        program: `GN`, `GNII`, `MinNorm` or `OperatorNorm`.
+        program: `GN`, `GNII`, `MinNorm`, `OperatorNorm` or `HingeSum`.
         solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for
             linear programs, Clarabel for the rest); or the name of any installed CVXPY solver, such as "SCS". For `OperatorNorm`, None and
             "closed_form" mean the batched torch path, which for p other than 1 and 2 is a Newton method with a certificate;
@@ -35,6 +37,8 @@ def solve(program: Program | OperatorNorm, solver: str | None = None, progress: 
         return found
     if isinstance(program, OperatorNorm):
         return reference_norm.solve(program, None if solver == "reference" else solver, progress)
+    if isinstance(program, HingeSum):
+        return reference_hinge.solve(program, None if solver == "reference" else solver, progress)
     if solver is None:
         solver = "reference" if closed_form.why_not(program) else "closed_form"
     if solver == "closed_form":

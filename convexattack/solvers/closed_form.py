@@ -496,7 +496,9 @@ def _judged(program: Program, found: Solution) -> Solution:
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
     gap = program.primal(eta) - program.bound(found.multipliers, eta).value
     fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)
-    fine = torch.where(found.codes == Status.INFEASIBLE.code, program.refuted(found.multipliers), fine)
+    claimed = found.codes == Status.INFEASIBLE.code
+    if bool(claimed.any()):
+        fine = torch.where(claimed, program.refuted(found.multipliers), fine)
     settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INFEASIBLE.code)
     code = torch.where(settled & ~fine, Status.INEXACT.code, found.codes).to(torch.int8)
     return Solution(found.eta, code, found.multipliers, found.stats)

@@ -48,7 +48,8 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
 
     Args:
         program: `GN`, `GNII` or `MinNorm`, with any sets.
-        solver: an installed CVXPY solver; None picks HiGHS for linear programs and Clarabel for the rest.
+        solver: an installed CVXPY solver; None picks HiGHS for linear programs and Clarabel for the rest, and asks SCS where that one
+            gave up.
         progress: called with 1 after each item.
 
     Returns:
@@ -62,6 +63,8 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
     name = _installed(solver)
     found = _run(program, name, None, progress)
     codes, multipliers = _prove_infeasible(program, found, name)
+    if solver is None:
+        found, codes, multipliers = _second_opinion(program, found, codes, multipliers)
     multipliers = _absorbed(program, codes, multipliers)
     found = Solution(found.eta, codes.to(program.gradient.device), multipliers, found.stats)
     if isinstance(program, GN):
@@ -310,6 +313,8 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
 def _unit(program: Program, norm: Lp, g: Tensor, L: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """(8): a length like ‖η‖, and a bound on |u_i| = |η_i|/length: the norm of the first point clip(−t·sign(g)) in the boxes to reach L."""
     boxes = [item.bounds(g) for item in program.sets if isinstance(item, Box)]
+    cubes = [item.radii(g)[:, None].expand_as(g) for item in program.sets if isinstance(item, Ball) and item.norm.p == math.inf]
+    boxes += [(-edge, edge) for edge in cubes]
     low, high = torch.full_like(g, -torch.inf), torch.full_like(g, torch.inf)
     for below, above in boxes:
         low, high = torch.maximum(low, below.nan_to_num(0.0)), torch.minimum(high, above.nan_to_num(0.0))
@@ -341,6 +346,25 @@ def _zero_is_optimal(program: Program) -> np.ndarray:
 def _acting(sets: tuple[ConvexSet, ...] | list[ConvexSet]) -> int | None:
     """The set that acts on u itself: the first ball, else the first set."""
     return next((j for j, item in enumerate(sets) if isinstance(item, Ball)), 0 if sets else None)
+
+
+def _second_opinion(
+    program: Program, found: Solution, codes: Tensor, multipliers: tuple[Tensor, ...]
+) -> tuple[Solution, Tensor, tuple[Tensor, ...]]:
+    """What SCS, a first-order method, says of the items on which an interior-point method broke down."""
+    failed = codes == Status.FAILED.code
+    if not bool(failed.any()):
+        return found, codes, multipliers
+    again = _run(program, "SCS", failed.numpy(), None)
+    solved = failed & (again.codes == Status.OPTIMAL.code)
+    eta = torch.where(solved[:, None].to(found.eta.device), again.eta, found.eta)
+    parts = (
+        torch.where(solved.view(-1, *[1] * (old.ndim - 1)), new, old.cpu())
+        for old, new in zip(multipliers, again.multipliers, strict=True)
+    )
+    words = [f"{one}, SCS: {two}" if bad else one for one, two, bad in zip(found.stats["words"], again.stats["words"], failed, strict=True)]
+    stats = {**found.stats, "words": words, "seconds": found.stats["seconds"] + again.stats["seconds"]}
+    return Solution(eta, found.codes, multipliers, stats), torch.where(solved, again.codes, codes), tuple(parts)
 
 
 def _absorbed(program: Program, codes: Tensor, multipliers: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

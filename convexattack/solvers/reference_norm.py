@@ -1,6 +1,7 @@
 """The reference for (9): the m × m relaxation through CVXPY, item by item, and η by rounding along the eigenvectors of W.
 
-The text is normalised, J/‖J‖_F, and written in K, whose rows are the entries of j_ij_iᵀ: j_iᵀWj_i = K_i vec(W).
+The text is normalised, in the range of J and with columns of length 1, and written in K, whose rows are the entries of j_ij_iᵀ:
+j_iᵀWj_i = K_i vec(W).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[
 
     Args:
         program: with J held.
-        solver: an installed CVXPY solver for semidefinite and (2 < p < ∞) power cones; None picks Clarabel.
+        solver: an installed CVXPY solver for semidefinite and (2 < p < ∞) power cones; None picks Clarabel, and asks SCS where that one
+            gave up.
         progress: called with 1 after each item.
 
     Raises:
@@ -40,7 +42,7 @@ def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[
     """
     if not program.explicit:
         raise ValueError("solver='reference' needs the Jacobian itself; write ca.OperatorNorm(ca.jacobian(model, x), ball)")
-    name = _installed(solver or cp.CLARABEL)
+    names = [_installed(solver)] if solver else [cp.CLARABEL, cp.SCS]
     J = program.J.cpu().numpy()
     radius = program.ball.radii(program.J).cpu().numpy()
     n, m, d = J.shape
@@ -49,14 +51,18 @@ def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[
     for i in range(n):
         if np.isfinite(J[i]).all():
             begin = time.perf_counter()
-            codes[i], words[i], eta[i], y[i], F[i] = _one(J[i], program.norm, name)
+            for name in names:
+                codes[i], word, eta[i], y[i], F[i] = _one(J[i], program.norm, name)
+                words[i] = word if name == names[0] else f"{words[i]}, {name}: {word}"
+                if codes[i] != Status.FAILED.code:
+                    break
             seconds[i] = time.perf_counter() - begin
         if progress is not None:
             progress(1)
     like = program.J
     step = torch.from_numpy(eta) * torch.from_numpy(np.asarray(radius))[:, None]
     found = (torch.from_numpy(y).to(like), torch.from_numpy(F).to(like))
-    stats = {"solver": name, "words": words, "seconds": seconds}
+    stats = {"solver": names[0] if program.norm.p > 2 else "NumPy", "words": words, "seconds": seconds}
     return Solution(step.to(program.jacobian.dtype).to(like.device), torch.from_numpy(codes).to(like.device), found, stats)
 
 
@@ -123,17 +129,27 @@ def _steepest(v: np.ndarray, p: float, q: float) -> np.ndarray:
 
 
 def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None, np.ndarray | None]:
-    """maximize Σ_i r_i^{q/2} subject to r = K vec(W), W ⪰ 0, tr W = 1; the dual value of the row of r_i is r_i^{q/2−1}·q/2 ~ 1/y_i."""
-    m, d = A.shape
-    K = (A[:, None] * A[None]).reshape(m * m, d).T
-    W, r = cp.Variable((m, m), PSD=True), cp.Variable(d)
-    link = r == K @ cp.vec(W, order="C")
-    rows = [link, cp.trace(W) == 1]
+    """maximize Σ_i l_i^q r_i^{q/2} subject to r = K vec(V), V ⪰ 0, tr V = 1, in the range of A and for columns of length 1 (l_i is theirs).
+
+    With W = UVUᵀ, U a basis of the range, and the dual value u_i of the row of r_i, 1/y_i ~ u_i/l_i².
+    """
+    lengths = np.linalg.norm(A, axis=0)
+    kept = lengths > 0
+    axes, values, _ = np.linalg.svd(A, full_matrices=False)
+    full = len(values) == len(A) and values[-1] > 1e-13 * values[0]
+    U = np.eye(len(A)) if full else axes[:, values > 1e-13 * values[0]]
+    B = (U.T @ A)[:, kept] / lengths[kept]
+    m, d = B.shape
+    K = (B[:, None] * B[None]).reshape(m * m, d).T
+    weights = (lengths[kept] / lengths.max()) ** q
+    V, r = cp.Variable((m, m), PSD=True), cp.Variable(d)
+    link = r == K @ cp.vec(V, order="C")
+    rows = [link, cp.trace(V) == 1]
     if q == 1:
-        value = cp.sum(cp.sqrt(r))
+        value = weights @ cp.sqrt(r)
     else:
         t = cp.Variable(d)
-        value = cp.sum(t)
+        value = weights @ t
         rows.append(cp.PowCone3D(r, np.ones(d), t, q / 2))
     problem = cp.Problem(cp.Maximize(value), rows)
     try:
@@ -146,6 +162,8 @@ def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None
             problem.solve(solver=solver, **_OPTIONS.get(solver, {}))
     except Exception as error:  # solvers raise what they like, Rust panics included
         return f"{type(error).__name__}: {error}", None, None
-    if W.value is None or link.dual_value is None:
+    if V.value is None or link.dual_value is None:
         return str(problem.status), None, None
-    return str(problem.status), np.asarray(W.value), np.abs(link.dual_value)
+    slope = np.zeros(len(lengths))
+    slope[kept] = np.abs(link.dual_value) / lengths[kept] ** 2
+    return str(problem.status), U @ V.value @ U.T, slope
