@@ -80,7 +80,8 @@ def _timing(parser: argparse.ArgumentParser, given: argparse.Namespace, command:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="How fast? Nothing is asserted here; python -m verification does that."
+        prog="python -m benchmarks",
+        description="How fast, and how do the paper's figures come out? Nothing is asserted here; python -m verification does that.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser(

@@ -131,6 +131,8 @@ def reasons(rows: Sequence[Compared]) -> list[str]:
         if near:
             text += f"{' ' if off else ''}Within {OTHER:g} standard errors: {', '.join(near)}."
         said.append(text)
+    if said:
+        said.append("ρ₂ needs no attack, only L and its gradient at x: where ρ₂ differs, it is the networks that differ.")
     return said
 
 
@@ -153,7 +155,7 @@ def save(
     writer.writeheader()
     writer.writerows(table)
     results.write_whole(out / f"{name}.csv", lines.getvalue().encode())
-    parts = [f"# {title}", "  \n".join(_said(facts)), *(f"- {remark}" for remark in remarks), *map(results.section, sheets)]
+    parts = [f"# {title}", "  \n".join(_said(facts)), "\n".join(f"- {remark}" for remark in remarks), *map(results.section, sheets)]
     results.write_whole(out / f"{name}.md", ("\n\n".join(parts) + "\n").encode())
     results.write_whole(out / f"{name}.png", picture())
 
@@ -169,6 +171,6 @@ def _said(facts: Mapping[str, Any]) -> list[str]:
     for name, known in facts["networks"].items():
         said.append(
             f"{name}: the first {known['images']:,} of the shuffled test set, of which {known['classified correctly']:,} are classified "
-            f"correctly and attacked; inputs {known['inputs']}; {known['data']}."
+            f"correctly and attacked; inputs {known['inputs']}; {known['data'].replace('.;', ';')}."
         )
     return said

@@ -23,7 +23,7 @@ __all__ = ["relax"]
 
 GAP = 5e-9
 STEPS = 60
-PATIENCE = 6  # steps without a narrower bracket
+PATIENCE = 10  # steps without a narrower bracket
 BACK = 0.9  # from one trial step to the next
 
 

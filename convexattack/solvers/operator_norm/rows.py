@@ -26,7 +26,7 @@ __all__ = ["Relaxed", "relax"]
 
 GAP = 5e-9  # relative, between the two sides of the bracket of the norm
 STEPS = 40
-PATIENCE = 4  # steps without a better bracket, after which rounding has the last word
+PATIENCE = 10  # steps without a better bracket, after which rounding has the last word
 ROUGH = 1e-5  # μ above which a float32 Hessian does
 CLOSE = 1e-6  # relative residual of conjugate gradients
 PRODUCTS = 400  # of theirs, at most
