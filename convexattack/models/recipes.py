@@ -123,7 +123,7 @@ def by_pixel(answer: Tensor, target: Tensor) -> Tensor:
 
 
 def segmentation(model: nn.Module, training: Part, test: Part) -> dict[str, str]:
-    """The share of pixels in their class, of all and of those that belong to a digit, and the mean over the classes of intersection/union."""
+    """The share of pixels in their class, of all and of those that belong to a digit, and the mean intersection over union of the classes."""
     found = {}
     for name, (x, target) in (("Test", test), ("Training", training)):
         predicted = outputs(model, x).unflatten(1, (-1, target.shape[1])).argmax(1)
@@ -191,15 +191,17 @@ RECIPES = {
         scenes.data,
         by_pixel,
         segmentation,
-        "A small fully convolutional ReLU network that finds and reads the handwritten digits of a scene, pixel by pixel: the model on which\n"
+        "A small fully convolutional ReLU network that finds and reads the handwritten digits of a scene, pixel by pixel: the model "
+        "on which\n"
         "convexattack tries segmentation. It is trained on clean scenes of two digits that do not overlap, and is of no use for others.",
         {
-            "Input": "scenes (B, 1, H, W), 20 × 20 in training, pixels in [0, 1]; nothing is normalised, so ε is in units of the pixel range",
+            "Input": "scenes (B, 1, H, W), 20 × 20 in training, pixels in [0, 1]; nothing is normalised, so ε is in units of the "
+            "pixel range",
             "Output": "scores (logits) of 11 classes for every pixel, flat (B, 11·H·W), class by class: background, then the digits 0 to 9",
             "Network": "convolutions 5 × 5 to 16 channels, 3 × 3 (dilation 2) to 32, 3 × 3 (dilation 4) to 32, 1 × 1 to 11, ReLU between",
             **_DIGITS,
-            "Scenes": "two digits of one split on 20 × 20 pixels, see `convexattack.datasets.scenes`; 3,000 for training and 500 for testing; "
-            "a pixel of at least 0.25 belongs to its digit",
+            "Scenes": "two digits of one split on 20 × 20 pixels, see `convexattack.datasets.scenes`; 3,000 for training and 500 for "
+            "testing; a pixel of at least 0.25 belongs to its digit",
         },
         epochs=30,
         batch=32,

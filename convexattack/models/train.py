@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m convexattack.models.train",
         description="Train a network that ships with convexattack; write weights and, beside them, a model card.",
         epilog="example: python -m convexattack.models.train fcnn --out fcnn.safetensors writes fcnn.safetensors and fcnn.md. "
-        "digits and diabetes take seconds on one CPU thread, fcnn and lenet5 minutes; nin and densenet40 want a GPU. "
+        "digits and diabetes take seconds on one CPU thread, scenes, fcnn and lenet5 minutes; nin and densenet40 want a GPU. "
         "fcnn and lenet5 need MNIST, nin and densenet40 CIFAR-10, from $CONVEXATTACK_DATA or the Hugging Face hub. "
         "Stopped, the same command goes on from the last whole epoch: its state is beside FILE, with .checkpoint, until the end. "
         "On a CPU the same seed gives the same weights on the same kind of machine.",

@@ -73,8 +73,8 @@ class HingeSum:
             raise ValueError(f"gradient must have shape (N, P, d), P, d >= 1, got {tuple(self.gradient.shape)}; take that of ca.linearize")
         if self.value.shape != self.gradient.shape[:2]:
             raise ValueError(
-                f"value must have shape (N, P) = {tuple(self.gradient.shape[:2])}, like the rows of gradient, got {tuple(self.value.shape)}; "
-                "take both from ca.linearize"
+                f"value must have shape (N, P) = {tuple(self.gradient.shape[:2])}, like the rows of gradient, "
+                f"got {tuple(self.value.shape)}; take both from ca.linearize"
             )
         object.__setattr__(self, "value", self.value.to(self.gradient.device))
         object.__setattr__(self, "sets", GNII(self.value[:, 0], self.gradient[:, 0], self.sets).sets)
@@ -139,12 +139,13 @@ class HingeSum:
         """A lower bound on the optimum from any multipliers; `residual` says how far u was outside [0, 1]^P, or v from −Aᵀu."""
         u = self.clipped(multipliers[0])
         found = self.weighted(u).bound(multipliers[1:], eta)
-        rounding = (self.shape[1] + 2) * UNIT * ((u[:, None] @ self._reach()[..., None]).flatten() + (u * self.c.abs()).sum(-1))
+        terms = self.c.abs() + torch.where(u > 0, self._reach(), 0.0)
+        rounding = (self.shape[1] + 2) * UNIT * (u * terms).sum(-1)
         missed = (multipliers[0].to(u) - u).abs().amax(-1)
         return Bound(found.value, found.error + rounding, torch.maximum(found.residual, missed))
 
     def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
-        """Multipliers for a bare η: u_i = 1 where a demand is missed, 0 where it is met. Tight only where no demand is met with equality."""
+        """Multipliers for a bare η: u_i = 1 where a demand is missed, 0 where it is met. Tight where no demand is just met."""
         u = (self.linear(eta) > 0).to(torch.float64)
         return (u, *self.weighted(u).recover(eta.to(torch.float64))[0]), False
 

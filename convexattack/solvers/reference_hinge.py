@@ -1,6 +1,7 @@
 """The sum of hinges through CVXPY, item by item: HiGHS where it is a linear program, Clarabel where a set is round.
 
-The text is normalised. With a length s that the sets give (the radius), z = η/s and w_i = |c_i| + s‖a_i‖₁, each demand divided by its own w_i:
+The text is normalised. With a length s that the sets give (the radius), z = η/s and each demand divided by its own
+w_i = |c_i| + s‖a_i‖₁:
 
     minimize Σ_i w_i h_i  subject to  h ≥ 0,  h_i ≥ c_i/w_i + (s a_i/w_i)ᵀz,  z ∈ C_j/s
 

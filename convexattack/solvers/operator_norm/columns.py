@@ -138,11 +138,12 @@ def _reach(A: Tensor, D: Tensor, back: float) -> Tensor:
     alpha = torch.ones_like(A[:, 0, 0])
     open_ = torch.arange(len(A), device=A.device)
     for _ in range(60):
-        trial = A[open_] + alpha[open_, None, None] * D[open_]
-        bad = (torch.linalg.cholesky_ex(trial)[1] != 0) | ~trial.isfinite().flatten(1).all(1)
-        open_ = open_[bad]
-        if not len(open_):
-            break
+        root, bad = torch.linalg.cholesky_ex(torch.addcmul(A, alpha[open_, None, None], D))
+        left = (bad != 0) | ~root.diagonal(dim1=1, dim2=2).isfinite().all(1)
+        if not bool(left.all()):
+            open_, A, D = open_[left], A[left], D[left]
+            if not len(open_):
+                break
         alpha[open_] *= back
     alpha[open_] = torch.nan
     return torch.where(alpha < 1, 0.95 * alpha, alpha)

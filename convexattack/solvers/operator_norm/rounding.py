@@ -37,7 +37,10 @@ def round_factor(J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp)
         wide, part = J[a : a + items], J[a : a + items].float()
         size = F[a : a + items].abs().amax((1, 2), keepdim=True)
         factor = (F[a : a + items] / torch.where(size > 0, size, 1.0)).float()
-        own = torch.linalg.svd(factor, full_matrices=False)[0][..., : KEPT[0]]
+        if min(m, r) <= 64:
+            own = torch.linalg.svd(factor, full_matrices=False)[0][..., : KEPT[0]]
+        else:
+            own = factor @ (factor.mT @ (factor @ z[:, : KEPT[0]]))  # towards the leading ones
         longest = part.gather(2, part.square().sum(1).topk(min(KEPT[0], d), dim=1)[1][:, None].expand(-1, m, -1))
         w = torch.cat((factor @ z, own, longest), 2)
         length = _ascent(part, w, norm).square().sum(1).sqrt()
