@@ -132,7 +132,7 @@ def reasons(rows: Sequence[Compared]) -> list[str]:
             text += f"{' ' if off else ''}Within {OTHER:g} standard errors: {', '.join(near)}."
         said.append(text)
     if said:
-        said.append("ρ₂ needs no attack, only L and its gradient at x: where ρ₂ differs, it is the networks that differ.")
+        said.append("ρ₂ needs L and its gradient at x alone: a difference there is one of networks (or of units of x), not of attacks.")
     return said
 
 

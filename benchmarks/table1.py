@@ -22,9 +22,11 @@ NUMBERS = {  # names in the table, the paper's attribute
     "rho_2": (("ρ₂, active piece", "rho_2"), ("ρ₂, smallest", "rho_2")),
     "epsilon": (("ε, > 99% fooled", "epsilon"),),
 }
+ROUNDED = 0.0005  # what the three decimals of Table I may hide
 REMARKS = (
     "ρ₁ is over the images that DeepFool fools, ρ₂ over those classified correctly that have a gradient; the ρ₂ of the active piece is "
-    "the paper's text, the smallest over all classes what DeepFool's first step is. The test error is that of the whole test set.",
+    "the paper's text, the smallest over all classes what DeepFool's first step is. Images misclassified to begin with are left "
+    "out of both. The test error is that of the whole test set.",
     "Intervals: Student's for means, Wilson's for the test error, order statistics for ε, whose standard error (s.e.) is taken as the "
     "interval's width over 3.92. They speak of the sampling of images alone; the paper gives none, and rounds.",
 )
@@ -76,12 +78,35 @@ def measured(found: Sequence[Subject], output: str, ledger: Ledger) -> list[Comp
     return rows
 
 
+def _quotients(rows: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Each number over the network's ρ₁, which is free of the network's own scale; the paper's with the range that its rounding leaves."""
+    found = []
+    for network in paper.NETWORKS.values():
+        mine = {row.what: row for row in rows if row.network == network and row.ours["value"]}
+        below = mine.pop("ρ₁", None)
+        for what, row in mine.items():
+            if what != "test error" and below is not None:
+                low, high = ((row.paper + sign * ROUNDED) / (below.paper - sign * ROUNDED) for sign in (-1, 1))
+                ours = row.ours["value"] / below.ours["value"]
+                found.append({
+                    "model": network.name, "quotient": f"{what} / ρ₁", "paper": row.paper / below.paper, "low": low, "high": high,
+                    "ours": ours, "within": low <= ours <= high,
+                })  # fmt: skip
+    return found
+
+
 def _sheets(rows: Sequence[Compared], missing: Mapping[str, str]) -> list[Sheet]:
     absent = [(name, what) for name in missing for numbers in NUMBERS.values() for what in numbers]
     printed = [
         (paper.NETWORKS[name].title, what, f"{getattr(paper.NETWORKS[name], attribute):g}", "not run") for name, (what, attribute) in absent
     ]
-    found = [pages.compared_sheet("Table I, p = ∞", rows)]
+    lines = [
+        (paper.NETWORKS[q["model"]].title, q["quotient"], f"{q['paper']:.3f}", f"{q['low']:.3f} to {q['high']:.3f}", f"{q['ours']:.3f}",
+         "yes" if q["within"] else "no")
+        for q in _quotients(rows)
+    ]  # fmt: skip
+    columns = ["network", "quotient", "paper", "range of the paper's rounding", "ours", "within"]
+    found = [pages.compared_sheet("Table I, p = ∞", rows), Sheet("Free of a network's scale: over its ρ₁", columns, 2, lines)]
     if printed:
         found.append(Sheet("The paper's other networks", ["network", "number", "paper", "ours"], 2, printed))
     return found + pages.missing_sheet(missing)
@@ -92,11 +117,12 @@ def _save(given: argparse.Namespace, rows: Sequence[Compared], missing: Mapping[
 
     name = f"table1{said_of(given)}"
     left_out = [{"model": row.network.name, "number": row.what, **row.ours["left out"]} for row in rows if row.ours["left out"]]
+    odd = [row for row in left_out if row.keys() - {"model", "number", "misclassified"}]
     table = [pages.plain(row) for row in rows]
-    content = {"about": facts, "compared": table, "left out": left_out, "not run": dict(missing)}
+    content = {"about": facts, "compared": table, "quotients": _quotients(rows), "left out": left_out, "not run": dict(missing)}
     most = max(known["images"] for known in facts["networks"].values())
     heading = f"Table I: p = ∞, {facts['output']}, {most:,} test images (test error: all)"
-    remarks = [*REMARKS, *(_said_of(row) for row in left_out), *pages.reasons(rows)]
+    remarks = [*REMARKS, *(_said_of(row) for row in odd), *pages.reasons(rows)]
     pages.save(
         given.out, name, "Table I: robustness measures", content, table, _sheets(rows, missing), remarks,
         partial(table1, rows, missing, heading),

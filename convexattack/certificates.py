@@ -170,9 +170,7 @@ def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Ten
     proved = torch.where(empty, Status.INFEASIBLE.code, torch.where(program.unbounded(), Status.UNBOUNDED.code, proved)).to(torch.int8)
     gap = ratio(primal - bound.value, program.scale(wide))
     decides = isinstance(program, GN)
-    return Certificate(
-        primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides
-    )
+    return Certificate(primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides)
 
 
 def _bracket(program: OperatorNorm, solution: Solution | Tensor, eta: Tensor) -> Certificate:
@@ -212,9 +210,7 @@ def _hinges(program: HingeSum, solution: Solution | Tensor, eta: Tensor) -> Cert
     proved = torch.where(empty, Status.INFEASIBLE.code, Status.UNDECIDED.code).to(torch.int8)
     residual = torch.where(empty, 0.0, bound.residual)
     gap = ratio(primal - bound.value, program.scale(wide))
-    return Certificate(
-        primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous
-    )
+    return Certificate(primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous)
 
 
 def _check(program: Program, multipliers: tuple[Tensor, ...]) -> None:

@@ -102,9 +102,9 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
     """One margin per pixel of a segmentation, L_i = max_{l ≠ t_i} f_l − f_{t_i} at pixel i: K = P pieces, each negative where t_i leads.
 
     The output of the model is flat, (B, m·P): the scores of class 0 at all P pixels, then those of class 1, and so on, as `Flatten`
-    makes it of (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's f_k − f_t (Section III). Each piece is one
-    halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. The attacks run with either, but what they say of `fooled` and
-    `margin` takes the flat scores for those of one image and means nothing here.
+    makes it of (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's f_k − f_t (Section III). Each piece
+    is one halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. The attacks run with either, but what they say of `fooled`
+    and `margin` takes the flat scores for those of one image and means nothing here.
 
     Args:
         target: the class t_i of every pixel: (B, P) or (B, H, W) for each image, or (H, W) for all images. Labels are not used.

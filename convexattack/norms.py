@@ -48,6 +48,8 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
     if dtype == x.dtype:
         return x
     y = x.to(dtype)
+    if torch.equal(y.to(x.dtype), x):  # as the bounds of a pixel range are, which come from an image of this dtype
+        return y
     bits = y.view(torch.int16 if y.element_size() == 2 else torch.int32)  # one unit in the last place is one as an integer
     return torch.where(wrong(y.to(x.dtype)), (bits + by).view(dtype), y)
 

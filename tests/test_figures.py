@@ -268,6 +268,14 @@ def test_table_1_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
     content = check_files(tmp_path, "table1-all-probabilities", 5)
     assert [row["number"] for row in content["compared"]] == [what for numbers in table1.NUMBERS.values() for what, _ in numbers]
     assert [row["paper"] for row in content["compared"]] == [0.009, 0.077, 0.061, 0.061, 0.164]
+    finite = [row for row in content["compared"][2:] if row["value"] is not None]  # DeepFool stalls on probabilities: no ε
+    assert len(finite) >= 2
+    for quotient, row in zip(content["quotients"], finite, strict=True):
+        assert quotient["ours"] == pytest.approx(row["value"] / content["compared"][1]["value"])
+        assert quotient["paper"] == pytest.approx(row["paper"] / 0.077)
+        assert quotient["low"] < quotient["paper"] < quotient["high"]
+        assert quotient["within"] == (quotient["low"] <= quotient["ours"] <= quotient["high"])
+    assert content["quotients"][0]["low"] == pytest.approx(0.0605 / 0.0775)
     assert "not run" in capsys.readouterr().out
 
 

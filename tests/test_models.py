@@ -52,7 +52,7 @@ def test_a_shipped_file_is_the_one_of_its_card(name: str) -> None:
         assert row(card, key).startswith(value)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-autoencoder", "diabetes"])
+@pytest.mark.parametrize("name", ["digits", "digits-autoencoder", "scenes", "diabetes"])
 def test_a_shipped_network_measures_what_its_card_says(name: str) -> None:
     card = shipped_card(name)
     measured = RECIPES[name].measure(load(name), *RECIPES[name].data())
@@ -105,6 +105,7 @@ def test_the_autoencoder_beats_the_best_linear_code_of_its_size() -> None:
 SHAPES = {
     "digits": ((1, 8, 8), 10, 17_226),
     "digits-autoencoder": ((1, 8, 8), 64, 7_856),
+    "scenes": ((1, 20, 20), 11 * 400, 14_667),
     "diabetes": ((10,), 1, 193),
     "fcnn": ((1, 32, 32), 10, 169_860),
     "lenet5": ((1, 32, 32), 10, 61_706),

@@ -123,7 +123,7 @@ def by_pixel(answer: Tensor, target: Tensor) -> Tensor:
 
 
 def segmentation(model: nn.Module, training: Part, test: Part) -> dict[str, str]:
-    """The share of pixels in their class, of all and of those that belong to a digit, and the mean intersection over union of the classes."""
+    """The share of pixels in their class, of all and of those of a digit, and the mean intersection over union of the classes."""
     found = {}
     for name, (x, target) in (("Test", test), ("Training", training)):
         predicted = outputs(model, x).unflatten(1, (-1, target.shape[1])).argmax(1)

@@ -49,8 +49,9 @@ class HingeSum:
         ValueError: shapes that do not fit, or an unresolved PixelRange.
         TypeError: integer data, or a set that is none.
 
+    >>> import convexattack as ca
     >>> c, A = torch.tensor([[1.0, 1.0]]), torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
-    >>> program = HingeSum(c, A, (Ball(Lp(math.inf), 0.5),))
+    >>> program = ca.HingeSum(c, A, (ca.Ball(ca.Lp(float("inf")), 0.5),))
     >>> program.primal(torch.tensor([[-0.5, -0.5]])), program.lost(torch.tensor([[-0.5, -0.5]]))
     (tensor([0.5000], dtype=torch.float64), tensor([1]))
     """

@@ -54,7 +54,7 @@ def solve(program: Program) -> Solution:
         return _min_norm(program) if program.sets else _min_norm_plain(program)
     assert isinstance(program, GN | GNII)
     first = program.sets[0] if len(program.sets) == 1 else None
-    found = _ball(program, first) if isinstance(first, Ball) else _ball_and_box(program)
+    found = _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _ball_and_box(program)
     return _verdict(program, found) if isinstance(program, GN) else found
 
 
@@ -124,6 +124,29 @@ def _direction(h: Float[Tensor, "N d"], p: float) -> tuple[Float[Tensor, "N d"],
     return power.copysign(h), torch.linalg.vecdot(size, power)
 
 
+def _cube_and_box(program: GN | GNII) -> Solution | None:
+    """(GNII) over one ℓ∞ ball and one box around 0, as a pixel range is, without leaving the dtype of g; None for any other data.
+
+    Every coordinate goes to its own bound, η_i = clip(−ε sign(g_i), lo_i, hi_i), and the tighter of the two takes −g_i.
+    """
+    g, sets = program.gradient, program.sets
+    ball = next((item for item in sets if isinstance(item, Ball) and item.norm.p == math.inf), None)
+    box = next((item for item in sets if isinstance(item, Box)), None)
+    if len(sets) != 2 or ball is None or box is None or len(g) == 0:
+        return None
+    low, high = box.bounds(g)
+    radius = ball.radii(g)
+    plain = bool((low.amax() <= 0) & (high.amin() >= 0) & (radius.amin() > 0))
+    if not (plain and bool(g.sum(dtype=torch.float64).isfinite() & program.value.sum(dtype=torch.float64).isfinite())):
+        return None
+    edge = round_down(radius, g.dtype)[:, None]
+    eta = torch.minimum(torch.maximum(-edge * g.sign(), round_down(low, g.dtype)), round_down(high, g.dtype))
+    boxed = torch.where(g > 0, -low, high) < radius[:, None]
+    shares = {id(ball): torch.where(boxed, 0.0, -g), id(box): torch.where(boxed, -g, 0.0)}
+    found = Solution(eta, codes(Status.OPTIMAL, g), tuple(shares[id(item)] for item in sets), {"solver": "closed_form"})
+    return _judged(program, found, centred=True)
+
+
 def _ball_and_box(program: GN | GNII) -> Solution:
     """(GNII) over at most one ball and any boxes, in units of the radius."""
     sets = program.sets
@@ -168,7 +191,8 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         pull = torch.where(empty[:, None], -Lp(norm.q).steepest(nearest), 0.0)
         v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
     endless = torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, Status.OPTIMAL.code)
-    found = _judged(program, side.finish(eta, torch.where(empty, Status.INFEASIBLE.code, endless), side.spread(v_ball, v_box)))
+    code = torch.where(empty, Status.INFEASIBLE.code, endless)
+    found = _judged(program, side.finish(eta, code, side.spread(v_ball, v_box)), side.centred)
     if not bool(touching.any()):
         return found
     wide = found.eta.to(torch.float64)
@@ -228,7 +252,7 @@ def _min_norm(program: MinNorm) -> Solution:
     v_box = (v_box - share) * binds
     eta = side.back(round_up(side.sign * a * unit[:, None], program.gradient.dtype))
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
-    return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam))
+    return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam), side.centred)
 
 
 @dataclass(frozen=True, eq=False)
@@ -482,7 +506,21 @@ def _exponent(p: float) -> float:
     return 0.0 if p == math.inf else 1 / (p - 1)
 
 
-def _judged(program: Program, found: Solution) -> Solution:
+def _harmless(program: Program, found: Solution) -> bool:
+    """Whether, over sets that hold 0, rounding to the dtype of η cannot cost a unit in the last place of any optimum.
+
+    It costs one of each entry, or less than the smallest normal number, which is nothing beside the whole.
+    """
+    if not bool((found.codes == Status.OPTIMAL.code).all()):
+        return False
+    info = torch.finfo(found.eta.dtype)
+    g = program.gradient if info.bits >= 32 else program.g
+    fall = torch.linalg.vecdot(g, found.eta.to(g.dtype)).abs()
+    lost = g.abs().amax(-1) * (g.shape[1] * info.smallest_normal)
+    return bool((4 * lost <= info.eps * fall).all())
+
+
+def _judged(program: Program, found: Solution, centred: bool = False) -> Solution:
     """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum.
 
     In float64, UNDECIDED where (8) is so nearly feasible that the multipliers do not prove it infeasible.
@@ -493,6 +531,8 @@ def _judged(program: Program, found: Solution) -> Solution:
             return found
         unproved = claimed & ~program.refuted(found.multipliers)
         return Solution(found.eta, torch.where(unproved, Status.UNDECIDED.code, found.codes).to(torch.int8), found.multipliers, found.stats)
+    if centred and _harmless(program, found):
+        return found
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
     gap = program.primal(eta) - program.bound(found.multipliers, eta).value
     fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)
