@@ -423,7 +423,7 @@ def test_the_help_teaches_the_programs() -> None:
     names = ("gn             (GN)", "gnii           (GNII)", "min-norm       (8)", "operator-norm  (9)")
     for words in (*names, "Proposition 1", "equation (1)", "130 interrupted"):
         assert words in out
-    for command in ("verify", "solve", "certify"):
+    for command in ("verify", "solve", "certify", "attack", "measure", "curve"):
         assert "Usage: " in run(command, "--help")[0]
 
 

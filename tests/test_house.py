@@ -40,6 +40,7 @@ LEVEL = {
     "files": 4,
     "robustness": 5,
     "verify": 5,
+    "runs": 6,
     "": 6,
     "testing": 7,
     "cli": 7,

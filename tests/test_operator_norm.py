@@ -399,7 +399,7 @@ def test_wrong_questions_are_named() -> None:
         whole.problem(0, form="dual")
     with pytest.raises(IndexError, match="i must be in"):
         whole.problem(2)
-    with pytest.raises(ValueError, match="the relaxation needs p >= 2, got p = 1.5"):
+    with pytest.raises(ValueError, match=r"the relaxation needs p >= 2, got p = 1\.5"):
         program(whole.jacobian, 1.5).problem()  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"eta must have the shape \(N, d\) = \(2, 30\)"):
         ca.certify(whole, torch.zeros(2, 29))
@@ -408,5 +408,5 @@ def test_wrong_questions_are_named() -> None:
         ca.certify(whole, ca.Solution(found.eta, found.codes, found.multipliers[:1]))
     with pytest.raises(ValueError, match="exact must be False"):
         ca.certify(whole, found, exact=True)
-    with pytest.raises(TypeError, match="norm must be a ca.Lp"):
+    with pytest.raises(TypeError, match=r"norm must be a ca\.Lp"):
         ca.regression_attack(0.1, 2)  # type: ignore[arg-type]

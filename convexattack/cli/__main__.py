@@ -1,0 +1,5 @@
+"""`python -m convexattack.cli`."""
+
+from convexattack.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""`convexattack solve` and `certify`: numbers from anywhere, without a network."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from convexattack.cli.terminal import FEW, console, progress, sentences
+
+__all__ = ["certify", "solve"]
+
+
+def solve(
+    problem: Annotated[Path, typer.Argument(metavar="PROBLEM.npz", help="To read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="SOLUTION.npz", help="To write: problem and solution together.")],
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="closed_form, reference (CVXPY), any installed CVXPY solver, or, for (9) with p = inf and d <= 20, enumeration; "
+            "default: the closed form."
+        ),
+    ] = None,
+) -> None:
+    """Solve the programs in problem.npz, and write problem and solution to solution.npz.
+
+    \b
+      import numpy as np
+      g = np.random.default_rng(0).normal(size=(3, 64))
+      np.savez("problem.npz", value=[1.0, 2.0, 9.0], gradient=g, program="gnii", p=2.0, radius=0.5)
+
+    \b
+    value     (N,)       L of each item
+    gradient  (N, d)     g of each item
+    program              "gn": find L + gᵀη < 0, (GN); "gnii": minimize L + gᵀη, (GNII); "min-norm": minimize ‖η‖_p with L + gᵀη ≤ 0, (8)
+    p                    of the norm, a number in [1, inf]
+    radius               gn and gnii: ‖η‖_p ≤ radius, a number or (N,)
+    lower, upper         optional bounds on η: numbers, (d,) or (N, d)
+
+    For (9), maximize ‖Jη‖₂ with ‖η‖_p ≤ radius, program is "operator-norm", and instead of value, gradient and bounds there is
+
+    \b
+    jacobian  (N, m, d)  J of each item
+
+    Exit status 1 if an item could not be solved; the others are written all the same.
+    """
+    with sentences():
+        from convexattack.files import check_writable, read_problem, write_solution
+        from convexattack.solution import Status
+        from convexattack.solvers import solve as run
+
+        program = read_problem(problem)
+        check_writable(output)
+        with progress() as update:
+            done = 0
+
+            def tick(more: int) -> None:
+                nonlocal done
+                done += more
+                update(done, len(program), "solving")
+
+            solution = run(program, solver, tick)
+        write_solution(output, program, solution)
+        status = list(solution.status)
+        for name, count in Counter(entry.name for entry in status).items():
+            print(f"{count:,} {name}: {Status[name].value}")
+        bad = [i for i, entry in enumerate(status) if entry in (Status.INVALID, Status.FAILED, Status.INEXACT)]
+        print(f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: convexattack certify {output}")
+        if bad:
+            shown = ", ".join(map(str, bad[:FEW])) + (", ..." if len(bad) > FEW else "")
+            typer.echo(f"{len(bad):,} of {len(program):,} items were not solved: {shown}", err=True)
+            raise typer.Exit(1)
+
+
+def certify(
+    solution: Annotated[Path, typer.Argument(metavar="SOLUTION.npz", help="What `solve` wrote, or the records.jsonl of `verify --out`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print every certificate for machines instead of a table.")] = False,
+) -> None:
+    """Check what a file claims, from the file alone.
+
+    Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an upper bound on the
+    optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. Of (9), which maximizes, primal is the
+    lower bound and dual the upper one; where they do not meet the claim is BRACKETED, and width says how far apart they are, relative. A
+    solution.npz without multipliers (eta, with or without status) is fine: they are recovered. A records.jsonl is certified line by line,
+    and compared with what it records.
+    """
+    with sentences():
+        items = _recorded(solution) if solution.suffix == ".jsonl" else _certified(solution)
+        failed = [item for item in items if item["why"]]
+        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved" + ("" if failed else ".")
+        verdict += f"; {len(failed):,} {'is' if len(failed) == 1 else 'are'} not." if failed else ""
+        if solution.suffix == ".jsonl":
+            verdict += f" {sum(item['same'] for item in items):,} certificates are bit by bit those on record."
+        if as_json:
+            document = {"file": str(solution), "passed": not failed, "verdict": verdict, "items": items}
+            print(json.dumps(document, allow_nan=False, indent=1))
+        else:
+            _list(items if len(items) <= FEW else failed[:FEW])
+            if len(items) > FEW and len(failed) > FEW:
+                print(f"... and {len(failed) - FEW:,} more that are not proved; --json lists all")
+            print(verdict)
+        raise typer.Exit(1 if failed else 0)
+
+
+def _certified(path: Path) -> list[dict[str, Any]]:
+    """One line an item of a solution.npz."""
+    from convexattack.certificates import certify as run
+    from convexattack.files import certificate_record, name_of, read_solution
+    from convexattack.solution import Solution, Status
+    from convexattack.verify import refusals
+
+    program, claim = read_solution(path)
+    certificate = run(program, claim)
+    members = list(Status)
+    name, bare = name_of(program), not isinstance(claim, Solution)
+    return [
+        {"item": i, "program": name, "claimed": "(eta alone)" if bare else members[code].name}
+        | {**certificate_record(certificate, i), "why": why}
+        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), refusals(program, certificate), strict=True))
+    ]
+
+
+def _recorded(path: Path) -> list[dict[str, Any]]:
+    """One line a claim of a records.jsonl."""
+    from convexattack.certificates import certify as run
+    from convexattack.files import certificate_record, name_of, read_records
+    from convexattack.verify import refusals
+
+    items = []
+    with progress() as update:
+        for number, (record, program, claims) in enumerate(read_records(path), 1):
+            for name, claim in claims.items():
+                certificate = run(program, claim)
+                found = certificate_record(certificate, 0)
+                why = refusals(program, certificate)[0]
+                same = found == record["claims"][name]["certificate"]
+                item = {"item": f"{number} {name}", "program": name_of(program), "claimed": claim.status[0].name}
+                items.append(item | {**found, "why": why, "same": same})
+            update(number, number, "certifying")
+    return items
+
+
+def _list(items: list[dict[str, Any]]) -> None:
+    if not items:
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    names = ("primal", "dual", "gap", "violation", "residual")
+    last = "width" if {item["program"] for item in items} == {"operator-norm"} else "residual"
+    for name in ("item", "claimed", *names[:-1], last):
+        table.add_column(name, justify="left" if name == "claimed" else "right", no_wrap=True)
+    table.add_column("holds")
+    for item in items:
+        numbers = [f"{float(item[name]) + 0.0:.{6 if name in ('primal', 'dual') else 1}g}" for name in names]
+        table.add_row(str(item["item"]), item["claimed"], *numbers, f"no: {item['why']}" if item["why"] else "yes")
+    console().print(table)
