@@ -16,9 +16,9 @@ from convexattack.norms import Lp
 
 __all__ = ["MOST_SIGNS", "climb", "enumerate_signs", "in_few_rows", "round_factor", "sweep"]
 
-DRAWS = 48  # Gaussian draws from W
-KEPT = (8, 2)  # the best of them go on to alternate, and the best of those for longer
-TURNS = (6, 30, 10)  # of the alternation, at most: of the many, of the few, of the few in float64
+DRAWS = 32  # Gaussian draws from W
+KEPT = (6, 2)  # the best of them go on to alternate, and the best of those for longer
+TURNS = (4, 12, 6)  # of the alternation, at most: of the many, of the few, of the few in float64
 AT_ONCE = 2**21  # numbers of one block of candidates
 SAMPLE = 64  # columns that are looked at first for a rank above 2
 MOST_SIGNS = 20  # coordinates up to which all signs are tried
@@ -68,10 +68,11 @@ def climb(
         length[live] = torch.where(better, reached, last)
         best[live] = torch.where(better[:, None], w, best[live])
         rising = (reached > last * gain).any(1) & (reached > 0).any(1)
-        if not bool(rising.all()):
+        alive = int(rising.sum())
+        if alive == 0:
+            break
+        if alive <= len(live) // 2:  # a copy of J costs as much as a turn
             live, J, u, reached = live[rising], J[rising], u[rising], reached[rising]
-            if not len(live):
-                break
         w = u / torch.where(reached > 0, reached, 1.0)[:, None]
     return best, length
 

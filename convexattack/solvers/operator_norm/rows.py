@@ -24,10 +24,13 @@ from torch import Tensor
 
 __all__ = ["Relaxed", "relax"]
 
-GAP = 5e-9  # relative, between the two sides of the bracket of the norm
+GAP = 8e-9  # relative, between the two sides of the bracket of the norm
 STEPS = 40
 PATIENCE = 10  # steps without a better bracket, after which rounding has the last word
-ROUGH = 1e-5  # μ above which a float32 Hessian does
+ROUGH = 1e-4  # μ down to which float32 products do,
+NARROW = 1e-15  # unless columns are this short, ‖J‖_F being 1
+LONG = 12  # steps after which brackets are recorded even so
+TURNS, CENTRE = 5, 0.1  # of the fixed point that the start is taken from, and the share of I in it
 CLOSE = 1e-6  # relative residual of conjugate gradients
 PRODUCTS = 400  # of theirs, at most
 IN_CACHE = 1_200_000  # numbers of one block of products of rows
@@ -49,53 +52,66 @@ def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     n, m = J.shape[:2]
     real = J.any(1)
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
-    s, a, G = _gradient(J, real, eye.expand(n, m, m), q)
-    t = (torch.linalg.eigvalsh(G)[:, -1] / 0.8).square()  # G(tI) = G(I)/√t
-    L1 = eye * t.sqrt()[:, None, None]
-    L2 = torch.linalg.cholesky(eye - G / t.sqrt()[:, None, None])
-    best = Relaxed(s.pow(2 - q), L1.clone(), torch.zeros_like(a), torch.full_like(a, torch.inf), torch.zeros_like(a, dtype=torch.int64))
+    rough = bool(((J.abs().amax(1) > NARROW) | ~real).all())
+    single = J.float() if rough else J
+    L1 = eye.expand(n, m, m)
+    for _ in range(TURNS):  # F ← GF never lowers ‖s(FFᵀ)‖_q/‖F‖
+        L1 = _gradient(single, real, L1, q)[2] @ L1
+        L1 = L1 / L1.flatten(1).norm(dim=1)[:, None, None]
+    L1 = torch.linalg.cholesky((1 - CENTRE) * L1 @ L1.mT + CENTRE / m * eye)
+    G = _gradient(single, real, L1, q)[2]
+    root = torch.linalg.eigvalsh(G)[:, -1] / 0.8  # G(tW) = G(W)/√t
+    L2 = torch.linalg.cholesky(eye - G / root[:, None, None])
+    L1 = L1 * root[:, None, None]
+    none, all_ = torch.zeros_like(root), torch.full_like(root, torch.inf)
+    best = Relaxed(torch.ones_like(J[:, 0]), L1.clone(), none.clone(), all_, none.to(torch.int64))
     idle = torch.zeros_like(best.steps)
     live = torch.arange(n, device=J.device)
     for step in range(STEPS):
-        s, a, G = _gradient(J, real, L1, q)
-        keep = _record(best, idle, live, step, s.pow(2 - q), a, G, L1)
-        if not bool(keep.all()):
-            live, J, real, s, a, G, L1, L2, idle = (part[keep] for part in (live, J, real, s, a, G, L1, L2, idle))
-        if not len(live):
-            break
-        L1, L2 = _newton(J, s, a, G, L1, L2, q, direct)
+        s, a, G = _gradient(single if rough else J, real, L1, q)
+        if not rough or step > LONG:
+            keep = _record(best, idle, live, step, s, a, G, L1, q)
+            if not bool(keep.all()):
+                live, J, real, s, a, G, L1, L2, idle = (part[keep] for part in (live, J, real, s, a, G, L1, L2, idle))
+                single = J
+                rough = False
+            if not len(live):
+                break
+        L1, L2, mu = _newton(J, s, a, G, L1, L2, q, direct, rough)
+        rough = rough and bool((mu > ROUGH).all())
         sound = (L1.isfinite() & L2.isfinite()).flatten(1).all(1)
         if not bool(sound.all()):  # a factorization broke down: the bracket so far stands
             live, J, real, L1, L2, idle = (part[sound] for part in (live, J, real, L1, L2, idle))
+            rough = False
             if not len(live):
                 break
     return best
 
 
-def _record(best: Relaxed, idle: Tensor, live: Tensor, step: int, y: Tensor, a: Tensor, G: Tensor, L1: Tensor) -> Tensor:
+def _record(best: Relaxed, idle: Tensor, live: Tensor, step: int, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, q: float) -> Tensor:
     """Keep what improves the bracket of the live items; which of them go on."""
     low, high = a / L1.square().sum((1, 2)).sqrt(), (a * torch.linalg.eigvalsh(G)[:, -1]).sqrt()
     old = best.high[live] - best.low[live]
     better = high < best.high[live]
-    best.y[live[better]], best.high[live[better]] = y[better], high[better]
+    best.y[live[better]], best.high[live[better]] = s[better].pow_(2 - q), high[better]
     better = low > best.low[live]
     best.factor[live[better]], best.low[live[better]] = L1[better], low[better]
     best.steps[live] = step
     width = best.high[live] - best.low[live]
     idle += 1
-    idle[width < 0.7 * old] = 0
+    idle[~(width >= 0.7 * old)] = 0
     return (width > GAP * best.high[live]) & (idle < PATIENCE)
 
 
 def _gradient(J: Tensor, real: Tensor, L1: Tensor, q: float) -> tuple[Tensor, Tensor, Tensor]:
-    """s (N, d), 1 where a column is 0; ‖s‖_q; G, for W = L₁L₁ᵀ."""
+    """s (N, d), 0 where a column is 0; ‖s‖_q; G, for W = L₁L₁ᵀ. The products are in the dtype of J, the rest in float64."""
     n, m, d = J.shape
-    s, M = torch.empty_like(J[:, 0]), torch.empty_like(L1)
+    s, M = L1.new_empty(n, d), torch.empty_like(L1)
+    factor = L1.mT.to(J.dtype)
     for part in _blocks(n, m * d, J):
-        length = (L1[part].mT @ J[part]).square_().sum(1).sqrt_()
-        length = torch.where(real[part], length.clamp_min_(1e-150), 0.0)
-        weight = torch.where(real[part], length.pow((q - 2) / 2), 0.0)
-        Z = J[part] * weight[:, None]
+        length = (factor[part] @ J[part]).square_().sum(1).sqrt_()
+        length = torch.where(real[part], length.clamp_min_(1e-150 if J.dtype == torch.float64 else 1e-30), 0.0)
+        Z = J[part] * torch.where(real[part], length.pow((q - 2) / 2), 0.0)[:, None]
         s[part], M[part] = length, Z @ Z.mT
     a = s.sum(-1) if q == 1 else s.pow(q).sum(-1).pow(1 / q)
     a = torch.where(a > 0, a, 1.0)
@@ -109,8 +125,8 @@ def _blocks(n: int, numbers: int, like: Tensor) -> list[slice]:
     return [slice(a, a + items) for a in range(0, n, items)]
 
 
-def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float, direct: bool) -> tuple[Tensor, Tensor]:
-    """One predictor-corrector step: the next factors of W and S."""
+def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float, direct: bool, rough: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """One predictor-corrector step: the next factors of W and S, and μ before it."""
     m = J.shape[1]
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
     B = L2.mT @ L1
@@ -124,7 +140,7 @@ def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, 
     weight = torch.where(s > 0, s.pow((q - 2) / 4) * s.rsqrt(), 0.0)
     curve, bend = (1 - q / 2) * a.pow(1 - q), (q - 1) / 2 / a
     if direct:
-        invert = _direct(_hessian(R, J, weight, bool((mu > ROUGH).all())), curve, bend, scaled_G)
+        invert = _direct(_hessian(R, J, weight, rough), curve, bend, scaled_G)
     else:
         invert = _iterative(R.mT @ J * weight[:, None], curve, bend, scaled_G)
 
@@ -152,7 +168,7 @@ def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, 
     X1, bad1 = torch.linalg.cholesky_ex(Lam + alpha * dW)
     X2, bad2 = torch.linalg.cholesky_ex(Lam + alpha * dS)
     X1 = torch.where(((bad1 != 0) | (bad2 != 0))[:, None, None], torch.nan, X1)
-    return R @ X1, torch.linalg.solve_ex(R.mT, X2)[0]
+    return R @ X1, torch.linalg.solve_ex(R.mT, X2)[0], mu
 
 
 def _direct(H: Tensor, curve: Tensor, bend: Tensor, G: Tensor) -> Callable[[Tensor], Tensor]:
