@@ -11,13 +11,13 @@ from typing import Any
 import cvxpy as cp
 import pytest
 import torch
+from examples import INF, ORACLE, PATHS, in_ball, in_box, normal, numbers
 from torch import Tensor, nn
 
 import convexattack as ca
 from convexattack.attacks import Attack, Perturbation, algorithm1, algorithm2, deepfool, fastgrad, random_sign
 from convexattack.datasets import load as load_data
 from convexattack.models import load as load_model
-from tests.examples import INF, ORACLE, PATHS, in_ball, in_box, normal, numbers
 
 NORMS = {"1": ca.Lp(1), "2": ca.Lp(2), "inf": ca.Lp(INF)}
 each_norm = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS.keys())

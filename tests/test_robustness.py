@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import INF, normal
 from scipy import stats
 from torch import Tensor
 
@@ -17,7 +18,6 @@ from convexattack.attacks import algorithm1, deepfool, random_sign
 from convexattack.datasets import load as load_data
 from convexattack.models import load as load_model
 from convexattack.robustness import Estimate, FoolingCurve, fooling_curve, fooling_ratio, rho_1, rho_2, smallest_radius
-from tests.examples import INF, normal
 
 NORMS = [ca.Lp(1), ca.Lp(2), ca.Lp(INF)]
 WEIGHT, X = normal(1, 4, 5), normal(2, 40, 5)

@@ -11,12 +11,12 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from examples import INF, ORACLE, in_ball, in_box, names, normal, numbers, random, rows
 from scipy.optimize import linprog
 from torch import Tensor
 
 import convexattack as ca
 from convexattack import datasets, models
-from tests.examples import INF, ORACLE, in_ball, in_box, names, normal, numbers, random, rows
 
 CUBE = ca.Lp(INF)
 

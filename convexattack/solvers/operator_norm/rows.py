@@ -49,10 +49,20 @@ class Relaxed:
 
 def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     """Solve N items, each scaled to ‖J‖_F = 1, float64. Columns that are 0 get y = 0."""
-    n, m = J.shape[:2]
     real = J.any(1)
-    eye = torch.eye(m, dtype=J.dtype, device=J.device)
     rough = bool(((J.abs().amax(1) > NARROW) | ~real).all())
+    found = _relax(J, real, q, direct, rough)
+    missed = ~(found.high - found.low <= GAP * found.high)
+    if rough and direct and bool(missed.any()):  # float32 may have led astray
+        again = _relax(J[missed], real[missed], q, direct, False)
+        for old, new in zip(vars(found).values(), vars(again).values(), strict=True):
+            old[missed] = new
+    return found
+
+
+def _relax(J: Tensor, real: Tensor, q: float, direct: bool, rough: bool) -> Relaxed:
+    n, m = J.shape[:2]
+    eye = torch.eye(m, dtype=J.dtype, device=J.device)
     single = J.float() if rough else J
     L1 = eye.expand(n, m, m)
     for _ in range(TURNS):  # F ← GF never lowers ‖s(FFᵀ)‖_q/‖F‖
@@ -69,7 +79,7 @@ def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     live = torch.arange(n, device=J.device)
     for step in range(STEPS):
         s, a, G = _gradient(single if rough else J, real, L1, q)
-        if not rough or step > LONG:
+        if not rough or step == 0 or step > LONG:
             keep = _record(best, idle, live, step, s, a, G, L1, q)
             if not bool(keep.all()):
                 live, J, real, s, a, G, L1, L2, idle = (part[keep] for part in (live, J, real, s, a, G, L1, L2, idle))
@@ -125,7 +135,9 @@ def _blocks(n: int, numbers: int, like: Tensor) -> list[slice]:
     return [slice(a, a + items) for a in range(0, n, items)]
 
 
-def _newton(J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float, direct: bool, rough: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _newton(
+    J: Tensor, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, L2: Tensor, q: float, direct: bool, rough: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """One predictor-corrector step: the next factors of W and S, and μ before it."""
     m = J.shape[1]
     eye = torch.eye(m, dtype=J.dtype, device=J.device)
