@@ -136,6 +136,17 @@ def test_conjugate_gradients_do_where_the_hessian_is_too_large() -> None:
         torch.testing.assert_close(one.high, other.high, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1e-12, 1e9])
+def test_float32_on_the_way_does_not_show_at_the_end(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "ROUGH", threshold)
+    for kind in KINDS:
+        J = matrices(kind, 2, 5, 30, 0)
+        J /= J.flatten(1).norm(dim=1).clamp_min(1e-300)[:, None, None]
+        if kind != "zero":
+            found = rows.relax(J, 1.0)
+            assert ((found.high - found.low) / found.high <= 1e-8).all(), kind
+
+
 def test_the_general_routine_gives_the_spectral_norm_at_p_2() -> None:
     J = matrices("gauss", 4, 6, 30, 0)
     size = J.flatten(1).norm(dim=1)

@@ -29,7 +29,7 @@ STEPS = 40
 PATIENCE = 10  # steps without a better bracket, after which rounding has the last word
 ROUGH = 1e-4  # μ down to which float32 products do,
 NARROW = 1e-15  # unless columns are this short, ‖J‖_F being 1
-LONG = 12  # steps after which brackets are recorded even so
+LONG = 12  # and for so many steps at most: they give no bracket
 TURNS, CENTRE = 5, 0.1  # of the fixed point that the start is taken from, and the share of I in it
 CLOSE = 1e-6  # relative residual of conjugate gradients
 PRODUCTS = 400  # of theirs, at most
@@ -50,10 +50,10 @@ class Relaxed:
 def relax(J: Float[Tensor, "N m d"], q: float, direct: bool = True) -> Relaxed:
     """Solve N items, each scaled to ‖J‖_F = 1, float64. Columns that are 0 get y = 0."""
     real = J.any(1)
-    rough = bool(((J.abs().amax(1) > NARROW) | ~real).all())
+    rough = direct and bool(((J.abs().amax(1) > NARROW) | ~real).all())
     found = _relax(J, real, q, direct, rough)
-    missed = ~(found.high - found.low <= GAP * found.high)
-    if rough and direct and bool(missed.any()):  # float32 may have led astray
+    missed = (found.high - found.low > GAP * found.high) | found.high.isinf()
+    if rough and bool(missed.any()):  # float32 may have led astray
         again = _relax(J[missed], real[missed], q, direct, False)
         for old, new in zip(vars(found).values(), vars(again).values(), strict=True):
             old[missed] = new
@@ -79,16 +79,14 @@ def _relax(J: Tensor, real: Tensor, q: float, direct: bool, rough: bool) -> Rela
     live = torch.arange(n, device=J.device)
     for step in range(STEPS):
         s, a, G = _gradient(single if rough else J, real, L1, q)
-        if not rough or step == 0 or step > LONG:
+        if not rough:
             keep = _record(best, idle, live, step, s, a, G, L1, q)
             if not bool(keep.all()):
                 live, J, real, s, a, G, L1, L2, idle = (part[keep] for part in (live, J, real, s, a, G, L1, L2, idle))
-                single = J
-                rough = False
             if not len(live):
                 break
         L1, L2, mu = _newton(J, s, a, G, L1, L2, q, direct, rough)
-        rough = rough and bool((mu > ROUGH).all())
+        rough = rough and step < LONG and bool((mu > ROUGH).all())
         sound = (L1.isfinite() & L2.isfinite()).flatten(1).all(1)
         if not bool(sound.all()):  # a factorization broke down: the bracket so far stands
             live, J, real, L1, L2, idle = (part[sound] for part in (live, J, real, L1, L2, idle))
