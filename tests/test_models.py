@@ -217,7 +217,7 @@ def test_a_network_that_is_not_shipped_is_named() -> None:
         load("resnet")
 
 
-@pytest.mark.parametrize("name", NETWORKS.keys() - SHIPPED.keys())
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - SHIPPED.keys()))
 def test_a_network_without_weights_says_how_to_get_them(name: str) -> None:
     words = (
         f"the weights of model '{name}' are not shipped yet: train them by python -m convexattack.models.train {name} "
