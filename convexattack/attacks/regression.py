@@ -128,7 +128,7 @@ def regression_attack(radius: float | Tensor, norm: Lp, solver: str | None = Non
     >>> import convexattack as ca
     >>> attack = ca.regression_attack(0.5, ca.Lp(float("inf")))
     >>> attack(lambda x: x @ torch.tensor([[1.0, 3.0], [2.0, -1.0]]), torch.zeros(1, 2)).change
-    tensor([1.8028], dtype=torch.float64)
+    tensor([2.0616], dtype=torch.float64)
     """
     if not isinstance(norm, Lp):
         raise TypeError(f"norm must be a ca.Lp, got {norm!r}; write ca.Lp(2)")

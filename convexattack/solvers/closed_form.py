@@ -140,9 +140,11 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
     if not (plain and bool(g.sum(dtype=torch.float64).isfinite() & program.value.sum(dtype=torch.float64).isfinite())):
         return None
     edge = round_down(radius, g.dtype)[:, None]
-    eta = torch.minimum(torch.maximum(-edge * g.sign(), round_down(low, g.dtype)), round_down(high, g.dtype))
-    boxed = torch.where(g > 0, -low, high) < radius[:, None]
-    shares = {id(ball): torch.where(boxed, 0.0, -g), id(box): torch.where(boxed, -g, 0.0)}
+    low, high = round_down(low, g.dtype), round_down(high, g.dtype)
+    eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)
+    boxed = torch.where(g > 0, -low, high).to(torch.float64) < radius[:, None]
+    v = -program.g
+    shares = {id(ball): torch.where(boxed, 0.0, v), id(box): torch.where(boxed, v, 0.0)}
     found = Solution(eta, codes(Status.OPTIMAL, g), tuple(shares[id(item)] for item in sets), {"solver": "closed_form"})
     return _judged(program, found, centred=True)
 
@@ -182,10 +184,12 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         share = torch.minimum(w, _slope(most, p, log_mu))
         share = share if side.centred else torch.maximum(share, _slope(nearest, p, log_mu))
         share = torch.where(((full > 0) & ~touching)[:, None], share, w) if bool((touching | (full == 0)).any()) else share
+        size = a * unit[:, None]
     else:
         share = w * (most >= full[:, None])
-    eta = side.back(round_down(side.sign * a * unit[:, None], dtype))
-    v_box = (w - share) * side.top[:, None]
+        size = torch.maximum(side.nearest, torch.minimum(side.most, radius[:, None]))
+    eta = side.back(round_down(side.sign * size, dtype))
+    v_box = (w - share) * side.top[:, None] if p < math.inf else torch.where(share < w, program.g.abs(), 0.0)
     v_ball = program.g.abs() - v_box  # so that they sum to −g to the last bit where the box takes nothing
     if bool(empty.any()):
         pull = torch.where(empty[:, None], -Lp(norm.q).steepest(nearest), 0.0)
