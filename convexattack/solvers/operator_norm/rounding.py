@@ -19,7 +19,7 @@ __all__ = ["MOST_SIGNS", "climb", "enumerate_signs", "in_few_rows", "round_facto
 DRAWS = 32  # Gaussian draws from W
 KEPT = (6, 2)  # the best of them go on to alternate, and the best of those for longer
 TURNS = (4, 12, 6)  # of the alternation, at most: of the many, of the few, of the few in float64
-AT_ONCE = 2**21  # numbers of one block of candidates
+AT_ONCE = 2**20  # numbers of one block of candidates
 SAMPLE = 64  # columns that are looked at first for a rank above 2
 MOST_SIGNS = 20  # coordinates up to which all signs are tried
 

@@ -33,7 +33,7 @@ LONG = 12  # and for so many steps at most: they give no bracket
 TURNS, CENTRE = 5, 0.1  # of the fixed point that the start is taken from, and the share of I in it
 CLOSE = 1e-6  # relative residual of conjugate gradients
 PRODUCTS = 400  # of theirs, at most
-IN_CACHE = 1_200_000  # numbers of one block of products of rows
+IN_CACHE = 1_200_000  # float32 numbers of one block of products of rows, half as many in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +239,7 @@ def _hessian(R: Tensor, J: Tensor, weight: Tensor, rough: bool) -> Tensor:
     k = m * (m + 1) // 2
     H = torch.zeros(n, k, k, dtype=J.dtype, device=J.device)
     dtype = torch.float32 if rough else J.dtype
-    room = IN_CACHE if J.device.type == "cpu" else 64 * IN_CACHE
+    room = IN_CACHE * 4 // dtype.itemsize if J.device.type == "cpu" else 64 * IN_CACHE
     columns = min(d, max(256, room // k))
     items = max(1, room // k // columns)
     R = R.mT.contiguous()
