@@ -48,10 +48,11 @@ class Recipe:
     gpu: bool = False
     source: str | None = None
 
-    def training(self, epochs: int) -> str:
+    def training(self, epochs: int, coarse: int = 0) -> str:
         """The card's words for the training."""
         parts = [
             f"{epochs} epochs of {'SGD with Nesterov momentum 0.9' if self.sgd else 'AdamW'} in batches of {self.batch}",
+            f"the first {coarse} of them on images of half the side (means of 2 × 2 pixels)" if coarse else "",
             f"one-cycle learning rate up to {self.rate:g}",
             f"weight decay {self.decay:g}",
             f"Gaussian noise of {self.noise:g} on the inputs" if self.noise else "",

@@ -41,11 +41,12 @@ def train(
     checkpoint: Path | None = None,
     training: Part | None = None,
     device: torch.device | None = None,
+    coarse: int = 0,
 ) -> nn.Module:
     """The network `name`, trained as its recipe says, in eval mode and on the CPU; the global random state is left as it was.
 
     On a CPU it runs on one thread, and the same seed gives the same weights on the same kind of machine. On a GPU it runs in bfloat16
-    (float32 weights) with channels last, and two runs may differ.
+    (float32 weights), and two runs may differ. Networks that want a GPU have their channels last in memory on either.
 
     Args:
         name: a key of `RECIPES`.
@@ -54,22 +55,27 @@ def train(
         checkpoint: a file that is written after every epoch; if it is there, training goes on from it. It stays when training ends.
         training: inputs and labels, or targets (default: the recipe's).
         device: default: a GPU where the recipe wants one and there is one, otherwise the CPU.
+        coarse: how many of the epochs, the first ones, see images of half the side (means of 2 × 2 pixels), a quarter of the work; for
+            networks that end in a mean over the image, where no GPU is at hand.
 
     Raises:
-        ValueError: the checkpoint is of another training, or cannot be read.
+        ValueError: the checkpoint is of another training, or cannot be read; coarse epochs for a network that takes one size of image.
     """
     recipe = RECIPES[name]
     epochs = recipe.epochs if epochs is None else epochs
+    if coarse and not (recipe.gpu and 0 < coarse <= epochs):
+        sizes = ", ".join(key for key, row in RECIPES.items() if row.gpu)
+        raise ValueError(f"coarse = {coarse} must be from 0 to the {epochs} epochs, and 0 for {name} unless it is one of {sizes}")
     device = place(recipe) if device is None else device
     x, target = (part.to(device) for part in training or recipe.data()[0])
     cuda = device.type == "cuda"
     with _random_state(seed, device):
         model = from_factory(NETWORKS[name]).to(device).train()
-        if cuda:
+        if recipe.gpu:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         steps = -(-len(x) // recipe.batch)
         optimizer, schedule = _optimizer(model, recipe, epochs * steps)
-        state = _Checkpoint(checkpoint, {"name": name, "seed": seed, "epochs": epochs, "items": len(x)}, model, optimizer, device)
+        state = _Checkpoint(checkpoint, {"name": name, "seed": seed, "epochs": epochs, "coarse": coarse, "items": len(x)}, model, optimizer, device)
         done = state.load()
         schedule.load_state_dict({**schedule.state_dict(), "last_epoch": done * steps})
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -81,7 +87,9 @@ def train(
                     if recipe.noise:
                         inputs = inputs + recipe.noise * torch.randn(inputs.shape, device=device)
                     optimizer.zero_grad()
-                    if cuda and inputs.ndim == 4:
+                    if epoch < coarse:
+                        inputs = nn.functional.avg_pool2d(inputs, 2)
+                    if recipe.gpu:
                         inputs = inputs.contiguous(memory_format=torch.channels_last)
                     with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                         loss = recipe.loss(model(inputs), target[rows])
@@ -189,22 +197,22 @@ def _put(file: Path, content: bytes) -> None:
         os.replace(whole, file)
 
 
-def write(name: str, out: Path, seed: int, epochs: int) -> dict[str, str]:
+def write(name: str, out: Path, seed: int, epochs: int, coarse: int = 0) -> dict[str, str]:
     """Train, measure, put weights and card in place, and remove the checkpoint (OUT with .checkpoint); returns what was measured."""
     recipe = RECIPES[name]
     checkpoint = out.with_suffix(".checkpoint")
     training, test = recipe.data()
-    model = train(name, seed, epochs, checkpoint, training)
+    model = train(name, seed, epochs, checkpoint, training, coarse=coarse)
     measured = recipe.measure(model.to(place(recipe)), training, test)
     content = save({key: tensor.cpu().contiguous() for key, tensor in model.state_dict().items()})
-    text = card(name, model, out.name, measured, seed, epochs, hashlib.sha256(content).hexdigest())
+    text = card(name, model, out.name, measured, seed, epochs, hashlib.sha256(content).hexdigest(), coarse)
     _put(out, content)
     _put(out.with_suffix(".md"), text.encode())
     checkpoint.unlink(missing_ok=True)
     return measured
 
 
-def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed: int, epochs: int, sha256: str) -> str:
+def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed: int, epochs: int, sha256: str, coarse: int = 0) -> str:
     """The model card: what was measured, and how to get there again."""
     import sklearn
 
@@ -217,9 +225,9 @@ def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed:
         **recipe.rows,
         "Network": f"{recipe.rows['Network']}; {sum(parameter.numel() for parameter in model.parameters()):,} parameters, float32",
         **({"Source of the data": datasets.load(recipe.source, limit=1).note} if recipe.source else {}),
-        "Training": recipe.training(epochs),
+        "Training": recipe.training(epochs, coarse),
         "Seed": str(seed),
-        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs {epochs}`",
+        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs {epochs}{f' --coarse {coarse}' if coarse else ''}`",
         "Hardware": f"{torch.cuda.get_device_name()}, bfloat16" if gpu else f"CPU ({platform.machine()}), one thread",
         "Versions": f"torch {torch.__version__.partition('+')[0]}, scikit-learn {sklearn.__version__}",
         "Date": datetime.now(UTC).date().isoformat(),
@@ -246,6 +254,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the noise (default: %(default)s)")
     parser.add_argument("--epochs", type=int, help="passes over the training data (default: what the shipped network took)")
+    parser.add_argument(
+        "--coarse", type=int, default=0, metavar="N",
+        help="of nin and densenet40, where no GPU is at hand: so many of the epochs, the first, at half the side, a quarter of the work (default: 0)",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     epochs = RECIPES[given.name].epochs if given.epochs is None else given.epochs
     if given.out.suffix != ".safetensors":
@@ -255,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if epochs < 1:
         parser.error(f"--epochs {epochs} must be at least 1")
     try:
-        measured = write(given.name, given.out, given.seed, epochs)
+        measured = write(given.name, given.out, given.seed, epochs, given.coarse)
     except KeyboardInterrupt:
         print("stopped: the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
