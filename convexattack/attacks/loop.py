@@ -177,27 +177,32 @@ class Attack:
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         kept: Step | None = None
         for _ in range(self.steps):
-            lin, output = self._look(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]), label, rows)
+            base = _rows(total, rows)
+            point = _rows(clean, rows) + _rows(eta, rows)
+            lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows)
             label = lin.label if label is None or kept is None else label
             if kept is None:
                 start = at_end = lowest_margin(output, label)
                 lowest = lin.value.amin(1)
             found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
-            moved, base = found.moved(), total[rows]
+            moved = found.moved()
             step_total = base + found.eta
             if ball is not None and (self.steps > 1 or found.solver != "closed_form"):
                 step_total = shrink(step_total, self.norm, ball.radii(clean)[rows])
             clipped = edges.clip(step_total, rows, torch.float64)
-            total[rows] = torch.where(found.usable[:, None], clipped, base)
-            eta[rows] = torch.where(found.usable[:, None], edges.clip(clipped, rows, x.dtype), eta[rows])
+            there = edges.clip(clipped, rows, x.dtype)
+            if not bool(found.usable.all()):
+                clipped = torch.where(found.usable[:, None], clipped, base)
+                there = torch.where(found.usable[:, None], there, eta[rows])
+            total, eta = _put(total, rows, clipped), _put(eta, rows, there)
             taken[rows] += moved
             flagged[rows] |= found.relaxed | ~found.usable
             kept = dataclasses.replace(found, base=base) if kept is None else kept.updated(rows, found, base)
             if self.until_fooled:
-                output = evaluate(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]))
-                there = self._pieces(output, label, rows).amin(1).to(lowest)
-                lowest, at_end = lowest.index_copy(0, rows, there), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
-                rows = rows[moved & ~(there < 0)]
+                output = evaluate(model, (_rows(clean, rows) + there).view(-1, *x.shape[1:]))
+                reached = self._pieces(output, label, rows).amin(1).to(lowest)
+                lowest, at_end = lowest.index_copy(0, rows, reached), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
+                rows = rows[moved & ~(reached < 0)]
                 if len(rows) == 0:
                     break
         assert kept is not None
@@ -259,7 +264,7 @@ class Attack:
             radius = self._ball().radii(clean)[rows]
             least = nothing if lin.pieces == 1 else least_value(value, gradient, self.norm, radius, here)
             return best_piece(least, partial(posed, ball=True))
-        value = value + self._beyond(lin, output, clean[rows], total if total is None else total[rows])
+        value = value + self._beyond(lin, output, _rows(clean, rows), total if total is None else _rows(total, rows))
         least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here)
         step = best_piece(least, partial(posed, small=True))
         stuck = (~step.usable).nonzero().flatten()
@@ -301,6 +306,16 @@ class Attack:
             return judged
         instead = certify(GNII(kept.value, kept.gradient, bound), Solution(kept.eta, kept.codes, kept.multipliers))
         return _merged(kept.relaxed, instead, judged)
+
+
+def _rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
+    """These rows, ascending; without a copy where they are all."""
+    return whole if len(rows) == len(whole) else whole.index_select(0, rows)
+
+
+def _put(whole: Tensor, rows: Int[Tensor, " n"], part: Tensor) -> Tensor:
+    """The whole with these rows replaced."""
+    return part if len(rows) == len(whole) else whole.index_copy(0, rows, part)
 
 
 def resolve(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSet, ...]:
