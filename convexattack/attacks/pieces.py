@@ -67,9 +67,12 @@ class Step:
     def updated(self, rows: Tensor, step: Step, base: Tensor | None = None) -> Step:
         """These rows replaced by those of another step."""
         parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
-        multipliers = tuple(old.index_copy(0, rows, new.to(old)) for old, new in zip(self.multipliers, step.multipliers, strict=True))
+        multipliers = []
+        for old, new in zip(self.multipliers, step.multipliers, strict=True):
+            wide = torch.promote_types(old.dtype, new.dtype)
+            multipliers.append(old.to(wide).index_copy(0, rows, new.to(wide)))
         whole = self.base if self.base is None or base is None else self.base.index_copy(0, rows, base)
-        return dataclasses.replace(self, **parts, multipliers=multipliers, base=whole)
+        return dataclasses.replace(self, **parts, multipliers=tuple(multipliers), base=whole)
 
 
 _TENSORS = ("value", "gradient", "eta", "objective", "codes", "lam", "usable", "relaxed")
