@@ -196,7 +196,7 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
 def evaluating(model: Any, batch: int) -> Iterator[Model]:
     """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
     if isinstance(model, type):
-        raise TypeError(f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make an instance, {model.__name__}()")
+        raise TypeError(f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make one, {model.__name__}()")
     if not callable(model):
         raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
     if not isinstance(model, nn.Module):
