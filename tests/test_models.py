@@ -198,7 +198,7 @@ def test_diabetes_is_standardised_by_its_training_rows() -> None:
     assert torch.equal(datasets.diabetes(limit=5).x, test.x[:5])
     assert len(datasets.diabetes(limit=5)) == 5
     assert "the 88 test rows" in test.note
-    with pytest.raises(ValueError, match="limit must be at least 1, got 0: leave it out for all rows"):
+    with pytest.raises(ValueError, match="limit must be a whole number, at least 1, got 0: leave it out for all rows"):
         datasets.diabetes(limit=0)
     with pytest.raises(ValueError, match="diabetes has no split 'all': use one of train, test"):
         datasets.diabetes("all")

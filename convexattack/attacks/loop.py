@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from convexattack.attacks.pieces import Step, best_piece, least_norm, least_value
 from convexattack.attacks.total import Edges, bind, shrink, take
 from convexattack.certificates import Certificate, certify
-from convexattack.linearize import Linearization, check_images, evaluating, forward_pass, linearize
+from convexattack.linearize import Linearization, check_images, check_label, evaluating, forward_pass, linearize
 from convexattack.losses import Loss, Model, margin
 from convexattack.norms import Lp
 from convexattack.programs import GNII, MinNorm, Program
@@ -129,9 +129,11 @@ class Attack:
             raise ValueError(f"overshoot must be a finite number >= 0, got {self.overshoot}; 0.02 goes 2% beyond the boundary")
         if self.piece not in ("best", "active"):
             raise ValueError(f"piece must be 'best' or 'active', got {self.piece!r}; 'best' solves one program per piece")
+        if not isinstance(self.sets, ConvexSet | PixelRange | Iterable):
+            raise TypeError(f"sets must be a tuple of convex sets, got {self.sets!r}; () is no constraint")
         sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
         for j, item in enumerate(sets):
-            if not isinstance(item, ConvexSet) and not hasattr(item, "at"):
+            if isinstance(item, type) or not (isinstance(item, ConvexSet) or hasattr(item, "at")):
                 raise TypeError(f"sets[{j}] must be a convex set such as ca.Box or ca.PixelRange, got {item!r}; put sets into a tuple")
         object.__setattr__(self, "sets", sets)
 
@@ -167,12 +169,14 @@ class Attack:
                 What is wrong with one image is that image's status.
         """
         check_images(x)
+        check_label(label, x)
         clean = x.detach().flatten(1)
         sets = resolve(self.sets, x)
         rows, edges = torch.arange(len(x), device=x.device), Edges.of(sets, clean)
         ball = None if self.radius is None else Ball(self.norm, self.radius)
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
             raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
+        balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
         total, eta = torch.zeros_like(clean, dtype=torch.float64), torch.zeros_like(clean)
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         kept: Step | None = None
@@ -187,8 +191,9 @@ class Attack:
             found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
             moved = found.moved()
             step_total = base + found.eta
-            if ball is not None and (self.steps > 1 or found.solver != "closed_form"):
-                step_total = shrink(step_total, self.norm, ball.radii(clean)[rows])
+            if self.steps > 1 or found.solver != "closed_form":
+                for item in balls:
+                    step_total = shrink(step_total, item.norm, item.radii(clean)[rows])
             clipped = edges.clip(step_total, rows, torch.float64)
             there = edges.clip(clipped, rows, x.dtype)
             if not bool(found.usable.all()):
