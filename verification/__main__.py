@@ -8,10 +8,12 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,12 +24,19 @@ from rich.table import Table
 from verification import CLAIMS, Claim, Record, run
 
 INTERRUPTED = 130
+COMMANDS: dict[str, Callable[[], ModuleType]] = {  # a first word, and the module whose `main(arguments) -> int` takes the rest
+    "audit": lambda: import_module("verification.audit"),
+    "lessons": lambda: import_module("verification.lessons"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 if every claim holds, 1 if one does not, 2 for wrong arguments, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in COMMANDS:
+        return int(COMMANDS[words[0]]().main(words[1:]))
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     unknown = [name for name in given.claim if name not in CLAIMS]
     if unknown:
         parser.error(f"claim {unknown[0]!r} is not one of {', '.join(CLAIMS)}: --help says what each is")
