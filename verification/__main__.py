@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m verification --instances small                 every claim and every case, seconds\n"
         "  python -m verification sign fastgrad                     two claims\n"
         "  python -m verification min_norm --instances 1000 --seed 7 --json records.json\n"
-        "  python -m verification --report evidence.html            one page to read, print or send, by `pip install .[report]`",
+        "  python -m verification --report evidence.html            one page to read, print or send",
     )
     parser.add_argument("claim", nargs="*", metavar="CLAIM", help="names from the list below (default: all)")
     parser.add_argument(
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="save the records there, replaced as a whole after each claim: always a complete file"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write one page with derivations, formulas and results, at the end")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write one page with derivations and results there, at the end")
     return parser
 
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 import convexattack as ca
 from verification.claims import Finding, claim
-from verification.draws import BOXES, NORMS, TYPES, Either, programs, word
+from verification.draws import BOXES, NORMS, TYPES, Either, programs, rows, word
 
 DIMENSION = {"no box": 12, "box around 0": 8, "box without 0": 5}
 AGREE = ca.Tolerance().at(torch.float64)
@@ -46,6 +46,9 @@ AGREE = ca.Tolerance().at(torch.float64)
     cases=[(kind, p, box, dtype) for kind in ("(GNII)", "(8)") for p in NORMS for box in BOXES for dtype in TYPES],
     small=2,
     full=70,
+    formulas=(
+        r"\text{closed form}\quad\eta=\eta(L,g,\varepsilon,p,l,u)\qquad\text{against}\qquad\text{CVXPY}",
+    ),
 )
 def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     kind, p, box, dtype = case
@@ -76,7 +79,7 @@ def _conic(wide: Either, where: str) -> tuple[ca.Solution, str]:
     failed = torch.from_numpy(np.flatnonzero(found.status == ca.Status.FAILED))
     if len(failed) == 0:
         return found, ""
-    again = ca.solve(_rows(wide, failed), "SCS")
+    again = ca.solve(rows(wide, failed), "SCS")
     eta, codes = found.eta.index_copy(0, failed, again.eta), found.codes.index_copy(0, failed, again.codes)
     note = f"{found.stats['solver']} gave up on {len(failed)} of {len(wide)} ({where}), and SCS was asked"
     return ca.Solution(eta, codes, found.multipliers), note
@@ -93,13 +96,3 @@ def _apart(wide: Either, one: ca.Solution, other: ca.Solution) -> NDArray[np.flo
 
 def _in_float64(program: Either) -> Either:
     return replace(program, value=program.value.double(), gradient=program.gradient.double())
-
-
-def _rows(program: Either, rows: torch.Tensor) -> Either:
-    sets: list[ca.Ball | ca.Box] = []
-    for item in program.sets:
-        if isinstance(item, ca.Ball):
-            sets.append(replace(item, radius=torch.as_tensor(item.radius)[rows]))
-        elif isinstance(item, ca.Box):
-            sets.append(ca.Box(torch.as_tensor(item.lower)[rows], torch.as_tensor(item.upper)[rows]))
-    return replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=tuple(sets))

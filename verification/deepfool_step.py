@@ -49,6 +49,10 @@ Array = NDArray[np.float64]
     cases=[1.5, 2.0, 3.0, math.inf],
     small=32,
     full=360,
+    formulas=(
+        r"\hat l=\operatorname{argmin}_{l\ne k}\frac{|f_k-f_l|}{\|\nabla f_k-\nabla f_l\|_q}",
+        r"r=\frac{|f'_{\hat l}|}{\|w_{\hat l}\|_q^q}\,|w_{\hat l}|^{q-1}\odot\operatorname{sign}(w_{\hat l})",
+    ),
 )
 def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     images = datasets.load("digits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,14 +13,14 @@ from torch import Tensor
 import convexattack as ca
 
 __all__ = [
-    "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs", "radii", "scales", "tensors",
-    "values", "word",
+    "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs", "radii", "rows", "scales",
+    "tensors", "values", "word",
 ]  # fmt: skip
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
 TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
 BOXES = {"no box": None, "box around 0": True, "box without 0": False}
-Either = ca.GNII | ca.MinNorm
+Either = ca.GN | ca.GNII | ca.MinNorm
 
 Array = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array
 
 
 def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dtype: torch.dtype, d: int) -> Either:
-    """n random programs "(GNII)" or "(8)" over `BOXES[box]`, of all scales that the dtype holds, not next to where they become infeasible."""
+    """n random programs "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale that the dtype holds, well inside or outside feasibility."""
     decades = 1.5 if dtype == torch.float16 else 12.0
     g = gradients(rng, n, d)
     unit, scale = scales(rng, n, decades), scales(rng, n, decades)
@@ -75,7 +76,18 @@ def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dt
     radius = radii(rng, g, p, low, high) * unit
     L, gradient = _rounded(dtype, rng.standard_normal(n) * radius * np.abs(g).max(1) * scale, g * scale[:, None])
     ball = ca.Ball(ca.Lp(p), torch.from_numpy(radius))
-    return ca.GNII(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
+    return (ca.GN if kind == "(GN)" else ca.GNII)(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
+
+
+def rows(program: Either, which: Tensor) -> Either:
+    """The program of these items alone."""
+    sets: list[ca.Ball | ca.Box] = []
+    for item in program.sets:
+        if isinstance(item, ca.Ball):
+            sets.append(replace(item, radius=torch.as_tensor(item.radius)[which]))
+        elif isinstance(item, ca.Box):
+            sets.append(ca.Box(torch.as_tensor(item.lower)[which], torch.as_tensor(item.upper)[which]))
+    return replace(program, value=program.value[which], gradient=program.gradient[which], sets=tuple(sets))
 
 
 def _rounded(dtype: torch.dtype, *arrays: Array) -> tuple[Tensor, ...]:

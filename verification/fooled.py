@@ -20,10 +20,10 @@ follows from it. So a perturbation that ends exactly on the boundary, as that of
 Program, Lagrangian, dual, optimum. (4) asks for L < 0 with an oracle's L_o > 0, of which nothing is known; (GN) replaces L by (1) and L_o
 by ‖η‖_p ≤ ε. From there, proposition_1.py.
 
-The check. Outputs are small integers, so that ties are frequent and exact, and a model that returns x itself makes f(x + η) any such row. The
-pieces of the library's margin against (3) by enumeration; `fooled` of an attack with ε = 0 against L < 0, by counting the classes above
-f_k. Where L ≠ 0, NumPy's argmax must agree with the verdict; where L = 0, it must depend on the numbering: reversed, argmax takes another
-class.
+The check. Outputs are small integers, so that ties are frequent and exact, and a model that returns x itself makes f(x + η) any
+such row. The pieces of the library's margin against (3) by enumeration; `fooled` of an attack with ε = 0 against L < 0, by
+counting the classes above f_k. Where L ≠ 0, NumPy's argmax must agree with the verdict; where L = 0, it must depend on the
+numbering: reversed, argmax takes another class.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check(case: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     k = rng.integers(0, case, n)
     output, label = torch.from_numpy(f), torch.from_numpy(k)
     where = f"{case} classes"
-    margins = [[row[a] - row[l] for l in range(case) if l != a] for row, a in zip(f, k, strict=True)]
+    margins = [[row[a] - row[b] for b in range(case) if b != a] for row, a in zip(f, k, strict=True)]
     yield Finding("(3) by enumeration", (ca.margin(output, label).numpy() != np.array(margins)).any(1), 0, where)
 
     found = ca.algorithm2(0.0)(lambda x: x, output, label)

@@ -13,8 +13,8 @@ Proof. Let η solve (8), L > 0. If L + gᵀη were negative, tη with t = L/(−
 0, and η is not in (GN). Nor is any other η of that length: ε = L/‖g‖_q is the case of equality, proposition_1_equality.py. The radii for
 which (GN) is feasible are (L/‖g‖_q, ∞), an open interval; (8) is its infimum, and is not attained.
 
-Cure. Ask for (1 + δ)L + gᵀη ≤ 0, δ > 0. The solution is (1 + δ)η, 1 + δ times as long, and L + gᵀ(1 + δ)η = −δL < 0: it solves (GN) with ε =
-(1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which reference [7] has and the paper does not mention.
+Cure. Ask for (1 + δ)L + gᵀη ≤ 0, δ > 0. The solution is (1 + δ)η, 1 + δ times as long, and L + gᵀ(1 + δ)η = −δL < 0: it solves
+(GN) with ε = (1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which reference [7] has and the paper does not mention.
 
 The check. Integer gradients with a power of two as ‖g‖_∞ (p = 1), ‖g‖₁ (p = ∞) or ‖g‖₂ (p = 2: one entry only), and dyadic L, so that ε =
 L/‖g‖_q is a floating-point number. In rational numbers: |L + gᵀη| for the library's η, relative to L (a kernel rounds η so that L + gᵀη ≤ 0
@@ -69,10 +69,12 @@ def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
 
     def left(found: ca.Solution) -> list[Fraction]:
         """L + gᵀη."""
-        return [Fraction(v) + oracles.rational_dot(row, oracles.rational(eta)) for v, row, eta in zip(L, rows, found.eta.numpy(), strict=True)]
+        etas = [oracles.rational(eta) for eta in found.eta.numpy()]
+        return [Fraction(v) + oracles.rational_dot(row, eta) for v, row, eta in zip(L, rows, etas, strict=True)]
 
     on = left(ca.solve(ca.MinNorm(value, gradient, norm)))
-    yield Finding("fractions: |L + gᵀη| of (8), relative to L", [float(abs(x) / Fraction(v)) for x, v in zip(on, L, strict=True)], TIGHT, where)
+    apart = [float(abs(x) / Fraction(v)) for x, v in zip(on, L, strict=True)]
+    yield Finding("fractions: |L + gᵀη| of (8), relative to L", apart, TIGHT, where)
     beyond = left(ca.solve(ca.MinNorm(value * (1 + OVERSHOOT), gradient, norm)))
     yield Finding("fractions: with the overshoot, L + gᵀη < 0", [x >= 0 for x in beyond], 0, where)
     for factor, status in ((1.0, ca.Status.INFEASIBLE), (1 + OVERSHOOT, ca.Status.FEASIBLE)):

@@ -11,11 +11,12 @@ Lagrangian. A copy z_j of η in each set, with a multiplier v_j for η − z_j =
 
     L + gᵀη + Σ v_jᵀ(η − z_j),    z_j ∈ C_j, η free.
 
-Dual. The infimum over η is −∞ unless Σ v_j = −g, and what remains is L − Σ σ_j(v_j) with the support functions σ_j(v) = sup {vᵀz : z ∈ C_j}.
-So any v_j with Σ v_j = −g bound every η of the intersection from below, however they were found.
+Dual. The infimum over η is −∞ unless Σ v_j = −g, and what remains is L − Σ σ_j(v_j) with the support functions σ_j(v) = sup {vᵀz
+: z ∈ C_j}. So any v_j with Σ v_j = −g bound every η of the intersection from below, however they were found.
 
-Optimum. There is no closed form in general. Where a point lies in the interior of all sets (here 0 does, or, for a subspace, in its relative
-interior) Slater's condition gives multipliers for which the bound is attained, and complementary slackness z_j = η ∈ argmax v_jᵀz.
+Optimum. There is no closed form in general. Where a point lies in the interior of all sets (here 0 does, or, for a subspace, in
+its relative interior) Slater's condition gives multipliers for which the bound is attained, and complementary slackness z_j = η ∈
+argmax v_jᵀz.
 
 The check. The library is given each constraint as CVXPY text alone (`CustomSet`). Its value against another formulation by another
 solver: for p ∈ {1, ∞} all is linear and scipy's HiGHS gets matrices written here; for p = 2 and a subspace, ε times the distance that is

@@ -1,7 +1,7 @@
 """One self-contained HTML page: formulas as MathML, pictures as SVG, its style inside, nothing fetched. It reads on a phone and prints.
 
-Every function takes text and returns HTML that is also well-formed XML. A `body`, the cells of a table and an SVG are taken as they are; all
-else is escaped.
+Every function takes text and returns HTML that is also well-formed XML. A `body`, the cells of a table and an SVG are taken as
+they are; all else is escaped.
 """
 
 from __future__ import annotations

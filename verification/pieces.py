@@ -12,16 +12,16 @@ It is not convex (the objective is concave), but two minima may be exchanged:
 
     min_η min_l {L_l + g_lᵀη} = min_l min_η {L_l + g_lᵀη}.
 
-Lagrangian, dual and optimum of each inner problem, a (GNII): proposition_2.py. So the optimum of (pieces) is min_l {L_l − ε‖g_l‖_q}, by m − 1
-closed forms, and the η of the best l attains it.
+Lagrangian, dual and optimum of each inner problem, a (GNII): proposition_2.py. So the optimum of (pieces) is min_l {L_l −
+ε‖g_l‖_q}, by m − 1 closed forms, and the η of the best l attains it.
 
 Slip. ∇L(x) is g_a with a = argmin_l L_l, so the text's step reaches L_a − ε‖g_a‖_q on its own piece, never less than the best. As to the
 published figures, they choose the smallest linearized objective over all l (the search "over all l ≠ k(x)" in Algorithm 1).
 
-Counterexample. p = ∞, d = 1, ε = 1/2, two pieces 1 + η and 2 − 8η at x = 0. Active is the first: (GN) is infeasible for it, 1 − 1/2 > 0.
-The second has 2 − 4 < 0 at η = 1/2: the class behind it wins. Proposition 1 with the active piece would certify a classifier that is fooled.
-In the same way ρ̂₂ of the active piece, L_a/‖g_a‖_q, is never less than min_l L_l/‖g_l‖_q, which is the shortest perturbation of the
-linear model.
+Counterexample. p = ∞, d = 1, ε = 1/2, two pieces 1 + η and 2 − 8η at x = 0. Active is the first: (GN) is infeasible for it, 1 −
+1/2 > 0. The second has 2 − 4 < 0 at η = 1/2: the class behind it wins. Proposition 1 with the active piece would certify a
+classifier that is fooled. In the same way ρ̂₂ of the active piece, L_a/‖g_a‖_q, is never less than min_l L_l/‖g_l‖_q, which is
+the shortest perturbation of the linear model.
 
 The check. The shipped network on handwritten digits, where L_l and g_l come from a pass through its layers in NumPy. Algorithm 1 with
 piece="best" must reach min_l {L_l − ε‖g_l‖_q} and with piece="active" L_a − ε‖g_a‖_q; the first is never larger; and no η of 50 random ones
@@ -57,7 +57,7 @@ TIGHT = 1e-11  # of the scores: NumPy's sums against torch's
         r"\min_{\|\eta\|_p\le\varepsilon}\;\min_{l\ne k}\{L_l+g_l^{T}\eta\}=\min_{l\ne k}\{L_l-\varepsilon\|g_l\|_q\}",
         r"\nabla L(x)=g_a,\quad a=\operatorname{argmin}_l L_l,\qquad L_a-\varepsilon\|g_a\|_q\;\ge\;\min_l\{L_l-\varepsilon\|g_l\|_q\}",
     ),
-    slip="It linearizes L itself, which keeps only the class that is closest at x; its figures take the class that is lowest after the step.",
+    slip="It linearizes L itself, which keeps the class that is closest at x; its figures take the one that is lowest after the step.",
 )
 def check(case: tuple[float, float], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, radius = case

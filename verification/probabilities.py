@@ -1,7 +1,8 @@
 """Probabilities against logits: with the f of unit ℓ1 norm, Algorithm 2 is FastGrad, and the linear model of DeepFool and ρ̂₂ is wrong.
 
-The paper says. f "has unit ℓ1-norm", with each f_l "interpreted as the probability of class belonging" (2), and proposes Algorithm 2 as a method
-of its own beside FastGrad. This is so except where f is what it says: then the two are the same, image by image.
+The paper says. f "has unit ℓ1-norm", with each f_l "interpreted as the probability of class belonging" (2), and proposes
+Algorithm 2 as a method of its own beside FastGrad. This is so except where f is what it says: then the two are the same, image by
+image.
 
 Proof. Let z be the logits, p = softmax(z), k the label. FastGrad has L = log p_k (fastgrad.py), Algorithm 2 has L = p_k, and
 
@@ -10,9 +11,10 @@ Proof. Let z be the logits, p = softmax(z), k the label. FastGrad has L = log p_
 their gradients are parallel, and (6) does not change when g is multiplied by a positive number. The two η are equal for every p. With
 logits they are not: ∇z_k lacks the other classes.
 
-Program. A DeepFool step, and the ratio in ρ̂₂, is (8): minimize ‖η‖_p subject to L + gᵀη ≤ 0. Lagrangian, dual, optimum: min_norm.py, ‖η‖_p =
-L/‖g‖_q. Take two classes and let t = z_k − z_l > 0, affine in x. On logits L = t, and η is exact: the classifier changes at ‖η‖_p =
-t/‖∇t‖_q. On probabilities L = p_k − p_l = tanh(t/2), whose gradient is ∇t/(2 cosh²(t/2)), so that (8) gives
+Program. A DeepFool step, and the ratio in ρ̂₂, is (8): minimize ‖η‖_p subject to L + gᵀη ≤ 0. Lagrangian, dual, optimum:
+min_norm.py, ‖η‖_p = L/‖g‖_q. Take two classes and let t = z_k − z_l > 0, affine in x. On logits L = t, and η is exact: the
+classifier changes at ‖η‖_p = t/‖∇t‖_q. On probabilities L = p_k − p_l = tanh(t/2), whose gradient is ∇t/(2 cosh²(t/2)), so that
+(8) gives
 
     ‖η‖_p = 2 sinh(t/2) cosh(t/2)/‖∇t‖_q = sinh(t)/‖∇t‖_q,
 
@@ -57,7 +59,7 @@ SAME = 1e-9
     full=360,
     formulas=(
         r"\nabla p_k=p_k\,\nabla\log p_k\;\Rightarrow\;\eta_{\text{Algorithm 2}}=\eta_{\text{FastGrad}}",
-        r"L=p_k-p_l=\tanh\frac t2,\quad \frac{L}{\|\nabla L\|_q}=\frac{\sinh t}{\|\nabla t\|_q}\qquad\text{instead of}\qquad\frac{t}{\|\nabla t\|_q}",
+        r"L=p_k-p_l=\tanh\frac t2,\qquad\frac{L}{\|\nabla L\|_q}=\frac{\sinh t}{\|\nabla t\|_q}\;\text{for}\;\frac{t}{\|\nabla t\|_q}",
     ),
     slip="It takes f for probabilities of unit ℓ1 norm; with them Algorithm 2 is nothing but FastGrad and ρ̂₂ explodes. Logits it must be.",
 )
@@ -75,10 +77,8 @@ def check(case: str | tuple[float, float], rng: np.random.Generator, n: int) -> 
     one = ca.algorithm2(radius, ca.Lp(p))(soft, x, label).eta.flatten(1)
     two = ca.fastgrad(radius, ca.Lp(p))(model, x, label).eta.flatten(1)
     slope = ca.linearize(model, x, label, ca.negative_cross_entropy).gradient[:, 0].abs()
-    if p == math.inf:
-        apart = torch.where(one != two, slope, 0).amax(1) / slope.amax(1)
-    else:
-        apart = (one - two).abs().amax(1) / two.abs().amax(1)
+    error, unit = (torch.where(one != two, slope, 0), slope) if p == math.inf else ((one - two).abs(), two.abs())
+    apart = error.amax(1) / unit.amax(1)
     logits = ca.algorithm2(radius, ca.Lp(p))(model, x, label).eta.flatten(1)
     said = f"{where}: on logits Algorithm 2 differs from FastGrad on {int((logits != two).any(1).sum())} of {n} images"
     if p == math.inf:

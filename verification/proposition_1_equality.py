@@ -21,9 +21,9 @@ being false, and yet L + gᵀη ≥ 3/2 − 1/2 − 1 = 0.
 
 Optimum. With proposition_1.py the statement is complete:  (GN) is feasible  ⇔  ε‖g‖_q > L.
 
-The check. As in proposition_1.py, with data for which equality is equality: integer gradients, for p = 2 with an integer ‖g‖₂, and powers of
-two for ε and all scales. A library that compares floating-point sums with ≤ fails here, and so does a conic solver, for which the
-strict inequality cannot even be written down.
+The check. As in proposition_1.py, with data for which equality is equality: integer gradients, for p = 2 with an integer ‖g‖₂,
+and powers of two for ε and all scales. A library that compares floating-point sums with ≤ fails here, and so does a conic solver,
+for which the strict inequality cannot even be written down.
 """
 
 from __future__ import annotations

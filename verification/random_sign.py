@@ -1,7 +1,7 @@
 """Random noise: independent signs ±ε, as large as FastGrad's noise and far weaker.
 
-Program. The benchmark of Section IV: η_i = ε or −ε with probability 1/2 each, independently. Every such η is a vertex of the ball of (GNII) with
-p = ∞, as the optimum is, but which vertex is left to chance.
+Program. The benchmark of Section IV: η_i = ε or −ε with probability 1/2 each, independently. Every such η is a vertex of the ball
+of (GNII) with p = ∞, as the optimum is, but which vertex is left to chance.
 
 Lagrangian, dual and optimum of (GNII): sign.py; gᵀη = −ε‖g‖₁ at best.
 
@@ -11,10 +11,10 @@ How weak. E gᵀη = 0 and Var gᵀη = ε²‖g‖₂², and by Hoeffding's ine
 
 so the typical decrease is ε‖g‖₂. Against ε‖g‖₁ that is 1/√d for entries of equal size.
 
-The check. Every entry of the library's η is ±ε to the bit, in the images' dtype (ε rounded down where it must be, so that the ball holds in rational
-numbers). The number of plus signs and of runs of equal signs (which sees a dependence of neighbours) in units of five standard
-deviations of the binomial; mean and variance of gᵀη over many draws likewise; and the share of draws beyond τ against Hoeffding's bound
-(with five standard deviations again).
+The check. Every entry of the library's η is ±ε to the bit, in the images' dtype (ε rounded down where it must be, so that the
+ball holds in rational numbers). The number of plus signs and of runs of equal signs (which sees a dependence of neighbours) in
+units of five standard deviations of the binomial; mean and variance of gᵀη over many draws likewise; and the share of draws
+beyond τ against Hoeffding's bound (with five standard deviations again).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DIMENSION = 64
     small=400,
     full=20_000,
     formulas=(
-        r"P(\eta_i=\varepsilon)=P(\eta_i=-\varepsilon)=\tfrac12,\qquad E\,g^{T}\eta=0,\quad\operatorname{Var} g^{T}\eta=\varepsilon^2\|g\|_2^2",
+        r"P(\eta_i=\pm\varepsilon)=\tfrac12,\qquad E\,g^{T}\eta=0,\quad\operatorname{Var} g^{T}\eta=\varepsilon^2\|g\|_2^2",
         r"P(g^{T}\eta\le-\tau)\le\exp\Bigl(-\frac{\tau^2}{2\varepsilon^2\|g\|_2^2}\Bigr)",
     ),
 )
@@ -54,7 +54,8 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
     size = float(np.abs(eta[0, 0]))
     nearest = np.float32(radius)
     wanted = radius if dtype == "float64" else float(nearest if float(nearest) <= radius else np.nextafter(nearest, np.float32(0)))
-    yield Finding("entries are ±ε, within the ball in fractions", (np.abs(eta) != wanted).any(1) | (Fraction(size) > Fraction(radius)), 0, where)
+    wrong = (np.abs(eta) != wanted).any(1) | (Fraction(size) > Fraction(radius))
+    yield Finding("entries are ±ε, within the ball in fractions", wrong, 0, where)
 
     signs = eta > 0
     total = signs.size
@@ -76,5 +77,5 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
         bound = math.exp(-(tau**2) / 2)
         excess.append((reached <= -tau).mean() / (bound + SIGMAS * math.sqrt(bound / n)))
     best = np.abs(g).sum() / np.linalg.norm(g)
-    said = f"{where}: ε‖g‖₂ is the typical decrease, FastGrad's is {best:.1f} times that; the largest of {n:,} draws had {-reached.min():.1f}"
+    said = f"{where}: in units of ε‖g‖₂ FastGrad's decrease is {best:.1f}, the best of {n:,} draws {-reached.min():.1f}"
     yield Finding("Hoeffding's bound, in units of it", excess, 1, where, note=said)

@@ -1,7 +1,8 @@
 """One score to lower or to raise: Algorithm 2, and the attacks on anomaly detection and monitoring.
 
-The paper says (Section III) that to "maximize the false positives and/or false negatives" is of "the same nature as Algorithm 2", where "a single
-score function is the subject of minimization or maximization"; and Algorithm 2 is (GNII) with L ≈ f_k (Section IV).
+The paper says (Section III) that to "maximize the false positives and/or false negatives" is of "the same nature as Algorithm 2",
+where "a single score function is the subject of minimization or maximization"; and Algorithm 2 is (GNII) with L ≈ f_k (Section
+IV).
 
 Program. For a score s and an alarm at s > τ: a false negative lowers L = s − τ, a false positive L = τ − s,
 
@@ -14,9 +15,9 @@ opposite; and τ, a constant, moves the value and leaves η alone. (GN) says whe
 Algorithm 2 is the first of the two for s = f_k. The paper notes that L < 0 then does not say that the network is fooled: f_k < 0 is neither
 necessary nor sufficient for another class to lead. (Logits: probabilities.py.)
 
-The check. s is the reconstruction error ‖a(x) − x‖²/d of the shipped autoencoder, with ∇s = (2/d)(J_a − I)ᵀ(a(x) − x) from a pass through its
-layers in NumPy; and f_k of the shipped classifier. Both directions, several norms: η against (6) in NumPy, the value against s ∓ ε‖∇s‖_q,
-η for another τ, and the verdict of (GN) against |s − τ| < ε‖∇s‖_q.
+The check. s is the reconstruction error ‖a(x) − x‖²/d of the shipped autoencoder, with ∇s = (2/d)(J_a − I)ᵀ(a(x) − x) from a pass
+through its layers in NumPy; and f_k of the shipped classifier. Both directions, several norms: η against (6) in NumPy, the value
+against s ∓ ε‖∇s‖_q, η for another τ, and the verdict of (GN) against |s − τ| < ε‖∇s‖_q.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
         reached = (lin.value + (lin.gradient[:, 0] * found.eta.flatten(1)).sum(1, keepdim=True))[:, 0].numpy()
         yield Finding("NumPy: the least linear score", np.abs(reached - (s - RADIUS * size)) / (np.abs(s) + RADIUS * size), SAME, where)
         beaten = (found.loss < 0).numpy() & ~found.fooled.numpy()
-        said = f"{where}: {int(found.fooled.sum())} of {n} fooled, f_k < 0 on {int((found.loss < 0).sum())}, {int(beaten.sum())} of which are not"
+        said = f"{where}: {int(found.fooled.sum())} of {n} fooled; f_k < 0 and not fooled on {int(beaten.sum())}"
         yield Finding("f_k at x + η, in NumPy", _score_apart(x, found, weights), SAME, where, note=said)
         return
     score = ca.reconstruction_error(network)
@@ -113,4 +114,5 @@ def _score_apart(x: torch.Tensor, found: ca.Perturbation, weights: list[Array]) 
     """found.loss against f_k(x + η)."""
     there = (x + found.eta).flatten(1).numpy()
     f = [oracles.network(row, weights)[0] for row in there]
-    return [float(abs(row[k] - loss) / np.abs(row).max()) for row, k, loss in zip(f, found.label.tolist(), found.loss.tolist(), strict=True)]
+    rows = zip(f, found.label.tolist(), found.loss.tolist(), strict=True)
+    return [float(abs(row[k] - loss) / np.abs(row).max()) for row, k, loss in rows]
