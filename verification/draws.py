@@ -64,7 +64,7 @@ def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array
 
 
 def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dtype: torch.dtype, d: int) -> Either:
-    """n random programs "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale that the dtype holds, well inside or outside feasibility."""
+    """n random programs "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale, a few percent inside or outside feasibility."""
     decades = 1.5 if dtype == torch.float16 else 12.0
     g = gradients(rng, n, d)
     unit, scale = scales(rng, n, decades), scales(rng, n, decades)

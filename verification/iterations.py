@@ -46,7 +46,7 @@ OVERSHOOT = 0.02
     full=200,
     formulas=(
         r"e_{t+1}=e_t+\delta_t,\quad \|\delta_t\|_\infty\le\frac{\varepsilon}{n}\;\Rightarrow\;\|e_n\|_\infty\le\varepsilon",
-        r"\text{DeepFool:}\quad\delta_t=1.02\,\operatorname{argmin}\{\|\delta\|_p: L_{\hat l}+\delta^{T}\nabla L_{\hat l}\le 0\text{ at }x+e_t\}",
+        r"\text{DeepFool:}\quad\delta_t=1.02\,\operatorname{argmin}\{\|\delta\|_p: L_{\hat l}+\delta^{T}\nabla L_{\hat l}\le 0\}",
     ),
 )
 def check(case: tuple[str, float], rng: np.random.Generator, n: int) -> Iterator[Finding]:
