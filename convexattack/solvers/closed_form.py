@@ -264,7 +264,11 @@ def _min_norm(program: MinNorm) -> Solution:
         share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), torch.where(none[:, None], 0.0, share))
         binds = binds | idle[:, None]
     v_box = (v_box - share) * binds
-    eta = side.back(round_up(side.sign * a * unit[:, None], dtype))
+    wide = side.sign * a * unit[:, None]
+    eta = round_up(wide, dtype)
+    if not side.centred:  # where the box forces an entry uphill, away from zero is uphill as well
+        eta = torch.where(a < 0, round_down(wide, dtype), eta)
+    eta = side.back(eta)
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     found = side.finish(eta, code, side.spread(share, v_box), lam)
     if side.centred and dtype != torch.float64:  # then ‖η‖ ≥ λL − Σσ_j(v_j) is this bound
