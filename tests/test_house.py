@@ -41,6 +41,7 @@ LEVEL = {
     "robustness": 5,
     "verify": 5,
     "runs": 6,
+    "explain": 6,
     "": 6,
     "testing": 7,
     "cli": 7,
