@@ -19,7 +19,7 @@ NAMES = "gn, gnii, min-norm or operator-norm"
 
 def explain(
     name: Annotated[str | None, typer.Argument(metavar="PROGRAM", help=f"{NAMES}; left out with --problem.")] = None,
-    gradient: Annotated[str | None, typer.Option("--gradient", "-g", metavar="G", help="g = ∇L, numbers with commas between: 3,-4.")] = None,
+    gradient: Annotated[str | None, typer.Option("--gradient", "-g", metavar="G", help="g = ∇L, with commas between: 3,-4.")] = None,
     value: Annotated[float | None, typer.Option(metavar="L", help="L at the image.")] = None,
     norm: Annotated[str | None, typer.Option(metavar="P", help="p of ‖η‖_p, a number in [1, inf].")] = None,
     radius: Annotated[float | None, typer.Option(metavar="E", help="ε: ‖η‖_p ≤ ε; min-norm has none.")] = None,

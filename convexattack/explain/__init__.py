@@ -8,14 +8,15 @@ from __future__ import annotations
 from convexattack.certificates import certify
 from convexattack.explain import linear, min_norm, operator_norm
 from convexattack.explain.page import FORMATS, Explanation, Step
-from convexattack.programs import GN, GNII, MinNorm, OperatorNorm
+from convexattack.files import only
+from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
 from convexattack.sets import Ball, Box
 from convexattack.solvers import solve
 
 __all__ = ["FORMATS", "Explanation", "Step", "explain"]
 
 
-def explain(program: GN | GNII | MinNorm | OperatorNorm, i: int = 0) -> Explanation:
+def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
     """Derive the solution of item i of a program, step by step, with its numbers.
 
     Args:
@@ -39,9 +40,17 @@ def explain(program: GN | GNII | MinNorm | OperatorNorm, i: int = 0) -> Explanat
         raise TypeError(f"program must be a ca.GN, GNII, MinNorm or OperatorNorm, got {type(program).__name__}")
     if not -len(program) <= i < len(program):
         raise IndexError(f"i must be in [0, {len(program)}), got {i}")
-    one = _alone(program, i % len(program))
+    if isinstance(program, OperatorNorm):
+        if not program.explicit:
+            raise ValueError("jacobian is matrix-free, so there are no entries to show; build ca.OperatorNorm(ca.jacobian(model, x), ball)")
+    else:
+        kinds = [type(item) for item in program.sets]
+        if kinds not in ([], [Box]) and (isinstance(program, MinNorm) or kinds not in ([Ball], [Ball, Box])):
+            names = ", ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box")
+    one = only(program, i % len(program))
     solution = solve(one)
-    certificate = certify(one, solution)
+    certificate = certify(one, solution, exact=True)
     if isinstance(one, OperatorNorm):
         title, steps = "(9): the largest change of the outputs", operator_norm.explain(one, solution, certificate)
     elif isinstance(one, MinNorm):
@@ -51,28 +60,3 @@ def explain(program: GN | GNII | MinNorm | OperatorNorm, i: int = 0) -> Explanat
     else:
         title, steps = "(GNII): the best perturbation", linear.explain(one, solution, certificate)
     return Explanation(title, tuple(steps), solution.status[0], solution, certificate)
-
-
-def _alone(program: GN | GNII | MinNorm | OperatorNorm, i: int) -> GN | GNII | MinNorm | OperatorNorm:
-    """Item i as a program of its own."""
-    row = slice(i, i + 1)
-    if isinstance(program, OperatorNorm):
-        if not program.explicit:
-            raise ValueError("jacobian is matrix-free, so there are no entries to show; build ca.OperatorNorm(ca.jacobian(model, x), ball)")
-        return OperatorNorm(program.jacobian[row], Ball(program.norm, program.ball.radii(program.J)[row]))  # type: ignore[index]
-    kinds = [type(item) for item in program.sets]
-    if kinds not in ([], [Box]) and (isinstance(program, MinNorm) or kinds not in ([Ball], [Ball, Box])):
-        names = ", ".join(kind.__name__ for kind in kinds)
-        raise ValueError(f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box")
-    sets = tuple(_set(item, program.g, row) for item in program.sets)
-    if isinstance(program, MinNorm):
-        return MinNorm(program.value[row], program.gradient[row], program.norm, sets)
-    return type(program)(program.value[row], program.gradient[row], sets)
-
-
-def _set(item: object, like: object, row: slice) -> Ball | Box:
-    if isinstance(item, Ball):
-        return Ball(item.norm, item.radii(like)[row])  # type: ignore[arg-type]
-    assert isinstance(item, Box)
-    low, high = item.bounds(like)  # type: ignore[arg-type]
-    return Box(low[row], high[row])

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import Certificate
+from convexattack.certificates import ExactCertificate
 from convexattack.explain.notation import apart, n, norm, signed, vector
 from convexattack.explain.page import Step
-from convexattack.explain.parts import BOX, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
+from convexattack.explain.parts import BOX, SEEN, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII
 from convexattack.sets import Ball
@@ -19,7 +19,7 @@ from convexattack.solution import Solution, Status
 __all__ = ["explain"]
 
 
-def explain(program: GN | GNII, solution: Solution, certificate: Certificate) -> Iterator[Step]:
+def explain(program: GN | GNII, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
     """The steps for item 0 of a program with at most one ball, then at most one box."""
     side, status = _Side(program, solution), solution.status[0]
     yield side.program()
@@ -29,7 +29,7 @@ def explain(program: GN | GNII, solution: Solution, certificate: Certificate) ->
     yield side.lagrangian()
     if math.isnan(side.item.eta[0]):
         yield side.empty()
-        yield certified(certificate, status, "There is no `η` to look at; the multipliers exclude every one.", side.scale)
+        yield certified(certificate, status, SEEN, side.scale)
         return
     yield side.dual()
     if side.asks:
@@ -53,10 +53,12 @@ class _Side:
         self.P, self.Q = f"{{{n(self.p)}}}", f"{{{n(self.q)}}}"
         self.eps = float(ball.radii(program.g)[0]) if ball else 0.0
         parts = [part[0].to(torch.float64).tolist() for part in solution.multipliers]
-        nothing = [0.0] * len(item.g)
-        self.v = parts[0] if self.ball else nothing
-        self.w = parts[-1] if self.boxed else nothing
+        zero = [0.0] * len(item.g)
+        self.v = parts[0] if self.ball else zero
+        self.w = parts[-1] if self.boxed else zero
         self.mu, self.sigma = length(self.q, self.v), item.support(self.w)
+        if self.boxed and self.mu <= 1e-12 * length(self.q, item.g):  # rounding alone: the ball is not reached
+            self.v, self.mu = zero, 0.0
         self.value = item.L - self.eps * self.mu - self.sigma
         self.scale = abs(item.L) + abs(self.eps * self.mu) + abs(self.sigma)
         self.fall = f"ε‖g‖_{self.Q}"
@@ -136,7 +138,7 @@ class _Side:
                 f"maximize L − ε‖g + w‖_{Q} − σ(w)",
                 exponent(self.p),
                 f"v = {vector(self.v)},  w = {vector(self.w)}",
-                f"μ = ‖v‖_{Q} = {norm(self.q, self.v)} = {n(self.mu)},  σ(w) = {n(self.sigma)}",
+                f"μ = ‖v‖_{Q} = {f'{norm(self.q, self.v)} = ' * (self.mu > 0)}{n(self.mu)},  σ(w) = {n(self.sigma)}",
                 f"L + gᵀη ≥ L − ε‖v‖_{Q} − σ(w) = {L} − {eps}·{signed(self.mu)} − {signed(self.sigma)} = {value}",
             ]
         return Step("The dual", words, tuple(rows), {"dual": self.value, "mu": self.mu, "sigma": self.sigma})
@@ -147,7 +149,10 @@ class _Side:
         a, b = apart(reach, L)
         words = f"The largest fall that the set allows is `{self.fall}`: (GN) is feasible if and only if that exceeds `L`. "
         if status is Status.FEASIBLE:
-            words += "It does, if only in the last digits: 0.1 is not 0.1 in binary, and the binary numbers are meant." if tie else "It does."
+            words += (
+                "It does, if only in the last digits: 0.1 is not 0.1 in binary, and the binary numbers are meant." if tie else "It "
+                "does."
+            )
         elif status is Status.INFEASIBLE and tie:
             words += (
                 "Up to rounding it equals `L`, the case that Proposition 1 leaves out, for (5) is strict. Then the smallest `L + "
@@ -183,7 +188,8 @@ class _Side:
             rows = ["η_i = −ε sign(g_i)", *steepest(self.item, self.eps, self.mu, self.q), *rows]
         else:
             words = "Equation (6): the `η` for which both inequalities of the dual, Hölder's and the ball's, are equalities."
-            rows = [f"η_i = −ε sign(g_i) (|g_i|/‖g‖_{self.Q})^{{q−1}},  q − 1 = {n(self.q - 1)}", *steepest(self.item, self.eps, self.mu, self.q), *rows]
+            letters = f"η_i = −ε sign(g_i) (|g_i|/‖g‖_{self.Q})^{{q−1}},  q − 1 = {n(self.q - 1)}"
+            rows = [letters, *steepest(self.item, self.eps, self.mu, self.q), *rows]
         return Step(title, words, tuple(rows), {f"eta_{i + 1}": x for i, x in enumerate(eta)})
 
     def sparse_optimum(self) -> tuple[str, list[str]]:
@@ -192,14 +198,14 @@ class _Side:
         k = next((i for i, x in enumerate(self.item.eta) if x), ties[0])
         words = "For `p = 1` the limit of equation (6) is one coordinate: all of `ε` goes where `|g_i|` is largest, against its gradient."
         if len(ties) > 1:
-            names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + ", …" * (len(ties) > 6)
+            names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + " and others" * (len(ties) > 6)
             words += f" Here {len(ties)} coordinates tie, {names}: any split of `ε` among them is optimal as well."
         sign = "−" if self.item.g[k] > 0 else ""
         return words, [f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}", f"η_{{{k + 1}}} = −ε sign(g_{{{k + 1}}}) = {sign}{n(self.eps)}"]
 
     def boxed_optimum(self) -> tuple[str, list[str]]:
         if self.mu == 0:
-            words = "Every coordinate goes as far as the box allows: to `lo_i` where `g_i > 0`, to `hi_i` where `g_i < 0`."
+            words = "Every coordinate goes as far as the box allows: to `a_i` where `g_i > 0`, to `b_i` where `g_i < 0`."
             words += " Where `g_i = 0` its place does not matter." * (0.0 in self.item.g)
             return words + f" There `‖η‖_{self.P} = {n(length(self.p, self.item.eta))} ≤ ε`." * self.ball, []
         found, lines = cut(self.item, self.p, self.eps, self.mu, ("ε", "|g_i|/μ"))

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import Certificate
+from convexattack.certificates import ExactCertificate
 from convexattack.explain.notation import n, norm, signed, vector
 from convexattack.explain.page import Step
-from convexattack.explain.parts import BOX, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
+from convexattack.explain.parts import BOX, SEEN, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
 from convexattack.programs import MinNorm
 from convexattack.solution import Solution, Status
 
 __all__ = ["explain"]
 
 
-def explain(program: MinNorm, solution: Solution, certificate: Certificate) -> Iterator[Step]:
+def explain(program: MinNorm, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
     """The steps for item 0 of a program with at most one box."""
     side, status = _Side(program, solution), solution.status[0]
     yield side.program()
@@ -27,12 +27,12 @@ def explain(program: MinNorm, solution: Solution, certificate: Certificate) -> I
     yield side.lagrangian()
     if math.isnan(side.item.eta[0]):
         yield side.none()
-        yield certified(certificate, status, "There is no `η` to look at; the multipliers exclude every one.", side.scale)
+        yield certified(certificate, status, SEEN, side.scale)
         return
     yield side.dual()
     yield side.optimum()
     yield side.tight()
-    meaning = f"`η` satisfies the constraints, so the smallest `‖η‖_{side.P}` is at most primal; the multipliers prove that it is at least dual."
+    meaning = f"`η` meets all constraints: the smallest `‖η‖_{side.P}` is at most primal; the multipliers prove that it is at least dual."
     yield certified(certificate, status, meaning, side.size)
 
 
@@ -141,7 +141,7 @@ class _Side:
             k = next(i for i, x in enumerate(eta) if x)
             words = "For `p = 1` one coordinate does it all: the one where `|g_i|` is largest, against its gradient."
             if len(ties) > 1:
-                names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + ", …" * (len(ties) > 6)
+                names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + " and others" * (len(ties) > 6)
                 words += f" Here {len(ties)} coordinates tie, {names}: any split among them is optimal as well."
             return words, [f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}", f"η_{{{k + 1}}} = −L/g_{{{k + 1}}} = {n(eta[k])}"]
         if self.p == math.inf:
@@ -179,7 +179,7 @@ class _Side:
         holder, line = verdict[close(self.size, pull, scale)], verdict[close(model, 0.0, reach)]
         moved = f"L + gᵀη = {near(model, reach)}"
         if self.size == 0:
-            return Step("Which inequality is tight", "`‖η‖_p ≥ 0` is tight; that is the whole bound.".replace("_p", f"_{P}"), (moved,), values)
+            return Step("Which inequality is tight", f"`‖η‖_{P} ≥ 0` is tight; that is the whole bound.", (moved,), values)
         if not item.boxed:
             words = (
                 f"Two inequalities lead from `‖η‖_{P}` to the bound. Hölder's is {holder}; that of the linear model is {line}: `η` "

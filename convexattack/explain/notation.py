@@ -9,8 +9,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-__all__ = ["apart", "broken", "coordinates", "entries", "latex", "matrix", "n", "norm", "plain", "relate", "signed", "vector"]
+__all__ = [
+    "apart",
+    "broken",
+    "coordinates",
+    "entries",
+    "latex",
+    "marked",
+    "matrix",
+    "n",
+    "norm",
+    "outwards",
+    "plain",
+    "relate",
+    "signed",
+    "stacked",
+    "vector",
+]
 
 MOST, HEAD, TAIL = 6, 3, 2  # entries of a vector shown whole; else the first and the last
 WIDTH = 88  # of a formula on one line
@@ -48,8 +65,9 @@ _SYMBOLS = {
     "*": r"^{\star}",
     "  ": r"\quad",
 }
+_LETTERS = {"ii"}
 _FUNCTIONS = {"min", "max", "sup"}
-_NAMES = {"sign", "clip", "tr", "Diag", "diag", "lo", "hi", "primal", "dual", "gap", "violation"}
+_NAMES = {"sign", "clip", "tr", "Diag", "diag", "primal", "dual", "gap", "violation"}
 _TOKEN = re.compile(r"  +|[A-Za-z]{2,}(?: [A-Za-z]{2,})*|[^\x00-\x7f]|\*")
 
 
@@ -69,6 +87,15 @@ def apart(a: float, b: float) -> tuple[str, str]:
     """Two numbers with as many digits as it takes to see which is larger."""
     digits = next((k for k in range(6, 18) if a == b or f"{a:.{k}g}" != f"{b:.{k}g}"), 17)
     return n(a, digits), n(b, digits)
+
+
+def outwards(low: float, high: float) -> tuple[str, str]:
+    """Two ends of a bracket, the lower rounded down and the upper up, with as many digits as keep it about as narrow as it is."""
+    for digits in range(6, 18):
+        down, up = (float(Context(digits, end).create_decimal_from_float(x)) for x, end in ((low, ROUND_FLOOR), (high, ROUND_CEILING)))
+        if up - down <= 2 * (high - low):
+            break
+    return n(down, digits), n(up, digits)
 
 
 def signed(x: float) -> str:
@@ -119,16 +146,33 @@ def relate(formula: str) -> str:
 
 
 def broken(formula: str) -> list[str]:
-    """The formula on as few lines as hold it, each but the first beginning with a relation."""
-    if len(formula) <= WIDTH:
+    """The formula on as few lines as hold it, each but the first beginning with a relation; a matrix is left whole."""
+    if len(formula) <= WIDTH or "[" in formula:
         return [formula]
     lines: list[str] = []
-    for part in re.split(r"(?= (?:[=≈≤≥]) )", formula):
+    for part in re.split(r"(?= [=≈≤≥] )", formula):
         if lines and len(lines[-1]) + len(part) <= WIDTH:
             lines[-1] += part
         else:
             lines.append(part.strip())
     return lines
+
+
+def stacked(formula: str) -> list[str]:
+    """A formula that ends in a matrix, on one line for each row if it is long."""
+    head, _, body = formula.partition("[")
+    if ";" not in body or len(formula) <= WIDTH:
+        return [formula]
+    rows = [row.split(", ") for row in body.rstrip("]").split("; ")]
+    wide = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    lines = [", ".join(entry.rjust(size) for entry, size in zip(row, wide, strict=False)) for row in rows]
+    first, last = f"{head}[{lines[0]}", " " * (len(head) + 1)
+    return [f"{line};" for line in (first, *(last + line for line in lines[1:-1]))] + [f"{last}{lines[-1]}]"]
+
+
+def marked(sentence: str) -> str:
+    """A sentence from elsewhere with its formulas between backticks."""
+    return re.sub(r"[^\s:;,.]*[^\x00-\x7f][^\s:;,.]*", r"`\g<0>`", sentence)
 
 
 def plain(formula: str) -> str:
@@ -156,11 +200,10 @@ def _command(found: re.Match[str]) -> str:
     if word in _SYMBOLS:
         letter_follows = re.match("[A-Za-z]", found.string[found.end() :])
         return _SYMBOLS[word] + " " * bool(letter_follows)
-    if found.string[: found.start()].endswith(("\\", r"\begin{", r"\end{")):
+    if word in _LETTERS or word.isupper() or found.string[: found.start()].endswith(("\\", r"\begin{", r"\end{")):
         return word
     if word in _FUNCTIONS:
         return rf"\{word}"
     if word in _NAMES:
         return rf"\operatorname{{{word}}}"
     return rf"\text{{ {word} }}"
-

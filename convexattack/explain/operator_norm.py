@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import Certificate
-from convexattack.explain.notation import apart, matrix, n, signed, vector
+from convexattack.certificates import ExactCertificate
+from convexattack.explain.notation import matrix, n, outwards, signed, vector
 from convexattack.explain.page import Step
 from convexattack.explain.parts import certified, exponent, length, nothing
 from convexattack.norms import Lp
@@ -18,7 +18,7 @@ from convexattack.solution import Solution, Status
 __all__ = ["explain"]
 
 
-def explain(program: OperatorNorm, solution: Solution, certificate: Certificate) -> Iterator[Step]:
+def explain(program: OperatorNorm, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
     """The steps for item 0."""
     side, status = _Side(program, solution, certificate), solution.status[0]
     yield side.program()
@@ -33,21 +33,20 @@ def explain(program: OperatorNorm, solution: Solution, certificate: Certificate)
         yield from side.spectral()
     else:
         yield from side.relaxation()
-    meaning = "Primal is `‖Jη‖_2` at a feasible `η`, so the maximum is at least that; dual is a bound that no `η` exceeds, rounding included."
+    meaning = "Primal is `‖Jη‖_2` at a feasible `η`, so the maximum is at least that; dual is a bound that no `η` exceeds."
     yield certified(certificate, status, meaning, side.bound)
 
 
 class _Side:
     """The numbers of one program, and the steps of each range of p."""
 
-    def __init__(self, program: OperatorNorm, solution: Solution, certificate: Certificate) -> None:
+    def __init__(self, program: OperatorNorm, solution: Solution, certificate: ExactCertificate) -> None:
         self.J, self.p, self.q = program.J[0].cpu(), program.norm.p, program.norm.q
         self.P, self.Q = f"{{{n(self.p)}}}", f"{{{n(self.q)}}}"
         self.eps = float(program.ball.radii(program.J)[0])
         self.eta = solution.eta[0].to(torch.float64).cpu()
         self.y, self.F = (part[0].to(torch.float64).cpu() for part in solution.multipliers)
         self.value, self.bound = float(certificate.primal[0]), float(certificate.dual[0])
-        self.low, self.high = apart(self.value, self.bound)
 
     def program(self) -> Step:
         m, d = self.J.shape
@@ -56,7 +55,7 @@ class _Side:
             "maximizes a convex "
             "function, which is hard in general: an `η` is a bound from below, and duality gives one from above."
         )
-        rows = (f"maximize ‖Jη‖_2  subject to  ‖η‖_{self.P} ≤ ε", f"J = {matrix(self.J.tolist())},  p = {n(self.p)},  ε = {n(self.eps)}")
+        rows = (f"maximize ‖Jη‖_2  subject to  ‖η‖_{self.P} ≤ ε", f"p = {n(self.p)},  ε = {n(self.eps)}", f"J = {matrix(self.J.tolist())}")
         return Step("The program, (9)", words, rows, {"outputs": m, "inputs": d})
 
     def best(self, words: str, *rows: str) -> Step:
@@ -73,7 +72,7 @@ class _Side:
             "The triangle inequality over the columns `j_i` of `J`, then Hölder's: all of `ε` is worth most on the longest column.",
             (
                 "‖Jη‖_2 = ‖Σ_i η_i j_i‖_2 ≤ Σ_i |η_i| ‖j_i‖_2 ≤ ε max_i ‖j_i‖_2",
-                f"(‖j_i‖_2)_i = {vector(sizes.tolist())}",
+                f"s_i = ‖j_i‖_2,  s = {vector(sizes.tolist())}",
                 f"ε max_i ‖j_i‖_2 = {n(self.eps)}·{signed(float(sizes[k]))} = {n(bound)}",
             ),
             {"dual": bound},
@@ -202,7 +201,7 @@ class _Side:
             "is solved to within the "
             "difference of the two; at its optimum `y_i` is proportional to `s_i^{2−q}`.",
             (
-                f"maximize ε‖s‖_{self.Q}  subject to  W ⪰ 0,  tr(W) = 1,  s_i^2 = j_iᵀWj_i",
+                f"maximize ε‖s‖_{self.Q}  subject to  W ⪰ 0,  tr(W) = 1,  s_i^2 = j_iᵀW j_i",
                 f"W = {matrix(W.tolist())}",
                 f"s = {vector(s.tolist())}",
                 f"ε‖s‖_{self.Q} = {n(value)}",
@@ -218,4 +217,5 @@ class _Side:
             words = "Nothing was lost: the two ends meet, so every inequality above is tight."
         else:
             words = f"{why}: the ends are apart by `{n(width, 2)}` of the upper one, and the maximum is somewhere between them."
-        return Step("Which inequality is tight", words, (f"{self.low} ≤ max ‖Jη‖_2 ≤ {self.high}",), {"width": width})
+        low, high = outwards(self.value, self.bound)
+        return Step("Which inequality is tight", words, (f"{low} ≤ max ‖Jη‖_2 ≤ {high}",), {"width": width})

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from convexattack.certificates import Certificate
-from convexattack.explain.notation import broken, latex, plain, relate
+from convexattack.certificates import ExactCertificate, Verdict
+from convexattack.explain.notation import broken, latex, plain, relate, stacked
 from convexattack.solution import Solution, Status
 
 __all__ = ["FORMATS", "Explanation", "Step"]
@@ -79,12 +79,12 @@ class Explanation:
     steps: tuple[Step, ...]
     status: Status
     solution: Solution
-    certificate: Certificate
+    certificate: ExactCertificate
 
     @property
     def proved(self) -> bool:
-        """Whether the certificate holds."""
-        return bool(self.certificate.holds()[0])
+        """Whether the claim is proved, in exact arithmetic."""
+        return self.certificate.proofs[0].verdict is Verdict.PROVED
 
     def __str__(self) -> str:
         return self.terminal()
@@ -93,8 +93,8 @@ class Explanation:
         """Plain text, formulas in Unicode."""
         parts = [_wrapped(self.title)]
         for k, step in enumerate(self.steps, 1):
-            formulas = [f"{' ' * (6 if j == 0 else 10)}{line}" for f in step.formulas for j, line in enumerate(broken(plain(f)))]
-            parts.append("\n".join([f"{k}. {step.title}", textwrap.indent(_wrapped(step.words, COLUMNS - 3), "   "), *formulas]))
+            lines = [line for formula in step.formulas for line in _lines(plain(formula))]
+            parts.append("\n".join([f"{k}. {step.title}", textwrap.indent(_wrapped(step.words, COLUMNS - 3), "   "), *lines]))
         return "\n\n".join(parts) + "\n"
 
     def markdown(self) -> str:
@@ -121,6 +121,11 @@ class Explanation:
             raise ValueError(f"format {form!r} is unknown: use one of {', '.join(FORMATS)}")
         write: Callable[[], str] = getattr(self, form)
         return write()
+
+
+def _lines(formula: str) -> list[str]:
+    """A formula for a terminal, indented; what follows its first line is indented more."""
+    return [f"{' ' * (6 if k == 0 else 10)}{line}" for k, part in enumerate(broken(formula)) for line in stacked(part)]
 
 
 def _inline(words: str) -> str:

@@ -8,18 +8,36 @@ from dataclasses import dataclass
 
 import torch
 
-from convexattack.certificates import Certificate
-from convexattack.explain.notation import coordinates, n, signed, vector
+from convexattack.certificates import ExactCertificate
+from convexattack.explain.notation import coordinates, marked, n, signed, vector
 from convexattack.explain.page import Step
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm
 from convexattack.sets import Box
 from convexattack.solution import Solution, Status
 
-__all__ = ["BOX", "SIGMA", "TIGHT", "Item", "certified", "close", "cut", "dot", "each", "exponent", "length", "near", "nothing", "said", "steepest"]
+__all__ = [
+    "BOX",
+    "SEEN",
+    "SIGMA",
+    "TIGHT",
+    "Item",
+    "certified",
+    "close",
+    "cut",
+    "dot",
+    "each",
+    "exponent",
+    "length",
+    "near",
+    "nothing",
+    "said",
+    "steepest",
+]
 
-BOX = "lo_i ≤ η_i ≤ hi_i"
-SIGMA = "σ(w) = Σ_i (hi_i max(w_i, 0) + lo_i min(w_i, 0))"
+SEEN = "There is no `η` to look at; the multipliers exclude every one."
+BOX = "a_i ≤ η_i ≤ b_i"
+SIGMA = "σ(w) = Σ_i (b_i max(w_i, 0) + a_i min(w_i, 0))"
 TIGHT = 1e-6  # relative: what is called an equality
 
 
@@ -49,7 +67,7 @@ class Item:
         """The data, with the box if there is one."""
         lines = [",  ".join([f"L = {n(self.L)}", f"g = {vector(self.g)}", *rest])]
         if self.boxed:
-            lines.append(f"lo = {vector(self.low)},  hi = {vector(self.high)}")
+            lines.append(f"a = {vector(self.low)},  b = {vector(self.high)}")
         return lines
 
     def at_bounds(self) -> str:
@@ -57,7 +75,8 @@ class Item:
         found = [i for i, x in enumerate(self.eta) if x in (self.low[i], self.high[i])]
         if not found:
             return "no coordinate is at a bound"
-        return "at their bounds: " + ", ".join(f"`η_{{{i + 1}}}`" for i in found[:6]) + ", …" * (len(found) > 6)
+        names = ", ".join(f"`η_{{{i + 1}}}`" for i in found[:6])
+        return f"at their bounds: {names}" + f" and {len(found) - 6} more" * (len(found) > 6)
 
 
 def length(p: float, x: Sequence[float]) -> float:
@@ -107,7 +126,7 @@ def steepest(item: Item, r: float, size: float, q: float) -> list[str]:
 
 
 def cut(item: Item, p: float, r: float, mu: float, letters: tuple[str, str]) -> tuple[list[float], list[str]]:
-    """η_i = clip(−r sign(g_i)(|g_i|/μ)^{q−1}, lo_i, hi_i), and its lines with numbers; `letters` are those of r and of |g_i|/μ.
+    """η_i = clip(−r sign(g_i)(|g_i|/μ)^{q−1}, a_i, b_i), and its lines with numbers; `letters` are those of r and of |g_i|/μ.
 
     Where g_i = 0 it is the point of the box nearest to 0. For p = 1 a coordinate goes to its bound where |g_i| > μ and stays where
     |g_i| < μ; one with |g_i| = μ takes what is left, which the price alone does not say.
@@ -131,16 +150,13 @@ def cut(item: Item, p: float, r: float, mu: float, letters: tuple[str, str]) -> 
         found.append(x)
         texts.append(text)
     power = f" ({price})^{{q−1}}" if p < math.inf else ""
-    letter = [f"η_i = clip(−{radius} sign(g_i){power}, lo_i, hi_i)"] if p > 1 else []
+    letter = [f"η_i = clip(−{radius} sign(g_i){power}, a_i, b_i)"] if p > 1 else []
     return found, [*letter, *each(len(texts), lambda i: texts[i])]
 
 
 def said(status: Status) -> str:
     """The name of a status and its sentence."""
-    sentence = status.value
-    for formula in ("L + gᵀη < 0", "along −g"):
-        sentence = sentence.replace(formula, f"`{formula}`")
-    return f"{status.name}: {sentence}".replace("`along −g`", "along `−g`")
+    return f"{status.name}: {marked(status.value)}"
 
 
 def nothing(status: Status) -> Step:
@@ -148,11 +164,14 @@ def nothing(status: Status) -> Step:
     return Step("No derivation", said(status))
 
 
-def certified(certificate: Certificate, status: Status, meaning: str, scale: float) -> Step:
+def certified(certificate: ExactCertificate, status: Status, meaning: str, scale: float) -> Step:
     """What the certificate says, and whether the claim is proved."""
-    values = {name: float(getattr(certificate, name)[0]) for name in ("primal", "dual", "gap", "violation", "residual")}
+    proof = certificate.proofs[0]
+    values = {name: float(getattr(certificate, name)[0]) for name in ("primal", "dual", "gap", "violation")}
     numbers = [f"{name} = {near(values[name], scale)}" for name in ("primal", "dual")]
     numbers += [f"{name} = {n(values[name], 2)}" for name in ("gap", "violation")]
-    verdict = "This claim is proved." if bool(certificate.holds()[0]) else "This claim is not proved."
-    words = f"Computed anew in float64, from the program, `η` and the multipliers alone. {meaning} {said(status)} {verdict}"
+    words = (
+        f"Computed anew from the program, `η` and the multipliers alone, in exact arithmetic. {meaning} The claim is {said(status)} "
+        f"{proof.verdict.name}: {marked(proof.why)}"
+    )
     return Step("The certificate", words, (",  ".join(numbers),), values)
