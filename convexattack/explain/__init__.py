@@ -58,5 +58,6 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
     elif isinstance(one, GN):
         title, steps = "(GN): is there an adversarial perturbation?", linear.explain(one, solution, certificate)
     else:
+        assert isinstance(one, GNII)
         title, steps = "(GNII): the best perturbation", linear.explain(one, solution, certificate)
     return Explanation(title, tuple(steps), solution.status[0], solution, certificate)

@@ -68,7 +68,7 @@ _SYMBOLS = {
 _LETTERS = {"ii"}
 _FUNCTIONS = {"min", "max", "sup"}
 _NAMES = {"sign", "clip", "tr", "Diag", "diag", "primal", "dual", "gap", "violation"}
-_TOKEN = re.compile(r"  +|[A-Za-z]{2,}(?: [A-Za-z]{2,})*|[^\x00-\x7f]|\*")
+_TOKEN = re.compile(r"  +|subject to|a contradiction|[A-Za-z]{2,}|[^\x00-\x7f]|\*")
 
 
 def n(x: float, digits: int = 6) -> str:
@@ -127,6 +127,8 @@ def matrix(rows: Sequence[Sequence[float]]) -> str:
 def norm(q: float, x: Sequence[float]) -> str:
     """‖x‖_q with the numbers in it: (3^{2} + 4^{2})^{1/2}."""
     size = [abs(entry) for entry in x]
+    if len(size) == 1:
+        return f"|{n(x[0])}|"
     if q == math.inf:
         return f"max({', '.join(entries(size))})"
     if q == 1:

@@ -174,4 +174,5 @@ def certified(certificate: ExactCertificate, status: Status, meaning: str, scale
         f"Computed anew from the program, `η` and the multipliers alone, in exact arithmetic. {meaning} The claim is {said(status)} "
         f"{proof.verdict.name}: {marked(proof.why)}"
     )
-    return Step("The certificate", words, (",  ".join(numbers),), values)
+    there = not math.isnan(values["primal"])
+    return Step("The certificate", words, (",  ".join(numbers),) if there else (), values)
