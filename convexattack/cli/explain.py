@@ -60,8 +60,8 @@ def explain(
       convexattack explain --problem problem.npz --item 2
       convexattack explain gnii --norm 3 --radius 1 -g 4,-1 --value 0 --format latex -o proof.tex
 
-    Numbers are shown to six digits, ≈ where that rounds them, and long vectors by their ends. Exit status 1 if the certificate does not
-    hold, or if the program has a NaN; the derivation says so.
+    Numbers are shown to six digits, ≈ where that rounds them, and long vectors by their ends. Exit status 1 if the claim is not proved;
+    the last step says why.
     """
     with sentences():
         given = {
