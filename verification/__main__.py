@@ -19,13 +19,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from verification import CLAIMS, Claim, Record, run
+from verification import CLAIMS, Claim, Record, audit, run
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 if every claim holds, 1 if one does not, 2 for wrong arguments, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["audit"]:
+        return audit.main(words[1:])
     parser = _parser()
     given = parser.parse_args(arguments)
     unknown = [name for name in given.claim if name not in CLAIMS]
@@ -78,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m verification                                   every claim, a few minutes\n"
         "  python -m verification --instances small                 every claim and every case, seconds\n"
         "  python -m verification sign fastgrad                     two claims\n"
-        "  python -m verification min_norm --instances 1000 --seed 7 --json records.json",
+        "  python -m verification min_norm --instances 1000 --seed 7 --json records.json\n"
+        "  python -m verification audit --help                      other libraries' steps, by the same yardstick",
     )
     parser.add_argument("claim", nargs="*", metavar="CLAIM", help="names from the list below (default: all)")
     parser.add_argument(

@@ -23,7 +23,7 @@ __all__ = ["CASES", "DIMS", "KINDS", "Measured", "affine", "measure"]
 DIMS = (16, 784)
 KINDS = {
     "noise": "white noise",
-    "sparse": "white noise, one coordinate in sixteen",
+    "sparse": "white noise, one coordinate in eight",
     "ties": "each coordinate ±1 or ±2",
     "small": "white noise times 1e-9, as of a confident network",
 }
@@ -199,7 +199,7 @@ def _gradient(rng: torch.Generator, kind: str, n: int, d: int) -> Tensor:
     noise = torch.randn(n, d, generator=rng)
     if kind == "sparse":
         order = torch.rand(n, d, generator=rng).argsort(-1).argsort(-1)
-        return noise * (order < d // 16)
+        return noise * (order < d // 8)
     if kind == "ties":
         return noise.sign() * torch.randint(1, 3, (n, d), generator=rng)
     return noise * 1e-9 if kind == "small" else noise

@@ -124,7 +124,7 @@ def _steps() -> list[Step]:
     for p, letters in ((2, "L2"), (inf, "Linf")):
         fab = partial(_torchattacks, "FAB", norm=letters, eps=1e3)
         deepfool("torchattacks", "FAB", p, fab, every[:3], f"norm='{letters}', eps=1e3")
-    return found
+    return sorted(found, key=lambda step: step.library)  # stable
 
 
 STEPS = _steps()
