@@ -15,7 +15,8 @@ from torch import Tensor, nn
 import convexattack as ca
 from verification import audit
 from verification.__main__ import main
-from verification.audit import command, measure as measuring
+from verification.audit import command
+from verification.audit.measure import DIMS, KINDS
 from verification.audit.peers import Call, Pixels
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,10 @@ RESULTS = ROOT / "verification" / "results"
 HERE = "torch"  # a distribution that is installed wherever the tests run
 
 
-def fake(call: Call, p: float = 2, case: str = "ball", program: type[ca.GNII] | type[ca.MinNorm] = ca.GNII, library: str = HERE) -> audit.Step:
+Kind = type[ca.GNII] | type[ca.MinNorm]
+
+
+def fake(call: Call, p: float = 2, case: str = "ball", program: Kind = ca.GNII, library: str = HERE) -> audit.Step:
     return audit.Step(library, "step", "", program, ca.Lp(p), case, call)
 
 
@@ -80,7 +84,7 @@ def test_an_exact_step_reaches_everything(p: float) -> None:
     assert found.worst == pytest.approx(1, abs=1e-6)
     assert found.violation is not None
     assert found.violation < 1e-6
-    assert len(found.by) == len(measuring.KINDS) * len(measuring.DIMS)
+    assert len(found.by) == len(KINDS) * len(DIMS)
 
 
 def test_half_a_step_reaches_half() -> None:
@@ -178,7 +182,9 @@ def made(monkeypatch: pytest.MonkeyPatch, steps: list[audit.Step]) -> None:
     monkeypatch.setattr(command, "STEPS", steps)
 
 
-def test_the_command_prints_and_saves_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_saves_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     deepfool = fake(nearest(0.02), 2, "inside", ca.MinNorm)
     made(monkeypatch, [fake(steepest(2)), fake(half), deepfool, fake(half, library="no-such-library")])
     assert main(["audit", "--items", "1", "--out", str(tmp_path)]) == 0

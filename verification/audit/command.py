@@ -49,7 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     threads, silenced = torch.get_num_threads(), logging.root.manager.disable
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # ART warns at every image that it has no clip values
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    text = TextColumn("{task.description}")
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     rows: list[Row] = []
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -97,7 +98,8 @@ def audit(steps: Sequence[Step], items: int, seed: int, say: Callable[[Step, int
             except ImportError as error:
                 yield Row(library, number, why=f"not run: {type(error).__name__}: {error}")
                 break
-            yield Row(library, number, step.name, step.options, step.program.__name__, f"{step.norm.p:g}".replace("inf", "∞"), step.case, measured, found)
+            p = f"{step.norm.p:g}".replace("inf", "∞")
+            yield Row(library, number, step.name, step.options, step.program.__name__, p, step.case, measured, found)
         done += len(its)
 
 
@@ -120,7 +122,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--items", type=int, default=20, metavar="N", help="images of each kind and size (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of images and models, the same for every library (default: 0)")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="DIR", help="audit.md and audit.json go there, both or neither (default: verification/results)"
-    )
+    help_out = "audit.md and audit.json go there, both or neither (default: verification/results)"
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=help_out)
     return parser

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,20 @@ __all__ = ["Row", "markdown", "row_of", "save", "show"]
 EXACT = 1e-5  # what float32 explains, as in ca.Tolerance(): within it of 1 is printed as 1
 
 NOTES = """\
-Every library is called as its documentation says, one image at a time, on an affine model, so that no gradient is in doubt; options that are
-not named are its defaults. The model's loss is cross entropy, its classes two for (GNII) and ten for (8). Everything runs in float32, as the libraries do; the perturbation
-x_adv − x is judged in float64. A printed 1 is within 1e-5, which is what float32 explains. The optimum is `ca.solve` in float64, certified item by item
-by `ca.certify` to 1e-12; a violation is relative, and 1e-7 is the rounding of x + η to float32.
+Every library is called as its documentation says, one image at a time, on an affine model, so that no gradient is in doubt; options that
+are not named are its defaults. The loss is cross entropy; the classes are two for (GNII) and ten for (8). Everything runs in float32, as
+the libraries do, and the perturbation x_adv − x is judged in float64. A printed 1 is within 1e-5, which is what float32 explains. The
+optimum is `ca.solve` in float64, certified item by item by `ca.certify` to 1e-12. A violation is relative; 1e-7 is what rounding x + η to
+float32 does.
 
-Low numbers are not bugs by themselves. No library here says that it solves for the pixel range: all take the step of the ball and clip it, and what that keeps is
-measured. Foolbox's ℓ1 step is −ε g/‖g‖₁, a unit vector in the ℓ1 norm, and is not said to be the best one; those of
-cleverhans and ART are said to maximize over the ball. Where `raised` is not 0 the library's own assertion stopped it, and these images are not in the mean.
-DeepFool is said to find a small perturbation, not the smallest; its overshoot of 0.02 (ART: 1e-6) makes 1.02 the exact ratio, except that a clipped one is repeated and may stop
-short of that. "Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled. FAB's 1.005 is its overshoot of 1.05, stepped back by 0.9.
+A low number is no bug by itself. No library here says that its step solves for the pixel range: all take the step of the ball and clip it,
+and what that keeps is measured. Foolbox's ℓ1 step is −ε g/‖g‖₁ and is not said to be the best one of the ball; those of cleverhans and ART
+are said to maximize over the ball. An item that the library's own code raised on is counted under "raised" and in no mean. DeepFool is said
+to find a small perturbation, not the smallest; with its overshoot of 0.02 (ART: 1e-6) the exact ratio is 1.02 where no pixel range binds.
+"Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled.
 
-torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an idna older than the one pinned there."""
+torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an older idna than the
+one pinned there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
     small = [(row, of) for row, of in measured if row.program == "MinNorm"]
     found = []
     if steps:
-        columns = ["library", "step", "program: minimize gᵀη subject to", "items", "raised", "mean", "worst", "violation", "smallest counterexample"]
+        columns = [
+            "library", "step", "program: minimize gᵀη subject to", "items", "raised", "mean", "worst", "violation",
+            "smallest counterexample",
+        ]  # fmt: skip
         lines = [
             (
                 f"{row.library} {row.version}", _step(row), f"‖η‖_{row.p} ≤ ε" + (", 0 ≤ x + η ≤ 1" if row.case == "pixels" else ""),
@@ -81,14 +86,14 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
         found.append(Sheet("(GNII), one step: the share of the optimum that is reached", columns, 3, lines))
     if small:
         columns = [
-            "library", "step", "norm", "images", "items", "raised", "fooled", "decrease reached", "‖η‖ ÷ smallest, mean", "worst", "violation",
-            "smallest counterexample",
+            "library", "step", "norm", "images", "items", "raised", "fooled", "decrease reached", "‖η‖ ÷ smallest, mean", "worst",
+            "violation", "smallest counterexample",
         ]  # fmt: skip
         lines = [
             (
                 f"{row.library} {row.version}", _step(row), f"ℓ{row.p}", row.case, str(of.items), _raised(of),
-                f"{of.fooled:.0%}" if of.fooled is not None else "–", _share(of.reached), _share(of.mean), _share(of.worst), _small(of.violation),
-                row.counterexample or "–",
+                f"{of.fooled:.0%}" if of.fooled is not None else "–", _share(of.reached), _share(of.mean), _share(of.worst),
+                _small(of.violation), row.counterexample or "–",
             )
             for row, of in small
         ]  # fmt: skip
@@ -147,7 +152,8 @@ def markdown(facts: Mapping[str, Any]) -> str:
 
 def _section(sheet: Sheet) -> str:
     rule = [":--" if _is_text(sheet, k) else "--:" for k in range(len(sheet.columns))]
-    lines = ("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in (sheet.columns, rule, *sheet.lines))
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (sheet.columns, rule, *sheet.lines)]
+    lines = ("| " + " | ".join(line) + " |" for line in cells)
     return f"## {sheet.title}\n\n" + "\n".join(lines)
 
 
@@ -166,7 +172,3 @@ def save(folder: Path, facts: Mapping[str, Any]) -> list[Path]:
         for path, part in parts.items():
             os.replace(part, path)
     return list(contents)
-
-
-def plain(row: Row) -> dict[str, Any]:
-    return asdict(row)
