@@ -198,6 +198,17 @@ def test_the_command_prints_and_saves_the_table(
     assert [audit.row_of(entry) for entry in saved["rows"]][1].measured == audit.measure(fake(half), 1, 0)
 
 
+def test_without_any_library_the_table_on_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(monkeypatch, [fake(half, library="no-such-library")])
+    assert main(["audit", "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "not installed: pip install -c constraints.txt -e '.[peers]'" in printed.out
+    assert "nothing was measured" in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def stop(model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float) -> Tensor:
         raise KeyboardInterrupt

@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0, also where a library is not optimal or not there; 2 for wrong arguments, 130 after Ctrl-C."""
+    """Exit status: 0, also where a step is not optimal or a library not there; 1 if none is; 2 for wrong arguments, 130 after Ctrl-C."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.seed < 0:
@@ -67,6 +67,9 @@ def main(arguments: Sequence[str]) -> int:
         torch.set_num_threads(threads)
         logging.disable(silenced)
     table.show(rows)
+    if not any(row.measured for row in rows):
+        print(f"nothing was measured, so nothing was written to {given.out}; {INSTALL} installs the libraries", file=sys.stderr)
+        return 1
     facts = {
         "command": shlex.join(["python", "-m", "verification", "audit", *arguments]),
         "date": time.strftime("%Y-%m-%d"),
@@ -118,7 +121,8 @@ def _parser() -> argparse.ArgumentParser:
         f"  {INSTALL}\n"
         "  python -m verification audit                       a few minutes; replaces the table in verification/results\n"
         "  python -m verification audit --items 2 --out new   a first look\n\n"
-        "The exit status is 0 whatever the libraries do: the table is a measurement, not a test.",
+        "The exit status is 0 whatever the libraries do: the table is a measurement, not a test. It is 1, and no file is written,\n"
+        "where none of them is installed.",
     )
     parser.add_argument("--items", type=int, default=20, metavar="N", help="images of each kind and size (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of images and models, the same for every library (default: 0)")

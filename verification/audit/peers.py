@@ -91,7 +91,7 @@ def _torchattacks(attack: str, model: nn.Module, x: Tensor, label: Tensor, pixel
 
 
 def _steps() -> list[Step]:
-    found = []
+    found: list[Step] = []
     inf = math.inf
 
     def one(library: str, name: str, p: float, call: Call, cases: tuple[str, ...] = ("ball", "pixels"), options: str = "") -> None:

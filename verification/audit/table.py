@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from verification.audit.measure import CASES, DIMS, KINDS, Measured
@@ -76,7 +77,7 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
             "library", "step", "program: minimize gᵀη subject to", "items", "raised", "mean", "worst", "violation",
             "smallest counterexample",
         ]  # fmt: skip
-        lines = [
+        lines: list[Sequence[str]] = [
             (
                 f"{row.library} {row.version}", _step(row), f"‖η‖_{row.p} ≤ ε" + (", 0 ≤ x + η ≤ 1" if row.case == "pixels" else ""),
                 str(of.items), _raised(of), _share(of.mean), _share(of.worst), _small(of.violation), row.counterexample or "–",
@@ -100,7 +101,7 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
         found.append(Sheet("(8), DeepFool and its kin: the size, where it fools", columns, 4, lines))
     if steps:
         groups = [f"{kind}, d = {d}" for d in DIMS for kind in KINDS]
-        lines = [(f"{r.library}", _step(r), f"‖η‖_{r.p}, {r.case}", *(_share(of.by.get(group)) for group in groups)) for r, of in steps]
+        lines = [(r.library, _step(r), f"‖η‖_{r.p}, {r.case}", *(_share(of.by.get(group)) for group in groups)) for r, of in steps]
         found.append(Sheet("(GNII), the mean by kind of gradient", ["library", "step", "program", *groups], 3, lines))
     if idle := [(f"{row.library} {row.version}".strip(), row.name or "all", row.why) for row in rows if row.why]:
         found.append(Sheet("Not run", ["library", "step", "why"], 3, idle))
@@ -136,7 +137,7 @@ def show(rows: Sequence[Row]) -> None:
             if last and line[0] != last:
                 table.add_section()
             last = line[0]
-            table.add_row(*line)
+            table.add_row(*map(escape, line))
         console.print(table)
 
 
