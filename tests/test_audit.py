@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -277,5 +276,5 @@ def test_the_readme_quotes_the_committed_table() -> None:
     quoted = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ") and "‖" in line]
     assert len(quoted) >= 3
     table = [line.strip("| ").split(" | ") for line in page.splitlines()]
-    short: Callable[[list[str]], bool] = lambda cells: any(set(cells) <= set(line) for line in table)  # noqa: E731
-    assert [cells for cells in quoted if not short(cells)] == []
+    places = [0, 1, 2, 5, 6]  # of the quoted columns
+    assert [cells for cells in quoted if cells not in [[line[k] for k in places] for line in table if len(line) > 6]] == []

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from verification.audit.measure import CASES, DIMS, KINDS, Measured
+from verification.audit.measure import CASES, DIMS, KINDS, RADIUS, Measured
 
 __all__ = ["Row", "markdown", "row_of", "save", "show"]
 
@@ -31,7 +31,7 @@ A low number is no bug by itself. No library here says that its step solves for 
 and what that keeps is measured. Foolbox's ℓ1 step is −ε g/‖g‖₁ and is not said to be the best one of the ball; those of cleverhans and ART
 are said to maximize over the ball. An item that the library's own code raised on is counted under "raised" and in no mean. DeepFool is said
 to find a small perturbation, not the smallest; with its overshoot of 0.02 (ART: 1e-6) the exact ratio is 1.02 where no pixel range binds.
-"Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled.
+"Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled. cleverhans has no DeepFool for PyTorch.
 
 torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an older idna than the
 one pinned there."""
@@ -145,9 +145,11 @@ def markdown(facts: Mapping[str, Any]) -> str:
     """The whole page, from what the JSON file holds."""
     rows = [row_of(entry) for entry in facts["rows"]]
     versions = "; ".join(f"{name} {number}" for name, number in facts["versions"].items())
+    radii = ", ".join(f"{radius:g} (p = {p:g})" for p, radius in RADIUS.items()).replace("inf", "∞")
+    sizes = f"ε at d = 784 is {radii}, and the same share of a pixel at d = 16. The kinds of gradients and of images:"
     kinds = "\n".join(f"- {name}: {text}" for name, text in (KINDS | CASES).items())
     conditions = f"`{facts['command']}`, {facts['date']}, seed {facts['seed']}.  \n{versions}."
-    parts = ["# What steps of other libraries reach", conditions, NOTES, kinds, *map(_section, sheets(rows))]
+    parts = ["# What steps of other libraries reach", conditions, NOTES, sizes, kinds, *map(_section, sheets(rows))]
     return "\n\n".join(parts) + "\n"
 
 
