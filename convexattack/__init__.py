@@ -13,7 +13,7 @@ from convexattack.attacks import (
     random_sign,
     regression_attack,
 )
-from convexattack.certificates import Certificate, Tolerance, certify
+from convexattack.certificates import Certificate, Enclosure, ExactCertificate, Proof, Tolerance, Verdict, certify
 from convexattack.linearize import JacobianOperator, Linearization, jacobian, jacobian_operator, linearize
 from convexattack.losses import (
     above,
@@ -52,7 +52,9 @@ __all__ = [
     "Certificate",
     "ConvexSet",
     "CustomSet",
+    "Enclosure",
     "Estimate",
+    "ExactCertificate",
     "FoolingCurve",
     "HingeSum",
     "JacobianOperator",
@@ -63,6 +65,7 @@ __all__ = [
     "Perturbation",
     "PixelRange",
     "Program",
+    "Proof",
     "RandomSign",
     "RegressionAttack",
     "RegressionPerturbation",
@@ -70,6 +73,7 @@ __all__ = [
     "Solution",
     "Status",
     "Tolerance",
+    "Verdict",
     "above",
     "algorithm1",
     "algorithm2",

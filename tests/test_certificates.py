@@ -160,7 +160,7 @@ def test_multipliers_of_the_wrong_shape_raise(kind: str) -> None:
 def test_a_point_of_the_wrong_shape_or_type_raises() -> None:
     program = programs_of("gnii", ca.Lp(2), True)
     for shape in ((N, D + 1), (N + 1, D), (D,), (1, N, D)):
-        with pytest.raises(ValueError, match=r"eta must have the shape of the gradient, \(N, d\) = \(6, 8\), got"):
+        with pytest.raises(ValueError, match=r"eta must have the shape \(N, d\) = \(6, 8\) of the gradient, got"):
             ca.certify(program, torch.zeros(shape))
     with pytest.raises(TypeError, match=r"eta must hold floating-point numbers, got torch.int64; write eta.float\(\)"):
         ca.certify(program, torch.zeros(N, D, dtype=torch.int64))

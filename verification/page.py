@@ -1,6 +1,7 @@
 """One self-contained HTML page: formulas as MathML, pictures as SVG, its style inside, nothing fetched. It reads on a phone and prints.
 
-Every function takes text and returns HTML that is also well-formed XML; `body`, `rows` of HTML and SVG are taken as they are, all else is escaped.
+Every function takes text and returns HTML that is also well-formed XML. A `body`, the cells of a table and an SVG are taken as
+they are; all else is escaped.
 """
 
 from __future__ import annotations
@@ -75,9 +76,20 @@ def formula(latex: str, inline: bool = False) -> str:
     """A LaTeX formula as MathML, which browsers draw by themselves; by `latex2mathml`, of the extra `report`."""
     from latex2mathml.converter import convert
 
-    made = convert(latex, display="inline" if inline else "block")
-    made = re.sub(r"<mo [^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', made)  # | and ‖ enclose
+    made = _spaced(convert(latex, display="inline" if inline else "block"))
     return made if inline else f'<div class="formula">{made}</div>'
+
+
+def _spaced(mathml: str) -> str:
+    """latex2mathml takes ∞ for an operator, ⪰ for a letter, a minus after a relation for a difference and | for a relation."""
+    for pattern, right in (
+        (r"<mo>(&#x0221E;)</mo>", r"<mi>\1</mi>"),
+        (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r"<mo>\1</mo>"),
+        (r"((?:<mrow>|(?:&#x0003D;|&#x02264;|&#x02265;|&#x02192;|,)</mo>))<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>'),
+        (r"<mo [^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
+    ):
+        mathml = re.sub(pattern, right, mathml)
+    return mathml
 
 
 def figure(svg: str, caption: str) -> str:

@@ -161,6 +161,13 @@ class Program(abc.ABC):
         """Multipliers for a bare η, and whether they can be tight."""
 
     @abc.abstractmethod
+    def nearly_optimal(self) -> Float[Tensor, "N d"]:
+        """A point of balls and boxes that is optimal up to rounding, float64: what a claim may be compared with, never a proof by itself.
+
+        NaN where the sets are others. It comes from complementary slackness, as `recover` does, and whoever uses it checks it.
+        """
+
+    @abc.abstractmethod
     def problem(self, i: int = 0) -> cp.Problem:
         """Item i as an explicit CVXPY problem that reads as on paper."""
 

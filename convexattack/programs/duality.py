@@ -93,7 +93,7 @@ def split(
     p: float,
     unit: Float[Tensor, " N"],
     enough: Callable[[Float[Tensor, "N d"]], Bool[Tensor, " N"]],
-) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], Float[Tensor, " N"]]:
+) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], Float[Tensor, "N d"]]:
     """Complementary slackness for a norm and a box: the share of −g that the norm's multiplier takes; the box takes the rest.
 
     In the direction of descent, a = −sign(g)·η/unit within [l, h], stationarity of −|g|ᵀa + (μ/p)‖a‖_p^p over the box gives
@@ -101,7 +101,8 @@ def split(
     One unknown: μ falls (by bisection on its logarithm) until `enough(a)`. The bound holds for any μ; its tightness alone depends on that.
 
     Returns:
-        the norm's share of −g, the a that belongs to it, and ‖a‖_p.
+        the norm's share of −g, and the last η/unit on either side of `enough`: the longer one, for which it is true (if it ever is), and
+        the shorter one.
     """
     down, w = torch.where(g > 0, -1.0, 1.0), g.abs()
     top = w.amax(-1, keepdim=True)
@@ -128,13 +129,13 @@ def split(
         stop = enough(path(middle))
         below, above = torch.where(stop, below, middle), torch.where(stop, middle, above)
     a = path(above)
-    length = Lp(p)(a)
+    ends = down * a, down * path(below)
     if p == math.inf:
-        return down * torch.where(most >= length[:, None], w, 0.0), a, length
+        return down * torch.where(most >= Lp(p)(a)[:, None], w, 0.0), *ends
     log_mu = (1 - p) * above if p > 1 else -above
 
     def slope(x: Tensor) -> Tensor:
         size = log_mu[:, None] + ((p - 1) * x.abs().log() if p > 1 else torch.zeros_like(x))
         return torch.where((x == 0) | x.isinf(), x, top * x.sign() * size.exp())
 
-    return down * torch.minimum(torch.maximum(w, slope(least)), slope(most)), a, length
+    return down * torch.minimum(torch.maximum(w, slope(least)), slope(most)), *ends

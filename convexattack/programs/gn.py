@@ -68,6 +68,9 @@ class GN(Program):
     def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
         return self.relaxed.recover(eta)
 
+    def nearly_optimal(self) -> Float[Tensor, "N d"]:
+        return self.relaxed.nearly_optimal()
+
     def decide(self, eta: Float[Tensor, "N d"], multipliers: Multipliers) -> Int[Tensor, " N"]:
         """The verdict that η and the multipliers prove: codes of FEASIBLE, INFEASIBLE or UNDECIDED.
 

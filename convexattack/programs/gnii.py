@@ -102,10 +102,32 @@ class GNII(Program):
             v = torch.where(reach >= ball.radii(g)[:, None], -g, 0.0)
         else:
             radius = torch.where(ball.radii(g) > 0, ball.radii(g), 1.0)
-            v, _, length = split(g, merged.low, merged.high, ball.norm.p, radius, lambda a: ball.norm(a) >= 1)
-            v = torch.where((length >= 1)[:, None], v, 0.0)  # a ball that is not reached takes no part
+            v, longer, _ = split(g, merged.low, merged.high, ball.norm.p, radius, lambda a: ball.norm(a) >= 1)
+            v = torch.where((ball.norm(longer) >= 1)[:, None], v, 0.0)  # a ball that is not reached takes no part
             v = torch.where((ball.radii(g) > 0)[:, None], v, -g)  # one that is a point takes all
             box = Box(merged.low, merged.high)
             costs = [ball.support(part, self.L)[0] + box.support(-g - part, self.L)[0] for part in (v, -g)]
             v = torch.where((costs[0] <= costs[1])[:, None], v, -g)  # no finite multiplier need exist where the box touches the ball
         return merged.spread(self.sets, v, -g - v), True
+
+    def nearly_optimal(self) -> Float[Tensor, "N d"]:
+        """The path of `split`, from the box's point nearest to 0 to where it leaves the ball; a ball alone is `Lp.steepest`."""
+        g = self.g
+        merged = BallAndBox.of(self.sets, g, keep_ball=True)
+        if merged is None:
+            return torch.full_like(g, torch.nan)
+        ball, low, high = merged.ball, merged.low, merged.high
+        if ball is None or ball.norm.p == math.inf:
+            edge = torch.full_like(g, torch.inf) if ball is None else ball.radii(g)[:, None]
+            return torch.minimum(torch.maximum(-edge * g.sign(), low), high).nan_to_num(0.0, torch.inf, -torch.inf)
+        if not merged.boxes:
+            return ball.norm.steepest(g, ball.radii(g))
+        radius = ball.radii(g)
+        unit = torch.where(radius > 0, radius, 1.0)
+        slack = 4 * rounding_slack(g.shape[1])
+        _, longer, shorter = split(g, low, high, ball.norm.p, unit, lambda a: ball.norm(a) >= 1 - 2 * slack)
+        longer = longer.clamp(-1, 1)  # no coordinate is longer than the ball
+        sizes = ball.norm(longer), ball.norm(shorter)
+        room = (radius / unit) * (1 - slack) - sizes[1]
+        step = torch.where(sizes[0] > sizes[1], room / (sizes[0] - sizes[1]), 1.0).clamp(0, 1)[:, None]
+        return torch.minimum(torch.maximum((shorter + step * (longer - shorter)) * unit[:, None], low), high)

@@ -126,3 +126,30 @@ class MinNorm(Program):
         lam = torch.where(use, torch.where(length > 0, 1 / length, 1.0), 0.0)
         u = torch.where(use[:, None], u * lam[:, None], torch.where((alone > 0)[:, None], pull, 0.0))
         return (lam, *merged.spread(self.sets, u, -lam[:, None] * g - u)), True
+
+    def nearly_optimal(self) -> Float[Tensor, "N d"]:
+        """The path of `split`, from the box's point nearest to 0 to where L + gᵀη ≤ 0 begins; without a box `Lp.steepest`."""
+        g, L = self.g, self.L
+        merged = BallAndBox.of(self.sets, g, keep_ball=False)
+        if merged is None:
+            return torch.full_like(g, torch.nan)
+        size, slack = self.norm.dual(g), 8 * rounding_slack(g.shape[1])
+        if not self.sets:
+            return self.norm.steepest(g, ratio(L.clamp_min(0), size) * (1 + slack))
+        nearest = torch.zeros_like(g).clamp(merged.low, merged.high)
+        unit = ratio(L.abs(), size) + self.norm(nearest)
+        unit = torch.where((unit > 0) & (unit < torch.inf), unit, 1.0)
+
+        def short(a: Tensor) -> Tensor:  # how much of L is still to be reached, rounding included
+            terms = g.abs() * a * unit[:, None]
+            return L + slack * (L.abs() + terms.abs().sum(-1)) - terms.sum(-1)
+
+        _, longer, shorter = split(g, merged.low, merged.high, self.norm.p, unit, lambda a: short(a) <= 0)
+        left = short(-g.sign() * shorter)
+        longer, shorter = longer * unit[:, None], shorter * unit[:, None]
+        enough = ratio(left.clamp_min(0)[:, None], g.abs())  # by one coordinate alone
+        longer = torch.minimum(torch.maximum(longer, shorter - enough), shorter + enough)
+        gain = -(g * (longer - shorter)).sum(-1)
+        step = torch.where(left > 0, torch.where(gain > 0, left / gain, 1.0), 0.0).clamp(0, 1)[:, None]
+        point = torch.minimum(torch.maximum(shorter + step * (longer - shorter), merged.low), merged.high)
+        return torch.where((short(-g.sign() * nearest / unit[:, None]) <= 0)[:, None], nearest, point)

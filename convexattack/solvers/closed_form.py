@@ -68,6 +68,9 @@ def _verdict(program: GN, found: Solution) -> Solution:
     exact = found.codes == Status.OPTIMAL.code
     if bool((settled & ~(away & exact)).any()):
         verdict = torch.where(away & exact, verdict, program.decide(found.eta, found.multipliers))
+        for item in program.sets:
+            if isinstance(item, Box):  # that some η is feasible does not make this one so
+                verdict = torch.where((verdict == Status.FEASIBLE.code) & (item.violation(eta) > 0), Status.INEXACT.code, verdict)
     return Solution(found.eta, torch.where(settled, verdict, found.codes), found.multipliers, found.stats)
 
 
@@ -254,7 +257,11 @@ def _min_norm(program: MinNorm) -> Solution:
         share = torch.where(idle[:, None], -Lp(norm.q).steepest(nearest), torch.where(none[:, None], 0.0, share))
         binds = binds | idle[:, None]
     v_box = (v_box - share) * binds
-    eta = side.back(round_up(side.sign * a * unit[:, None], program.gradient.dtype))
+    wide = side.sign * a * unit[:, None]
+    eta = round_up(wide, program.gradient.dtype)
+    if not side.centred:  # where the box forces an entry uphill, away from zero is uphill as well
+        eta = torch.where(a < 0, round_down(wide, program.gradient.dtype), eta)
+    eta = side.back(eta)
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam))
 
@@ -525,7 +532,7 @@ def _harmless(program: Program, found: Solution) -> bool:
 
 
 def _judged(program: Program, found: Solution) -> Solution:
-    """INEXACT where the dtype of η, narrower than float64, cost more than one unit in the last place of the optimum.
+    """INEXACT where a dtype narrower than float64 cost more than a unit in the last place of the optimum, or has no number in a box.
 
     In float64, UNDECIDED where (8) is so nearly feasible that the multipliers do not prove it infeasible.
     """
@@ -538,6 +545,9 @@ def _judged(program: Program, found: Solution) -> Solution:
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
     gap = program.primal(eta) - program.bound(found.multipliers, eta).value
     fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)
+    for item in program.sets:
+        if isinstance(item, Box):  # between its bounds there need not be a number of this dtype
+            fine = fine & (item.violation(eta) == 0)
     claimed = found.codes == Status.INFEASIBLE.code
     if bool(claimed.any()):
         fine = torch.where(claimed, program.refuted(found.multipliers), fine)

@@ -11,6 +11,7 @@ A page is one file that fetches nothing: formulas are MathML, pictures stand in 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import re
@@ -126,11 +127,12 @@ def _cell(cell: Notebook) -> Iterator[str]:
         yield _prose(source)
         return
     comment = re.match(r"# (.*)\n", source)
-    if not cell["metadata"].get("marimo", {}).get("config", {}).get("hide_code"):
+    if source.startswith("import "):
+        yield _folded("imports", source)
+    elif not cell["metadata"].get("marimo", {}).get("config", {}).get("hide_code"):
         yield _code(source)
     elif "mo.ui." not in source:
-        what = "of the picture" if comment else ", ".join(re.findall(r"^def (\w+)", source, re.MULTILINE))
-        yield f"<details><summary>Code {escape(what)}</summary>{_code(source)}</details>"
+        yield _folded("picture" if comment else ", ".join(re.findall(r"^def (\w+)", source, re.MULTILINE)), source)
     for output in cell["outputs"]:
         yield _output(output, comment[1] if comment else "")
 
@@ -140,12 +142,17 @@ def _output(output: Notebook, caption: str) -> str:
         return f'<pre class="printed">{escape("".join(output["text"]))}</pre>'
     data = {kind: "".join(text) if isinstance(text, list) else text for kind, text in output["data"].items()}
     if "image/png" in data:
-        encoded = data["image/png"].replace("\n", "")
-        words = escape(caption)
-        return f'<figure><img alt="{words}" src="data:image/png;base64,{encoded}" /><figcaption>{words}</figcaption></figure>'
+        encoded, words = data["image/png"].replace("\n", ""), escape(caption)
+        width = int.from_bytes(base64.b64decode(encoded)[16:20]) // 2  # a PNG says its width there; marimo draws two pixels for one
+        picture = f'<img alt="{words}" width="{width}" src="data:image/png;base64,{encoded}" />'
+        return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
     if "text/markdown" in data:
         return _prose(data["text/markdown"])
     return f'<pre class="printed">{escape(data["text/plain"])}</pre>'
+
+
+def _folded(what: str, source: str) -> str:
+    return f"<details><summary>Code: {escape(what)}</summary>{_code(source)}</details>"
 
 
 def _code(source: str) -> str:

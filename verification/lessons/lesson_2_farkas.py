@@ -138,7 +138,7 @@ def _(ca, math, np, torch):
             axes.plot(x, line(-steep), color="k", lw=1, ls="--")
         axes.annotate("", touch - 0.25 * g, touch, arrowprops={"arrowstyle": "->", "color": "k"})
         axes.plot(*touch, "ko", ms=4)
-        axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"p = {'∞' if p == math.inf else p}, ε = {epsilon:.2f}: {verdict}")
+        axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"p = {'∞' if p == math.inf else f'{p:g}'}, ε = {epsilon:.2f}: {verdict}")
 
     return (draw,)
 

@@ -89,7 +89,7 @@ def _(ca, math, np, torch):
             arrow = {"arrowstyle": "-|>", "color": f"C{k + 1}", "lw": 2.5 if nearest else 1, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", eta[k], (0, 0), arrowprops=arrow)
         axes.plot(0, 0, "ko", ms=4)
-        axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", title=f"p = {'∞' if p == math.inf else p}: {sizes.min():.3f}")
+        axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", title=f"p = {'∞' if p == math.inf else f'{p:g}'}: {sizes.min():.3f}")
 
     return (grow,)
 

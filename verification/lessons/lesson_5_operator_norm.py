@@ -71,14 +71,15 @@ def _(ca, datasets, math, models, time):
     for _d in (16, 32, 64):
         _program = ca.OperatorNorm(J[..., 32 - _d // 2 : 32 + _d // 2], ball)  # the pixels in the middle
         _start = time.perf_counter()
-        _small = ca.certify(_program, ca.solve(_program)).dual.item()  # m × m, by the library's Newton method
+        _small = ca.certify(_program, ca.solve(_program)).dual.item()  # m × m
         _seconds = time.perf_counter() - _start
         print(f"d = {_d}: m × m {_small:.6f}, 55 unknowns, {_seconds:.2f} s", end="")
         if _d < 64:
             _start = time.perf_counter()
             _square = _program.problem(0, form="primal").solve(solver="CLARABEL")  # d × d, in CVXPY
             _seconds = time.perf_counter() - _start
-            print(f"   d × d {math.sqrt(_square):.6f}, {_d * (_d + 1) // 2} unknowns, {_seconds:.2f} s", end="")
+            _unknowns = _d * (_d + 1) // 2
+            print(f"   d × d {math.sqrt(_square):.6f}, {_unknowns} unknowns, {_seconds:.2f} s", end="")
         print()
     return J, ball
 
@@ -86,8 +87,8 @@ def _(ca, datasets, math, models, time):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    One value from two programs, solved by two solvers that share no line (times are of this run). The $d\times d$ one is already slow
-    at $d=64$ and left out there.
+    One value from two programs: $m\times m$ by the library's own Newton method, $d\times d$ by Clarabel through CVXPY (times are of
+    this run). The $d\times d$ one is already slow at $d=64$ and left out there.
 
     ## The picture: W lives in a disk
 
@@ -101,7 +102,7 @@ def _(mo):
 
 @app.cell(hide_code=True)
 def _(mo):
-    columns = mo.ui.slider(2, 12, value=3, label="columns d", show_value=True)
+    columns = mo.ui.slider(2, 12, value=6, label="columns d", show_value=True)
     seed = mo.ui.slider(0, 20, value=0, label="random J, number", show_value=True)
     mo.hstack([columns, seed], justify="start")
     return columns, seed
@@ -119,12 +120,12 @@ def _(ca, math, np, torch):
         rim = np.abs(np.cos(angle / 2) * matrix[0][:, None] + np.sin(angle / 2) * matrix[1][:, None]).sum(0)
         axes.plot(np.cos(angle), np.sin(angle), "k", lw=1)
         best = angle[rim.argmax()]
-        axes.plot(math.cos(best), math.sin(best), "o", color="C3", ms=8)
+        axes.plot(math.cos(best), math.sin(best), "o", color="C3", ms=8, clip_on=False)
         program = ca.OperatorNorm(torch.from_numpy(matrix)[None], ca.Ball(ca.Lp(math.inf), 1.0))
         solution = ca.solve(program)
         factor = solution.multipliers[1][0].numpy()
         W = factor @ factor.T / (factor**2).sum()
-        axes.plot(W[0, 0] - W[1, 1], 2 * W[0, 1], "*", color="k", ms=11)
+        axes.plot(W[0, 0] - W[1, 1], 2 * W[0, 1], "*", color="k", ms=11, clip_on=False)
         bracket = ca.certify(program, solution)
         axes.set(aspect="equal", title=f"{matrix.shape[1]} columns: norm {bracket.primal.item():.3f} ≤ bound {bracket.dual.item():.3f}")
         axes.set_axis_off()
@@ -143,11 +144,11 @@ def _(columns, disk, np, plt, seed):
 
 @app.cell(hide_code=True)
 def _(disk, np, plt):
-    # Three more: the relaxation in the middle (orthogonal columns, the worst case), near the rim, and on it (one dominant direction)
+    # Two orthogonal columns: a whole diameter is optimal, rank one at its ends. Four random ones: a gap. One dominant direction: no gap
     _random = np.random.default_rng(3)
     _long = _random.normal(size=(2, 8)) * np.array([[3.0], [0.3]])
     _figure, _axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
-    for _ax, _matrix in zip(_axes, (np.eye(2), _random.normal(size=(2, 6)), _long), strict=True):
+    for _ax, _matrix in zip(_axes, (np.eye(2), _random.normal(size=(2, 4)), _long), strict=True):
         disk(_ax, _matrix)
         _ax.title.set_fontsize(10)
     _figure

@@ -15,7 +15,7 @@ def _(mo):
 
     ## In one line
 
-    A set is anything that CVXPY can write about a variable of shape $(d,)$:
+    A set is anything that CVXPY can write about a variable of shape `(d,)`:
     """)
     return
 
@@ -50,7 +50,7 @@ def _(ca, cp, datasets, math, models):
     solution = ca.solve(program)  # no closed form is known for these sets: CVXPY solves it
     certificate = ca.certify(program, solution)
     print(f"without the constraint {ca.certify(free, ca.solve(free)).primal.item():.4f}")
-    print(f"with it {certificate.primal.item():.4f}, and no η can do better than {certificate.dual.item():.4f}")
+    print(f"with it {certificate.primal.item():.4f}; no η goes below {certificate.dual.item():.4f}")
     print("proved:", certificate.holds().item(), "  rigorous:", certificate.rigorous)
     print(f"sum of η: {solution.eta.sum().item():.1e}")
     return L, certificate, g, image, model, program, same_brightness, solution
@@ -69,7 +69,7 @@ def _(mo):
     One line, and all that a set has to bring is its support function. `rigorous=False` above says that for a `CustomSet` CVXPY had to
     be asked for it, so the bound leans on a numerical solver. For our set we can do better, by hand:
 
-    $$\sigma(v)=\sup\Big\{v^\top\eta:\textstyle\sum_i\eta_i=0\Big\}=\begin{cases}0&\text{if all } v_i \text{ are equal}\\
+    $$\sigma(v)=\sup\{v^\top\eta:\textstyle\sum_i\eta_i=0\}=\begin{cases}0&\text{if all } v_i \text{ are equal}\\
     \infty&\text{otherwise.}\end{cases}$$
 
     So $v_2=-\nu\mathbf 1$, $v_1=-(g-\nu\mathbf 1)$, and the best bound is a problem in **one** number:
@@ -85,7 +85,7 @@ def _(mo):
 def _(L, certificate, g, solution):
     _nu = g.quantile(0.5)
     _bound = L - 0.1 * (g - _nu).abs().sum()
-    print(f"bound with ν = median of g: {_bound.item():.6f}; CVXPY's bound: {certificate.dual.item():.6f}")
+    print(f"bound, ν = median of g: {_bound.item():.6f}; CVXPY's bound: {certificate.dual.item():.6f}")
     _v, _sorted = solution.multipliers[1][0], g[0].sort().values
     print(f"CVXPY's multiplier: ν from {-_v.max():.3f} to {-_v.min():.3f};", end=" ")
     print(f"the two middle entries of g: {_sorted[31]:.3f} and {_sorted[32]:.3f}")
@@ -95,9 +95,8 @@ def _(L, certificate, g, solution):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Any $\nu$ between the two middle entries is optimal, and all of them prove the same bound. The constraint costs the attacker
-    three per cent of the decrease. This is the whole recipe: **one line for the
-    program, one support function for the proof.**
+    Any $\nu$ between the two middle entries is optimal, and all of them prove the same bound. The constraint costs the attacker three
+    per cent of the decrease. This is the whole recipe: **one line for the program, one support function for the proof.**
 
     ## In the picture
     """)
@@ -173,9 +172,8 @@ def _(L, ca, g, image, math, same_brightness):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Constraints cost the attacker something, each in the currency of its own multiplier.
-    Next ones to try: `eta[mask] == 0` (a patch), `A @ eta <= b`,
-    and, for a smooth one, `cp.tv(cp.reshape(eta, (8, 8), order="C")) <= 1`.
+    Constraints cost the attacker something, each in the currency of its own multiplier. Next ones to try: `eta[mask] == 0` (a patch),
+    `A @ eta <= b`, and, for a smooth one, `cp.tv(cp.reshape(eta, (8, 8), order="C")) <= 1`.
 
     ## Exercise: first the ball, then the constraint
 
