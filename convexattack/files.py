@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexattack.certificates import Certificate, certify
+from convexattack.certificates import Certificate, ExactCertificate, certify
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
@@ -340,10 +340,19 @@ def _of_item(program: AnyProgram, i: int) -> dict[str, Any]:
 
 
 def certificate_record(certificate: Certificate, i: int) -> dict[str, Any]:
-    """What was proved of item i: primal, dual, gap, violation, residual (floats, exact), proved (a status), holds."""
+    """What was proved of item i: primal, dual, gap, violation, residual (floats, exact), proved (a status), holds.
+
+    Of an exact certificate its verdict as well, and the enclosures [lower, upper], numbers written as fractions.
+    """
     members = list(Status)
     numbers = {name: _plain(getattr(certificate, name)[i]) for name in ("primal", "dual", "gap", "violation", "residual")}
-    return {**numbers, "proved": members[int(certificate.proved[i])].name, "holds": bool(certificate.holds()[i])}
+    record = {**numbers, "proved": members[int(certificate.proved[i])].name, "holds": bool(certificate.holds()[i])}
+    if isinstance(certificate, ExactCertificate):
+        proof = certificate.proofs[i]
+        ends = {name: getattr(proof, name) for name in ("primal", "dual", "gap", "violation")}
+        enclosures = {name: [str(pair.lower), str(pair.upper)] for name, pair in ends.items()}
+        record |= {"verdict": proof.verdict.name, "because": proof.why, "enclosures": enclosures}
+    return record
 
 
 def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], AnyProgram, dict[str, Solution]]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 
 import convexattack as ca
 from verification import CLAIMS, Claim, Finding, Record, run
-from verification.__main__ import main
+from verification.__main__ import COMMANDS, main
 
-SHARED = {"__init__", "__main__", "claims", "draws", "oracles"}
+SHARED = {"__init__", "__main__", "claims", "draws", "oracles", "page", "report"}
 right = ca.solve
 
 
@@ -39,7 +40,7 @@ def test_the_claim_is_derived(name: str) -> None:
 
 def test_every_file_is_a_claim() -> None:
     files = {path.stem for path in (Path(__file__).resolve().parent.parent / "verification").glob("*.py")}
-    assert files == SHARED | set(CLAIMS)
+    assert files - SHARED - set(COMMANDS) == set(CLAIMS)
 
 
 # --- closed forms that are wrong ------------------------------------------------------------------------------------
@@ -332,6 +333,13 @@ def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, c
         main(arguments)
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_first_word_hands_over_to_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("audited")
+    module.main = lambda arguments: len(arguments)  # type: ignore[attr-defined]
+    monkeypatch.setitem(COMMANDS, "audit", lambda: module)
+    assert main(["audit", "--steps", "all"]) == 2
 
 
 def test_help_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,10 @@ from verification.claims import Finding, claim
     cases=[0.01, 0.1, 0.3],
     small=32,
     full=360,
+    formulas=(
+        r"L=-\operatorname{CE}=\log p_k",
+        r"\eta=-\varepsilon\operatorname{sign}(\nabla L)=\varepsilon\operatorname{sign}(\nabla\operatorname{CE})",
+    ),
 )
 def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     images = datasets.load("digits")
