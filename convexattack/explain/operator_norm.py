@@ -91,7 +91,7 @@ class _Side:
         bound = self.eps * math.sqrt(top)
         yield Step(
             "The Lagrangian",
-            "Of the squares, `‖Jη‖_2^2` with `‖η‖_2^2 ≤ ε^2` and a multiplier `μ ≥ 0`: where the constraint holds it is at least "
+            "Of the squares, `‖Jη‖_2^2` with `‖η‖_2^2 ≤ ε^2` and a multiplier `μ ≥ 0`: where the constraint holds, `Λ` is at least "
             "`‖Jη‖_2^2`.",
             ("Λ(η, μ) = ηᵀJᵀJη − μ(ηᵀη − ε^2)",),
         )
