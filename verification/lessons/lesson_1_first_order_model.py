@@ -84,8 +84,8 @@ def _(ca, images, lin, math, model, plt, torch):
         tangent = lin.value[i] + t[:, None] * (lin.gradient[i] @ s)
         for piece in range(9):
             color = "C3" if piece == first else "0.6"
-            axes.plot(t, real[:, piece], color=color, lw=1.4, zorder=3 if piece == first else 2)
-            axes.plot(t, tangent[:, piece], color=color, lw=1, ls="--")
+            axes.plot(t.numpy(), real[:, piece].numpy(), color=color, lw=1.4, zorder=3 if piece == first else 2)
+            axes.plot(t.numpy(), tangent[:, piece].numpy(), color=color, lw=1, ls="--")
         axes.axhline(0, color="k", lw=0.8)
         axes.set(xlabel="t, in units of the grey scale", title=f"image {i}, a {lin.label[i].item()}", ylim=(-10, None))
 

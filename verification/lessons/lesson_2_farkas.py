@@ -88,7 +88,7 @@ def _(L, ca, certificate, g, solution):
 
     _v = solution.multipliers[0][_no]
     _bound = L[_no] - 0.1 * _v.abs().sum()
-    print(f"item {_no} is infeasible: g + v = 0: {bool((g[_no] + _v == 0).all())}, and L − ε‖v‖₁ = {_bound:.4f} ≥ 0")
+    print(f"item {_no} is infeasible: g + v = 0 is {bool((g[_no] + _v == 0).all())}; L − ε‖v‖₁ = {_bound:.4f} ≥ 0")
     print(f"the certificate: primal {certificate.primal[_yes]:.4f}, dual {certificate.dual[_no]:.4f}")
     return
 
@@ -138,7 +138,8 @@ def _(ca, math, np, torch):
             axes.plot(x, line(-steep), color="k", lw=1, ls="--")
         axes.annotate("", touch - 0.25 * g, touch, arrowprops={"arrowstyle": "->", "color": "k"})
         axes.plot(*touch, "ko", ms=4)
-        axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"p = {'∞' if p == math.inf else f'{p:g}'}, ε = {epsilon:.2f}: {verdict}")
+        name = "∞" if p == math.inf else f"{p:g}"
+        axes.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=f"p = {name}, ε = {epsilon:.2f}: {verdict}")
 
     return (draw,)
 

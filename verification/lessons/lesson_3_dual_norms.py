@@ -201,13 +201,13 @@ def _(ca, datasets, math, models):
 def _(image, judged, lin, math, model, plt, torch):
     # The image, and image plus perturbation for each norm, with what the network says. Fewer pixels change as p falls
     _figure, _axes = plt.subplots(1, 5, figsize=(9, 2.4), layout="constrained")
-    _axes[0].imshow(image[0, 0], cmap="gray_r", vmin=0, vmax=1)
+    _axes[0].imshow(image[0, 0].numpy(), cmap="gray_r", vmin=0, vmax=1)
     _axes[0].set_title(f"a {lin.label.item()}", fontsize=10)
     for _ax, (_p, _eta) in zip(_axes[1:], judged.items(), strict=True):
         _moved = image + _eta.view_as(image)
         with torch.no_grad():
             _says = model(_moved).argmax().item()
-        _ax.imshow(_moved[0, 0], cmap="gray_r", vmin=0, vmax=1)
+        _ax.imshow(_moved[0, 0].numpy(), cmap="gray_r", vmin=0, vmax=1)
         _ax.set_title(f"p = {'∞' if _p == math.inf else _p}: a {_says}", fontsize=10)
     for _ax in _axes:
         _ax.set_axis_off()

@@ -201,7 +201,7 @@ def _(fooled_image, fooled_label, image, plt):
         _axes, (image, fooled_image - image, fooled_image), ("x", "η (red is up)", f"x + η: a {fooled_label}"), strict=True
     ):
         _signed = "η" in _title and "x" not in _title
-        _ax.imshow(_picture[0, 0], cmap="RdBu_r" if _signed else "gray_r", vmin=-0.5 if _signed else 0, vmax=0.5 if _signed else 1)
+        _ax.imshow(_picture[0, 0].numpy(), cmap="RdBu_r" if _signed else "gray_r", vmin=-0.5 if _signed else 0, vmax=0.5 if _signed else 1)
         _ax.set_title(_title, fontsize=10)
         _ax.set_axis_off()
     _figure

@@ -119,7 +119,7 @@ def _(L, ca, g, image, math, model, same_brightness, torch):
             eta = ca.solve(program).eta
             with torch.no_grad():
                 says = model(image + eta.view_as(image)).argmax().item()
-            axes[k].imshow(eta.view(8, 8), cmap="RdBu_r", vmin=-0.2, vmax=0.2)
+            axes[k].imshow(eta.view(8, 8).numpy(), cmap="RdBu_r", vmin=-0.2, vmax=0.2)
             what = "same brightness" if k else "free"
             axes[k].set_title(f"{what}, ε = {epsilon:.2f}\nsum {eta.sum() + 0.0:+.2f}, network: {says}", fontsize=9)
             axes[k].set_axis_off()
