@@ -145,4 +145,5 @@ def _sentence(text: str) -> str:
 
 
 def _link(name: str) -> str:
-    return f'<a href="#{escape(name)}">{escape(name)}</a>'
+    """To the claim's section; the name may be broken at its underscores."""
+    return f'<a href="#{escape(name)}">{escape(name).replace("_", "_<wbr />")}</a>'

@@ -27,6 +27,8 @@ from convexattack.solution import Solution, Status, codes
 
 __all__ = ["solve", "why_not"]
 
+TINY = 64  # smallest normal numbers an entry: in a vector shorter than that the lost digits of small entries add up to one unit of the largest
+
 
 def why_not(program: Program) -> str | None:
     """Why there is no closed form for this program; None where there is one."""
@@ -82,7 +84,7 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     good = eta[:, 0].isfinite() & program.value.isfinite()
     code = torch.where(good, code, Status.INVALID.code).to(torch.int8)
     found = Solution(_blank(eta, code), code, (-g,), {"solver": "closed_form"})
-    risky = (radius > 0) & (radius < g.shape[1] * torch.finfo(g.dtype).smallest_normal)
+    risky = (radius > 0) & (radius < g.shape[1] * TINY * torch.finfo(g.dtype).smallest_normal)
     return _judged(program, found) if bool(risky.any()) else found
 
 
@@ -109,7 +111,7 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     if dtype == torch.float64:
         return found
     length = step * direction.abs().amax(-1)
-    risky = ((length > 0) & (length < g.shape[1] * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
+    risky = ((length > 0) & (length < g.shape[1] * TINY * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
     return _judged(program, found) if bool(risky.any()) else found
 
 
