@@ -291,12 +291,20 @@ class Attack:
         That is 2u(‖f‖_∞ + Σ|g_i|(|x_i| + |e_i|)) with the unit u of the images' dtype: an error of half a unit in the last place in
         each pixel of x + η and in each output is below it.
         """
+        value, unit = lin.value.to(torch.float64), 2 * torch.finfo(clean.dtype).eps
+        beyond = torch.where(value < 0, 0.0, self.overshoot * value)
         size = clean.to(torch.float64).abs() + (0.0 if total is None else total.abs())
-        slope = lin.gradient.abs().to(torch.promote_types(clean.dtype, torch.float32))
-        scale = output.to(torch.float64).abs().amax(1, keepdim=True) + (slope @ size.to(slope)[:, :, None])[:, :, 0]
-        value = lin.value.to(torch.float64)
-        hidden = 2 * torch.finfo(clean.dtype).eps * scale * (slope.amax(-1) > 0)  # a constant L goes nowhere
-        return torch.where(value < 0, 0.0, torch.maximum(self.overshoot * value, hidden))
+        score = output.to(torch.float64).abs().amax(1, keepdim=True)
+        slope = lin.gradient.to(torch.promote_types(clean.dtype, torch.float32))
+        steep = torch.linalg.vector_norm(slope, 2, -1).to(torch.float64)
+        most = 1.001 * unit * (score + steep * torch.linalg.vector_norm(size, 2, -1, keepdim=True))  # by Cauchy and Schwarz
+        near = (~(beyond >= most) & ~(value < 0)).any(1).nonzero().flatten()
+        if len(near):
+            slope = _rows(slope, near).abs()
+            hidden = unit * (score[near] + (slope @ _rows(size, near).to(slope)[:, :, None])[:, :, 0])
+            hidden = torch.where(value[near] < 0, 0.0, hidden * (slope.amax(-1) > 0))  # a constant L goes nowhere
+            beyond = beyond.index_copy(0, near, torch.maximum(beyond[near], hidden))
+        return beyond
 
     def _certify(self, kept: Step, sets: Sequence[ConvexSet]) -> Certificate:
         """The last step of every image, judged from its own program."""
