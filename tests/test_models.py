@@ -307,6 +307,8 @@ def wants(width):
     return Network(width)
 def nothing():
     return None
+def breaks():
+    raise RuntimeError("no file\\nof weights")
 """
 
 
@@ -349,6 +351,7 @@ def test_a_users_network_is_made_from_the_current_directory(factory: str, width:
         ("my_networks_for_the_test:deep", ValueError, "module 'my_networks_for_the_test' has no attribute 'deep': name a function"),
         ("my_networks_for_the_test:number", TypeError, "my_networks_for_the_test:number is a int: name a torch.nn.Module"),
         ("my_networks_for_the_test:wants", TypeError, r"wants cannot be called without arguments \(.*'width'\): wrap it"),
+        ("my_networks_for_the_test:breaks", ValueError, r"breaks made no network \(RuntimeError: no file\): call it in Python"),
         ("my_networks_for_the_test:nothing", TypeError, "nothing returned a NoneType: let it return a torch.nn.Module"),
     ],
 )
