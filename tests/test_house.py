@@ -39,6 +39,7 @@ LEVEL = {
     "attacks": 4,
     "files": 4,
     "robustness": 5,
+    "explain": 5,
     "verify": 5,
     "runs": 6,
     "": 6,

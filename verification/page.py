@@ -45,7 +45,11 @@ th { font-weight: 600; white-space: nowrap }
 td:first-child { min-width: 8rem }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 figure { margin: 1rem 0 }
-figure svg { display: block; max-width: 100%; height: auto; margin: 0 auto }
+figure svg, figure img { display: block; max-width: 100%; height: auto; margin: 0 auto }
+details { margin: .6rem 0 }
+summary { cursor: pointer; color: #0b4fa8 }
+pre.printed { background: none; border-left: .2rem solid var(--line) }
+pre.printed, .highlight pre { font-size: .8rem }
 figcaption, .quiet { color: var(--quiet); font-size: .875rem }
 .holds, .broken, .slip { font-weight: 600 }
 .holds { color: var(--good) } .broken { color: var(--bad) } .slip { color: var(--slip) }
@@ -80,9 +84,20 @@ def formula(latex: str, inline: bool = False) -> str:
     """A LaTeX formula as MathML, which browsers draw by themselves; by `latex2mathml`, of the extra `report`."""
     from latex2mathml.converter import convert
 
-    if inline:
-        return convert(latex)
-    return f'<div class="formula">{convert(latex, display="block")}</div>'
+    made = _spaced(convert(latex, display="inline" if inline else "block"))
+    return made if inline else f'<div class="formula">{made}</div>'
+
+
+def _spaced(mathml: str) -> str:
+    """latex2mathml takes ∞ for an operator, ⪰ for a letter, a minus after a relation for a difference and | for a relation."""
+    for pattern, right in (
+        (r"<mo>(&#x0221E;)</mo>", r"<mi>\1</mi>"),
+        (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r"<mo>\1</mo>"),
+        (r"((?:<mrow>|(?:&#x0003D;|&#x02264;|&#x02265;|&#x02192;|,)</mo>))<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>'),
+        (r"<mo [^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
+    ):
+        mathml = re.sub(pattern, right, mathml)
+    return mathml
 
 
 def inline(text: str) -> str:
