@@ -1,4 +1,4 @@
-"""`python -m benchmarks timing`, `sdp`, `cost`, tiny: the files come out whole, what was not run says why, a run that was cut off goes on."""
+"""`python -m benchmarks timing`, `sdp`, `cost`, tiny: files come out whole, what was not run says why, a run that was cut off goes on."""
 
 from __future__ import annotations
 
@@ -401,13 +401,17 @@ def test_the_floor_is_these_passes_and_no_more(batched: bool) -> None:
             pass
 
         @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
             passes["backward"] += 1
             return gradient
 
     model, x, label = Counted(4, 3), torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1])
     alive = [torch.arange(5), torch.tensor([1, 4])]
-    cost.floor(model, x, label, lambda output, classes: ca.margin(Backward.apply(output), classes), alive, batched)
+
+    def loss(output: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return ca.margin(Backward.apply(output), classes)  # type: ignore[no-untyped-call]
+
+    cost.floor(model, x, label, loss, alive, batched)
     assert passes == {"with": 5 + 2, "without": 5, "backward": 2 if batched else 4}
 
 

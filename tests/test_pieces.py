@@ -14,7 +14,7 @@ from convexattack.attacks.pieces import Step, best_piece, least_norm, least_valu
 
 IMAGES, PIECES, D = 12, 5, 30
 RADIUS = 0.7
-each_norm = pytest.mark.parametrize("norm", [ca.Lp(p) for p in (1, 1.5, 2, 3, INF)], ids=str)
+each_norm = pytest.mark.parametrize("norm", [ca.Lp(p) for p in (1, 1.05, 1.5, 2, 3, INF)], ids=str)
 each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 each_room = pytest.mark.parametrize("room", ["none", "pixels", "away from 0"])
 
