@@ -143,7 +143,7 @@ def known(name: str) -> Counterexample:
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_step_is_refuted(name: str) -> None:
     """By at most three coordinates; what the counterexample says is true in exact arithmetic, of a step that is run once more."""
-    step, program, p, sets = WRONG[name]
+    step, program, _, sets = WRONG[name]
     found = known(name)
     own, i = found.program, found.item
     assert isinstance(own, program)
