@@ -22,7 +22,7 @@ class Status(enum.Enum):
     INFEASIBLE = "No perturbation satisfies all constraints; the multipliers are the proof."
     UNBOUNDED = "The objective falls without end: no set bounds the perturbation along −g; add a Ball or a finite Box."
     UNDECIDED = "So near the edge that float64 cannot tell whether the program is feasible."
-    INEXACT = "The perturbation is feasible, but its dtype is too coarse to hold the optimum; solve in a wider dtype, or rescale."
+    INEXACT = "Its dtype is too coarse to hold the optimum, or any number between two bounds; solve in a wider dtype, or rescale."
     INVALID = "The value, the gradient or a bound of this item is NaN or infinite; look at the model's output at this sample."
     FAILED = "The solver gave up on this item; try another solver, or another scale of the data."
     BRACKETED = "The perturbation is feasible and the upper bound holds; the optimum lies between its value and the bound."

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 
 import convexattack as ca
 from verification import CLAIMS, Claim, Finding, Record, run
-from verification.__main__ import main
+from verification.__main__ import COMMANDS, main
 
-SHARED = {"__init__", "__main__", "claims", "draws", "oracles"}
+SHARED = {"__init__", "__main__", "claims", "draws", "oracles", "page", "pictures", "report", "statements"}
 right = ca.solve
 
 
@@ -39,7 +40,7 @@ def test_the_claim_is_derived(name: str) -> None:
 
 def test_every_file_is_a_claim() -> None:
     files = {path.stem for path in (Path(__file__).resolve().parent.parent / "verification").glob("*.py")}
-    assert files == SHARED | set(CLAIMS)
+    assert files - SHARED - set(COMMANDS) == set(CLAIMS)
 
 
 # --- closed forms that are wrong ------------------------------------------------------------------------------------
@@ -121,6 +122,18 @@ def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
     return solve
 
 
+def always_feasible(program: ca.Program, solver: str | None = None) -> ca.Solution:
+    """(GN) without Proposition 1."""
+    found = right(program, solver)
+    return replace(found, codes=torch.full_like(found.codes, ca.Status.FEASIBLE.code)) if isinstance(program, ca.GN) else found
+
+
+def a_little_less(program: ca.Program, solver: str | None = None) -> ca.Solution:
+    """Any answer, a thousandth short: feasible, but not optimal."""
+    found = right(program, solver)
+    return replace(found, eta=found.eta * 0.999)
+
+
 def bracket_with(step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution]) -> Callable[..., ca.Solution]:
     """`ca.solve` whose answers to (9) that step changes; CVXPY's are left alone."""
 
@@ -176,7 +189,19 @@ WRONG_BRACKETS = [
 ]
 
 WRONG = [
-    ("proposition_1", verdict_in_floating_point(strict=False), slice(None)),
+    ("proposition_1", always_feasible, slice(None)),
+    ("proposition_1_equality", verdict_in_floating_point(strict=False), slice(None)),
+    ("min_norm_edge", with_step(a_thousandth_short), slice(0, 1)),
+    ("min_norm_edge", verdict_in_floating_point(strict=False), slice(1, 3)),
+    ("other_constraints", a_little_less, slice(0, 1)),
+    ("linearization", with_step(flipped), slice(0, 2)),
+    ("pieces", with_step(a_thousandth_short), slice(0, 1)),
+    ("probabilities", with_step(a_thousandth_short), slice(0, 1)),
+    ("iterations", with_step(a_thousandth_short), slice(0, 4, 3)),
+    ("certified", with_step(a_thousandth_short), slice(300, 303)),
+    ("segmentation", with_step(flipped), slice(0, 3)),
+    ("single_score", with_step(exponent_q), slice(2, 4)),
+    ("measures", with_step(exponent_q), slice(2, 3)),
     ("proposition_2", with_step(exponent_q), slice(7, 8)),
     ("proposition_2", with_step(normalized_for_l1), slice(1, 3)),
     ("proposition_2", with_step(a_thousandth_short), slice(21, 22)),
@@ -332,6 +357,13 @@ def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, c
         main(arguments)
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_first_word_hands_over_to_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("audited")
+    module.main = lambda arguments: len(arguments)  # type: ignore[attr-defined]
+    monkeypatch.setitem(COMMANDS, "audit", lambda: module)
+    assert main(["audit", "--steps", "all"]) == 2
 
 
 def test_help_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,32 +21,35 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from verification import CLAIMS, Claim, Record, audit, run
+from verification import CLAIMS, Claim, Record, run
+from verification.claims import PACKAGES
+from verification.page import write_whole
 
 INTERRUPTED = 130
+COMMANDS: dict[str, Callable[[], ModuleType]] = {  # a first word, and the module whose `main(arguments) -> int` takes the rest
+    "audit": lambda: import_module("verification.audit"),
+    "lessons": lambda: import_module("verification.lessons"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 if every claim holds, 1 if one does not, 2 for wrong arguments, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["audit"]:
-        return audit.main(words[1:])
+    if words and words[0] in COMMANDS:
+        return int(COMMANDS[words[0]]().main(words[1:]))
     parser = _parser()
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     unknown = [name for name in given.claim if name not in CLAIMS]
     if unknown:
         parser.error(f"claim {unknown[0]!r} is not one of {', '.join(CLAIMS)}: --help says what each is")
     if given.seed < 0:
         parser.error(f"--seed {given.seed} must be 0 or more")
     chosen = [CLAIMS[name] for name in given.claim or CLAIMS]
-    if given.json is not None:
-        try:
-            with tempfile.TemporaryFile(dir=given.json.parent):
-                refusal = "it is a folder" if given.json.is_dir() else ""
-        except OSError as error:
-            refusal = error.strerror or "its folder refuses"
-        if refusal:
-            parser.error(f"--json {given.json} cannot be written ({refusal}): give a file in a folder that can be written to")
+    for option, file in (("--json", given.json), ("--report", given.report)):
+        if file is not None and (refusal := _refusal(file)):
+            parser.error(f"{option} {file} cannot be written ({refusal}): give a file in a folder that can be written to")
+    if given.report is not None and (missing := [name for name in ("latex2mathml", "matplotlib") if find_spec(name) is None]):
+        parser.error(f'--report needs {" and ".join(missing)}: pip install -c constraints.txt ".[report]"')
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     records: list[Record] = []
@@ -58,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         torch.set_num_threads(threads)
     _report(records)
+    if given.report is not None:
+        from verification.report import report
+
+        write_whole(given.report, report(chosen, records, given.seed, given.instances, words))
     return 0 if all(record.holds for record in records) else 1
 
 
@@ -82,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m verification --instances small                 every claim and every case, seconds\n"
         "  python -m verification sign fastgrad                     two claims\n"
         "  python -m verification min_norm --instances 1000 --seed 7 --json records.json\n"
+        "  python -m verification --report evidence.html            one page to read, print or send\n"
         "  python -m verification audit --help                      other libraries' steps, by the same yardstick",
     )
     parser.add_argument("claim", nargs="*", metavar="CLAIM", help="names from the list below (default: all)")
@@ -96,7 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="save the records there, replaced as a whole after each claim: always a complete file"
     )
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write one page with derivations and results there, at the end")
     return parser
+
+
+def _refusal(file: Path) -> str:
+    """Why the file cannot be written; "" if it can."""
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            return "it is a folder" if file.is_dir() else ""
+    except OSError as error:
+        return error.strerror or "its folder refuses"
 
 
 def _instances(text: str) -> str | int:
@@ -131,15 +151,9 @@ def _check(chosen: Sequence[Claim], given: argparse.Namespace, records: list[Rec
 def _save(path: Path, records: Sequence[Record], complete: bool, given: argparse.Namespace) -> None:
     """Write beside the file, then put it in its place."""
     rows = [{key: _plain(value) for key, value in asdict(record).items()} | {"holds": record.holds} for record in records]
-    packages = {name: version(name) for name in ("torch", "cvxpy", "scipy", "scs", "mpmath")}
+    packages = {name: version(name) for name in PACKAGES}
     content = {"complete": complete, "seed": given.seed, "instances": given.instances, "versions": packages, "records": rows}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("x", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=1, allow_nan=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -182,6 +196,9 @@ def _report(records: Sequence[Record]) -> None:
             sentence = f"{record.claim} does not hold: {record.discrepancy:.1e} > {record.tolerance:g} at {record.where} ({record.oracle})"
             console.print(sentence, highlight=False, markup=False)
     claims, broken = {r.claim for r in records}, {r.claim for r in records if not r.holds}
+    slips = [name for name in CLAIMS if name in claims - broken and CLAIMS[name].slip]
+    if slips:
+        console.print(f"The paper slips, and the claim is what holds instead: {', '.join(slips)}.", highlight=False)
     console.print(f"{len(claims) - len(broken)} of {len(claims)} claims hold.")
 
 

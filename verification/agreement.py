@@ -34,13 +34,10 @@ from numpy.typing import NDArray
 
 import convexattack as ca
 from verification.claims import Finding, claim
-from verification.draws import NORMS, boxes, gradients, radii, scales, values, word
+from verification.draws import BOXES, NORMS, TYPES, Either, programs, rows, word
 
-TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
-BOXES = {"no box": None, "box around 0": True, "box without 0": False}
 DIMENSION = {"no box": 12, "box around 0": 8, "box without 0": 5}
 AGREE = ca.Tolerance().at(torch.float64)
-Either = ca.GNII | ca.MinNorm
 
 
 @claim(
@@ -49,11 +46,13 @@ Either = ca.GNII | ca.MinNorm
     cases=[(kind, p, box, dtype) for kind in ("(GNII)", "(8)") for p in NORMS for box in BOXES for dtype in TYPES],
     small=2,
     full=70,
+    formulas=(
+        r"\text{closed form}\quad\eta=\eta(L,g,\varepsilon,p,l,u)\qquad\text{against}\qquad\text{CVXPY}",
+    ),
 )
 def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     kind, p, box, dtype = case
-    make = _gnii if kind == "(GNII)" else _min_norm
-    program = make(rng, n, p, box, TYPES[dtype])
+    program = programs(rng, n, kind, p, box, TYPES[dtype], DIMENSION[box])
     wide = _in_float64(program)
     found = ca.solve(program, "closed_form")
     exact = ca.solve(wide, "closed_form")
@@ -80,7 +79,7 @@ def _conic(wide: Either, where: str) -> tuple[ca.Solution, str]:
     failed = torch.from_numpy(np.flatnonzero(found.status == ca.Status.FAILED))
     if len(failed) == 0:
         return found, ""
-    again = ca.solve(_rows(wide, failed), "SCS")
+    again = ca.solve(rows(wide, failed), "SCS")
     eta, codes = found.eta.index_copy(0, failed, again.eta), found.codes.index_copy(0, failed, again.codes)
     note = f"{found.stats['solver']} gave up on {len(failed)} of {len(wide)} ({where}), and SCS was asked"
     return ca.Solution(eta, codes, found.multipliers), note
@@ -97,43 +96,3 @@ def _apart(wide: Either, one: ca.Solution, other: ca.Solution) -> NDArray[np.flo
 
 def _in_float64(program: Either) -> Either:
     return replace(program, value=program.value.double(), gradient=program.gradient.double())
-
-
-def _rows(program: Either, rows: torch.Tensor) -> Either:
-    sets: list[ca.Ball | ca.Box] = []
-    for item in program.sets:
-        if isinstance(item, ca.Ball):
-            sets.append(replace(item, radius=torch.as_tensor(item.radius)[rows]))
-        elif isinstance(item, ca.Box):
-            sets.append(ca.Box(torch.as_tensor(item.lower)[rows], torch.as_tensor(item.upper)[rows]))
-    return replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=tuple(sets))
-
-
-def _gnii(rng: np.random.Generator, n: int, p: float, box: str, kind: torch.dtype) -> Either:
-    d, decades = DIMENSION[box], 1.5 if kind == torch.float16 else 12.0
-    g = gradients(rng, n, d)
-    unit, scale = scales(rng, n, decades), scales(rng, n, decades)
-    low, high = boxes(rng, n, d, BOXES[box] is not False)
-    radius = radii(rng, g, p, low, high) * unit
-    value = rng.standard_normal(n) * radius * np.abs(g).max(1) * scale
-    bounds = ca.Box(torch.from_numpy(low * unit[:, None]), torch.from_numpy(high * unit[:, None]))
-    ball = ca.Ball(ca.Lp(p), torch.from_numpy(radius))
-    L, gradient = _rounded(kind, value, g * scale[:, None])
-    return ca.GNII(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
-
-
-def _min_norm(rng: np.random.Generator, n: int, p: float, box: str, kind: torch.dtype) -> Either:
-    d, decades = DIMENSION[box], 1.5 if kind == torch.float16 else 12.0
-    g = gradients(rng, n, d)
-    unit, scale = scales(rng, n, decades), scales(rng, n, decades)
-    low, high = boxes(rng, n, d, BOXES[box] is not False)
-    value = values(rng, g, low, high) * unit * scale
-    bounds = ca.Box(torch.from_numpy(low * unit[:, None]), torch.from_numpy(high * unit[:, None]))
-    L, gradient = _rounded(kind, value, g * scale[:, None])
-    return ca.MinNorm(L, gradient, ca.Lp(p), () if BOXES[box] is None else (bounds,))
-
-
-def _rounded(kind: torch.dtype, *arrays: NDArray[np.float64]) -> tuple[torch.Tensor, ...]:
-    """In that dtype, cut off at 60,000 for float16."""
-    most = 6e4 if kind == torch.float16 else np.inf
-    return tuple(torch.from_numpy(a.clip(-most, most)).to(kind) for a in arrays)

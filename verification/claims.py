@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["CLAIMS", "CONIC", "LINEAR", "Claim", "Finding", "Record", "claim", "run"]
+__all__ = ["CLAIMS", "CONIC", "LINEAR", "PACKAGES", "Claim", "Finding", "Record", "claim", "run"]
 
 LINEAR = 1e-9  # HiGHS takes a coefficient below 1e-10 of the largest for 0
 CONIC = 1e-7  # SCS stops at residuals of 1e-9; its value can be off by more, 1e-8 as measured
+
+PACKAGES = ("torch", "cvxpy", "scipy", "scs", "mpmath")  # whose versions stand beside a result
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class Claim:
         cases: every one of them is checked, however few instances are asked for.
         small, full: instances a case.
         source: the file.
+        formulas: the claim in LaTeX, for the report: program, dual, optimum.
+        slip: what the paper says instead, in a sentence; "" where the claim is the paper's own.
     """
 
     name: str
@@ -86,17 +90,21 @@ class Claim:
     small: int
     full: int
     source: Path
+    formulas: tuple[str, ...] = ()
+    slip: str = ""
 
 
 CLAIMS: dict[str, Claim] = {}
 
 
-def claim(statement: str, equation: str, cases: Sequence[Any], small: int, full: int) -> Callable[[Check], Check]:
+def claim(
+    statement: str, equation: str, cases: Sequence[Any], small: int, full: int, formulas: tuple[str, ...] = (), slip: str = ""
+) -> Callable[[Check], Check]:
     """Register the function below as the check of a claim, under the name of its file."""
 
     def register(check: Check) -> Check:
         source = Path(check.__code__.co_filename)
-        CLAIMS[source.stem] = Claim(source.stem, statement, equation, check, cases, small, full, source)
+        CLAIMS[source.stem] = Claim(source.stem, statement, equation, check, cases, small, full, source, formulas, slip)
         return check
 
     return register

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 import convexattack as ca
 from convexattack import datasets, models
+from verification import oracles
 from verification.claims import Finding, claim
 from verification.draws import word
 
@@ -48,6 +49,10 @@ Array = NDArray[np.float64]
     cases=[1.5, 2.0, 3.0, math.inf],
     small=32,
     full=360,
+    formulas=(
+        r"\hat l=\operatorname{argmin}_{l\ne k}\frac{|f_k-f_l|}{\|\nabla f_k-\nabla f_l\|_q}",
+        r"r=\frac{|f'_{\hat l}|}{\|w_{\hat l}\|_q^q}\,|w_{\hat l}|^{q-1}\odot\operatorname{sign}(w_{\hat l})",
+    ),
 )
 def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     images = datasets.load("digits")
@@ -74,12 +79,7 @@ def _apart(eta: Array, step: Array) -> float:
 
 def _deepfool(x: Array, weights: list[Array], p: float) -> tuple[int, Array]:
     """(l̂, r) of reference [7] for a network of linear layers with ReLU between them."""
-    output, jacobian = x, np.eye(len(x))
-    for k, (matrix, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
-        if k:
-            on = output > 0
-            output, jacobian = output * on, jacobian * on[:, None]
-        output, jacobian = matrix @ output + bias, matrix @ jacobian
+    output, jacobian, _ = oracles.network(x, weights)
     label = int(output.argmax())
     q = 1.0 if p == math.inf else p / (p - 1)
     f = output - output[label]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["JACOBIANS", "NORMS", "boxes", "gradients", "jacobian", "jacobians", "radii", "scales", "tensors", "values", "word"]
+import convexattack as ca
+
+__all__ = [
+    "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs", "radii", "rows", "scales",
+    "tensors", "values", "word",
+]  # fmt: skip
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
+TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
+BOXES = {"no box": None, "box around 0": True, "box without 0": False}
+Either = ca.GN | ca.GNII | ca.MinNorm
 
 Array = NDArray[np.float64]
 
@@ -52,6 +61,39 @@ def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array
     part = np.where(corner < nearest - 0.05 * room, rng.uniform(0.05, 0.95, len(g)), 0)
     part = np.where((part == 0) | (rng.random(len(g)) < 1 / 8), 1 + rng.uniform(0.05, 0.2, len(g)), part)
     return np.asarray(-nearest + part * np.maximum(nearest - corner, 0.05 * room))
+
+
+def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dtype: torch.dtype, d: int) -> Either:
+    """n random programs "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale, a few percent inside or outside feasibility."""
+    decades = 1.5 if dtype == torch.float16 else 12.0
+    g = gradients(rng, n, d)
+    unit, scale = scales(rng, n, decades), scales(rng, n, decades)
+    low, high = boxes(rng, n, d, BOXES[box] is not False)
+    bounds = ca.Box(*tensors(low * unit[:, None], high * unit[:, None]))
+    if kind == "(8)":
+        L, gradient = _rounded(dtype, values(rng, g, low, high) * unit * scale, g * scale[:, None])
+        return ca.MinNorm(L, gradient, ca.Lp(p), () if BOXES[box] is None else (bounds,))
+    radius = radii(rng, g, p, low, high) * unit
+    L, gradient = _rounded(dtype, rng.standard_normal(n) * radius * np.abs(g).max(1) * scale, g * scale[:, None])
+    ball = ca.Ball(ca.Lp(p), torch.from_numpy(radius))
+    return (ca.GN if kind == "(GN)" else ca.GNII)(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
+
+
+def rows(program: Either, which: Tensor) -> Either:
+    """The program of these items alone."""
+    sets: list[ca.Ball | ca.Box] = []
+    for item in program.sets:
+        if isinstance(item, ca.Ball):
+            sets.append(replace(item, radius=torch.as_tensor(item.radius)[which]))
+        elif isinstance(item, ca.Box):
+            sets.append(ca.Box(torch.as_tensor(item.lower)[which], torch.as_tensor(item.upper)[which]))
+    return replace(program, value=program.value[which], gradient=program.gradient[which], sets=tuple(sets))
+
+
+def _rounded(dtype: torch.dtype, *arrays: Array) -> tuple[Tensor, ...]:
+    """In that dtype, cut off at 60,000 for float16."""
+    most = 6e4 if dtype == torch.float16 else np.inf
+    return tuple(torch.from_numpy(a.clip(-most, most)).to(dtype) for a in arrays)
 
 
 JACOBIANS = (

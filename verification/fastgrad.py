@@ -5,7 +5,7 @@ the training loss, which for classification is the cross entropy CE(x) = −log 
 
     η = ε sign(∇CE(x)).
 
-Program. An attack in this framework *decreases* L, so put L(x) = −CE(x) = log p_k(x) and p = ∞ in (GNII):
+Program. An attack in this framework decreases L, so put L(x) = −CE(x) = log p_k(x) and p = ∞ in (GNII):
 
     minimize  L + gᵀη   subject to  ‖η‖_∞ ≤ ε,     g = ∇ log p_k = −∇CE.
 
@@ -42,6 +42,10 @@ from verification.claims import Finding, claim
     cases=[0.01, 0.1, 0.3],
     small=32,
     full=360,
+    formulas=(
+        r"L=-\operatorname{CE}=\log p_k",
+        r"\eta=-\varepsilon\operatorname{sign}(\nabla L)=\varepsilon\operatorname{sign}(\nabla\operatorname{CE})",
+    ),
 )
 def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     images = datasets.load("digits")

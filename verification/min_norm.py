@@ -51,6 +51,11 @@ TIGHT = ca.Tolerance.closed_form().at(torch.float64)
     cases=[(p, d) for p in NORMS for d in (1, 3, 30)],
     small=4,
     full=40,
+    formulas=(
+        r"\min_\eta\|\eta\|_p\quad\text{s.t.}\quad L+g^{T}\eta\le0\qquad(8)",
+        r"\max_{\lambda\ge0}\lambda L\quad\text{s.t.}\quad\lambda\|g\|_q\le1",
+        r"\eta=-L\,\frac{\operatorname{sign}(g)\,|g|^{q-1}}{\|g\|_q^{q}},\qquad\|\eta\|_p=\frac{L}{\|g\|_q}",
+    ),
 )
 def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, d = case

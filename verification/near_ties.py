@@ -53,6 +53,9 @@ TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.fl
     ],
     small=28,
     full=400,
+    formulas=(
+        r"\text{(GN) feasible}\Leftrightarrow D>L,\qquad\text{(8) feasible}\Leftrightarrow D\ge L,\qquad D=\max_{\eta\in C}\,-g^{T}\eta",
+    ),
 )
 def check(case: tuple[float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, kind, dtype = case

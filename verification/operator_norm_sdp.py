@@ -5,8 +5,10 @@ Program. (9) with ε = 1: maximize ‖Jη‖₂ subject to ‖η‖_p ≤ 1. Let
 
     maximize  ⟨JᵀJ, X⟩   subject to  X ⪰ 0, ‖diag X‖_{p/2} ≤ 1                          (d × d)
 
-which bounds the square of the norm. The paper says of it that it scales badly to high input dimension; and so it does: X has
-d(d + 1)/2 unknowns, eleven billion for an image of ImageNet. But JᵀJ has rank m.
+which bounds the square of the norm. The paper says that it "scales badly with input dimension" and so "might not be suitable for fast
+generation of adversarial examples". This is so except that the program need not be solved in that form. X has d(d + 1)/2 unknowns, eleven
+billion for an image of ImageNet; but JᵀJ has rank m, and the program below has m(m + 1)/2, which is 55 for ten outputs, whatever d is. Its
+cost grows in proportion to d (a pass over J); `benchmarks/results/sdp.md` has the times of both.
 
 Lagrangian and dual. ⟨JᵀJ, X⟩ + Σ y_i(r_i − X_ii) with ‖r‖_{p/2} ≤ 1: its supremum over r is ‖y‖_σ, 1/σ + 2/p = 1, and over
 X ⪰ 0 it is finite only where Diag(y) ⪰ JᵀJ. X = cI is strictly feasible, so the values are equal:
@@ -64,6 +66,11 @@ KINDS = ("normal", "log-normal columns", "rows that sum to 0", "±1", "equal col
     cases=[(p, m, d) for p in (2.0, 2.5, 4.0, math.inf) for m, d in ((1, 4), (2, 5), (3, 8), (6, 4))],
     small=1,
     full=12,
+    formulas=(
+        r"\max\langle J^{T}J,X\rangle\quad\text{s.t.}\quad X\succeq0,\;\|\operatorname{diag}X\|_{p/2}\le1\qquad(d\times d)",
+        r"\max\|s\|_q\quad\text{s.t.}\quad s_i=\sqrt{j_i^{T}Wj_i},\;W\succeq0,\;\operatorname{tr}W=1\qquad(m\times m)",
+    ),
+    slip="It says that the semidefinite program scales badly with the input; its value is that of an m × m program, m the outputs.",
 )
 def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, m, d = case

@@ -21,6 +21,7 @@ from scipy.linalg import svd
 from scipy.optimize import brentq, linprog
 
 __all__ = [
+    "DIGITS",
     "along",
     "digits_dot",
     "digits_dual",
@@ -31,6 +32,7 @@ __all__ = [
     "least_by_cone",
     "least_by_linprog",
     "least_by_root",
+    "network",
     "rational",
     "rational_dot",
     "relaxed",
@@ -360,6 +362,21 @@ def vertices(p: float, d: int, radius: Fraction) -> Iterator[list[Fraction]]:
         yield from (list(corner) for corner in itertools.product((-radius, radius), repeat=d))
     else:
         yield from ([sign * radius if i == k else Fraction(0) for i in range(d)] for k in range(d) for sign in (-1, 1))
+
+
+# --- a network of linear layers with ReLU between them ---------------------------------------------------------------
+
+
+def network(x: Array, weights: list[Array]) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """(f(x), J_f(x), which units are on), forward in NumPy; `weights` is matrix, bias, matrix, bias, …"""
+    output, jacobian, signs = x, np.eye(len(x)), [np.zeros(0, dtype=bool)]
+    for k, (matrix, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+        if k:
+            on = output > 0
+            output, jacobian = output * on, jacobian * on[:, None]
+            signs.append(on)
+        output, jacobian = matrix @ output + bias, matrix @ jacobian
+    return output, jacobian, np.concatenate(signs)
 
 
 # --- fifty digits ---------------------------------------------------------------------------------------------------

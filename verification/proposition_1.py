@@ -1,4 +1,4 @@
-"""Proposition 1: when (GN) has a solution, with the case of equality that the paper leaves out.
+"""Proposition 1: when (GN) has no solution, and the converse, when it has one.
 
 Program (Section II). Find η with
 
@@ -13,20 +13,14 @@ below. For every η of the ball, L + gᵀη ≥ L − ε‖g‖_q. Therefore
 
     ε‖g‖_q < L   ⇒   L + gᵀη > 0 for every η of the ball   ⇒   (GN) is infeasible.          (5)
 
-Equality. The inequality in (GN) is strict, so L + gᵀη ≥ 0 is already enough to exclude η:
-
-    ε‖g‖_q = L   ⇒   L + gᵀη ≥ 0 for every η of the ball   ⇒   (GN) is infeasible as well.
-
-Example: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not hold, 3/2 < 3/2 being false, and yet L + gᵀη ≥ 3/2 −
-1/2 − 1 = 0.
-
 Optimum, and the converse. ε‖g‖_q > L   ⇒   L + gᵀη₀ = L − ε‖g‖_q < 0   ⇒   (GN) is feasible, and η₀ is a solution.
 
-The three cases exclude each other, so together: (GN) is feasible if and only if ε‖g‖_q > L.
+Between the two lies ε‖g‖_q = L, of which Proposition 1 says nothing: proposition_1_equality.py. With it, (GN) is feasible if and only if
+ε‖g‖_q > L.
 
 The check. Floating-point numbers are rational numbers, so for p ∈ {1, ∞}, and for p = 2 by squares, the right
 verdict is a comparison in Q. Gradients with a rational ‖g‖₂ come from reflecting an integer multiple of a unit
-vector at an integer vector; ε and all scales are powers of two, so that equality is equality. For p ∈ {1, ∞} the
+vector at an integer vector; ε and all scales are powers of two. For p ∈ {1, ∞} the
 corners of the ball say the same without any duality: a linear function is least at a corner. Other p: fifty digits
 decide margins of one in 10⁹, SCS margins of one in 10³. A claim FEASIBLE is right only if its η satisfies (GN) in Q
 (in fifty digits, for other p).
@@ -46,24 +40,30 @@ from verification import oracles
 from verification.claims import Finding, claim
 from verification.draws import gradients, tensors, word
 
-RELATIONS = {"(5): ε‖g‖_q < L": 1, "equality: ε‖g‖_q = L": 0, "converse: ε‖g‖_q > L": -1}
+RELATIONS = {"(5): ε‖g‖_q < L": 1, "converse: ε‖g‖_q > L": -1}
 MARGINS = (1e-2, 1e-6, 1e-9)
 Array = NDArray[np.float64]
 
 
 @claim(
-    "(GN) is feasible if and only if ε‖g‖_q > L: infeasible under (5), and at equality too",
+    "(GN) is infeasible under (5), ε‖g‖_q < L, and feasible where ε‖g‖_q > L",
     "Section II, Proposition 1, (5)",
     cases=[*((p, side) for p in (1.0, 2.0, math.inf) for side in RELATIONS), (1.5, ""), (3.0, ""), (math.pi, ""), (10.0, "")],
     small=8,
     full=100,
+    formulas=(
+        r"\text{find }\eta:\quad L+g^{T}\eta<0,\quad \|\eta\|_p\le\varepsilon\qquad\text{(GN)}",
+        r"\varepsilon\|g\|_q<L\;\Rightarrow\; L+g^{T}\eta\ge L-\varepsilon\|g\|_q>0\;\Rightarrow\;\text{infeasible}\qquad (5)",
+    ),
 )
 def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, side = case
-    if not side:
-        yield from _other_norms(p, rng, n)
-        return
-    value, g, radius = _exact(p, RELATIONS[side], rng, n)
+    yield from judged(p, side, RELATIONS[side], rng, n) if side else _other_norms(p, rng, n)
+
+
+def judged(p: float, side: str, sign: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:
+    """Instances with ε‖g‖_q below (sign 1), at (0) or above (−1) L, in rational numbers and by the vertices of the ball."""
+    value, g, radius = _exact(p, sign, rng, n)
     eta, status = _solve(value, g, p, radius)
     wrong, by_corner = [], []
     for i in range(n):

@@ -55,6 +55,11 @@ TIGHT = ca.Tolerance.closed_form().at(torch.float64)
     cases=[(p, d) for p in NORMS for d in (1, 3, 30)],
     small=4,
     full=40,
+    formulas=(
+        r"\min_\eta\{L+g^{T}\eta\}\quad\text{s.t.}\quad\|\eta\|_p\le\varepsilon\qquad\text{(GNII)}",
+        r"\eta=-\varepsilon\,\frac{\operatorname{sign}(g)\,|g|^{q-1}}{\|g\|_q^{q-1}}\qquad(6)",
+        r"L+g^{T}\eta=L-\varepsilon\|g\|_q\quad\text{(primal = dual)}",
+    ),
 )
 def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, d = case

@@ -47,6 +47,10 @@ KINDS = (
     cases=[(1, 6), (2, 9), (3, 12), (5, 30), (10, 10), (10, 100), (20, 12), (12, 60)],
     small=9,
     full=90,
+    formulas=(
+        r"\eta=\operatorname{sign}(J^{T}W^{1/2}z),\quad z\sim N(0,I)",
+        r"E\|J\eta\|_2^2=\tfrac2\pi\langle J^{T}J,\arcsin[X]\rangle\ge\tfrac2\pi\langle J^{T}J,X\rangle=\tfrac2\pi\,\text{bound}^2",
+    ),
 )
 def check(case: tuple[int, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     m, d = case

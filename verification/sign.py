@@ -34,7 +34,14 @@ from verification.claims import Finding, claim
 from verification.draws import gradients, scales, tensors
 
 
-@claim("for p = ∞ the solution of (GNII) is −ε sign(g)", "Section II, Proposition 2, (7)", cases=[1, 2, 5, 8], small=8, full=50)
+@claim(
+    "for p = ∞ the solution of (GNII) is −ε sign(g)",
+    "Section II, Proposition 2, (7)",
+    cases=[1, 2, 5, 8],
+    small=8,
+    full=50,
+    formulas=(r"\eta=-\varepsilon\operatorname{sign}(g)\qquad(7)",),
+)
 def check(case: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     g, radius = gradients(rng, n, case) * scales(rng, n)[:, None], scales(rng, n)
     value, gradient, eps = tensors(rng.standard_normal(n), g, radius)

@@ -66,6 +66,10 @@ Oracle = Callable[..., float]
     cases=[(p, kind) for p in NORMS for kind in ("(GNII)", "(8)")],
     small=4,
     full=30,
+    formulas=(
+        r"\min_\eta L+g^{T}\eta\quad\text{s.t.}\quad\|\eta\|_p\le\varepsilon,\; l\le\eta\le u",
+        r"\eta_i=\operatorname{clip}\bigl(-\operatorname{sign}(g_i)\,(|g_i|/\mu)^{q-1},\,l_i,\,u_i\bigr)",
+    ),
 )
 def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, kind = case

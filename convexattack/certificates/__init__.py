@@ -6,6 +6,7 @@ the two meet η is optimal, whoever found it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from convexattack.certificates.balls import Enclosure
 from convexattack.certificates.certificate import Certificate, Tolerance
-from convexattack.certificates.exact import ExactCertificate, Proof, Verdict, prove
+from convexattack.certificates.exact import prove
 from convexattack.certificates.exact_norm import prove_bracket
+from convexattack.certificates.proof import ExactCertificate, Proof, Verdict
 from convexattack.programs import GN, HingeSum, OperatorNorm, Program
 from convexattack.programs.base import ratio
 from convexattack.solution import Solution, Status, codes
@@ -22,19 +24,24 @@ from convexattack.solution import Solution, Status, codes
 __all__ = ["Certificate", "Enclosure", "ExactCertificate", "Proof", "Tolerance", "Verdict", "certify"]
 
 
-@overload
-def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Tensor, exact: Literal[False] = False) -> Certificate: ...
+AnyProgram = Program | OperatorNorm | HingeSum
+Claim = Solution | Tensor
+Progress = Callable[[int], object]
 
 
 @overload
-def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Tensor, exact: Literal[True]) -> ExactCertificate: ...
+def certify(program: AnyProgram, solution: Claim, exact: Literal[False] = False, progress: Progress | None = None) -> Certificate: ...
 
 
 @overload
-def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Tensor, exact: bool) -> Certificate: ...
+def certify(program: AnyProgram, solution: Claim, exact: Literal[True], progress: Progress | None = None) -> ExactCertificate: ...
 
 
-def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Tensor, exact: bool = False) -> Certificate:
+@overload
+def certify(program: AnyProgram, solution: Claim, exact: bool, progress: Progress | None = None) -> Certificate: ...
+
+
+def certify(program: AnyProgram, solution: Claim, exact: bool = False, progress: Progress | None = None) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone.
 
     Args:
@@ -45,6 +52,7 @@ def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Ten
         exact: whether to trust no floating-point number: rational arithmetic, and balls for what is irrational, with the precision raised
             until the claim is PROVED or REFUTED. η must then be inside its balls and boxes to the last bit, and its gap within
             `Tolerance.closed_form`, for (9) `Tolerance()`. Milliseconds an item.
+        progress: called with the number of items done since the last call.
 
     Returns:
         A `Certificate`; `.holds(Tolerance())` says which claims are proved. With exact=True an `ExactCertificate`, whose `.verdict`
@@ -60,7 +68,7 @@ def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Ten
     >>> bool(certify(program, torch.tensor([[-0.3, -0.4]])).holds())
     True
     >>> certify(program, torch.tensor([[-0.3, -0.4]]), exact=True).proofs[0].why  # float32(0.3) is above 0.3
-    'η is outside sets[0], by 2.38e-08 relative.'
+    'η violates sets[0], ‖η‖_2 ≤ 0.5, by 2.38e-08 relative.'
     """
     bare = not isinstance(solution, Solution)
     eta = solution.eta if isinstance(solution, Solution) else torch.as_tensor(solution)
@@ -77,16 +85,22 @@ def certify(program: Program | OperatorNorm | HingeSum, solution: Solution | Ten
         _check(program, multipliers)
     else:
         (multipliers, tight), claimed = program.recover(eta.to(torch.float64)), codes(Status.OPTIMAL, eta)
+    tick = progress or (lambda items: None)
+    if exact and isinstance(program, HingeSum):
+        raise ValueError("exact must be False for a HingeSum: exact certificates know (GN), (GNII), (8) and (9)")
+    if exact and isinstance(program, OperatorNorm):
+        return prove_bracket(program, eta, multipliers, claimed, tight, tick)
+    if exact:
+        return prove(program, eta, multipliers, claimed, bare, tight, tick)  # type: ignore[arg-type]
+    tick(len(eta))
     if isinstance(program, OperatorNorm):
-        return (prove_bracket if exact else _bracket)(program, eta, multipliers, claimed, tight)
+        return _bracket(program, eta, multipliers, claimed, tight)
     if isinstance(program, HingeSum):
-        if exact:
-            raise ValueError("exact must be False for a HingeSum: exact certificates know (GN), (GNII), (8) and (9)")
         return _hinges(program, eta, multipliers, claimed, tight)
-    return prove(program, eta, multipliers, claimed, bare, tight) if exact else _judged(program, eta, multipliers, claimed, bare, tight)
+    return _judged(program, eta, multipliers, claimed, bare, tight)
 
 
-def _eta_shape(program: Program | OperatorNorm | HingeSum) -> tuple[torch.Size, str]:
+def _eta_shape(program: AnyProgram) -> tuple[torch.Size, str]:
     """(N, d), and where it is found."""
     if isinstance(program, OperatorNorm):
         n, _, d = program.shape
@@ -140,7 +154,7 @@ def _hinges(program: HingeSum, eta: Tensor, multipliers: tuple[Tensor, ...], cla
     return Certificate(primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous)
 
 
-def _check(program: Program | OperatorNorm | HingeSum, multipliers: tuple[Tensor, ...]) -> None:
+def _check(program: AnyProgram, multipliers: tuple[Tensor, ...]) -> None:
     if isinstance(program, OperatorNorm | HingeSum):
         program.check(multipliers)
         return

@@ -10,12 +10,28 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import TypeVar
 
 from flint import arb, ctx, fmpq
 from torch import Tensor
 
-__all__ = ["Enclosure", "Vector", "dual_exponent", "exactly", "length", "maximum", "quotient", "rounded", "vector", "within"]
+__all__ = [
+    "Enclosure",
+    "Vector",
+    "as_float",
+    "dot",
+    "dual_exponent",
+    "exactly",
+    "least",
+    "length",
+    "quotient",
+    "rounded",
+    "shown",
+    "total",
+    "vector",
+    "within",
+]
 
 EXACTLY = 1 << 17  # bits: sums of products of any four floats, each of 2100 bits at most, fit many times over
 MOST = 64  # the largest exponent of which powers are formed exactly
@@ -59,7 +75,7 @@ class Enclosure:
             return Enclosure(math.inf, math.inf)
         if not x.is_finite():
             return Enclosure(-math.inf, math.inf)
-        return Enclosure(_fraction(x.lower()), _fraction(x.upper()))
+        return Enclosure(_fraction(x), _fraction(x)) if x.is_exact() else Enclosure(_fraction(x.lower()), _fraction(x.upper()))
 
     @property
     def width(self) -> Fraction | float:
@@ -67,7 +83,7 @@ class Enclosure:
         return 0 if self.lower == self.upper else self.upper - self.lower
 
     def __str__(self) -> str:
-        low, high = (_float(end) for end in (self.lower, self.upper))
+        low, high = (as_float(end) for end in (self.lower, self.upper))
         return f"{low!r} exactly" if self.lower == self.upper else f"[{low!r}, {high!r}]"
 
 
@@ -76,7 +92,8 @@ def _fraction(x: arb) -> Fraction:
     return Fraction(mantissa << exponent) if exponent >= 0 else Fraction(mantissa, 1 << -exponent)
 
 
-def _float(x: Fraction | float) -> float:
+def as_float(x: Fraction | float) -> float:
+    """The nearest float, ±∞ beyond their range."""
     try:
         return float(x)
     except OverflowError:
@@ -106,12 +123,12 @@ def length(x: Sequence[arb], p: int | float | arb) -> arb:
     """‖x‖_p of exact numbers: exact for p in {1, ∞} and where the root is, a ball otherwise."""
     p = _whole(p)
     if p == math.inf:
-        return max((abs(entry) for entry in x), default=arb(0))
+        return reduce(arb.max, (abs(entry) for entry in x), arb(0))
     p = arb(p) if isinstance(p, float) else p
-    total = _powers(x, p)
-    if p == 1 or total == 0:
-        return total
-    return total.sqrt() if p == 2 else total.root(p) if isinstance(p, int) else total ** (1 / p)
+    powers = _powers(x, p)
+    if p == 1 or powers == 0:
+        return powers
+    return powers.sqrt() if p == 2 else powers.root(p) if isinstance(p, int) else powers ** (1 / p)
 
 
 def within(x: Sequence[arb], p: float, radius: arb) -> bool | None:
@@ -121,16 +138,27 @@ def within(x: Sequence[arb], p: float, radius: arb) -> bool | None:
     if whole == math.inf or len(entries) <= 1:
         return bool(length(entries, math.inf) <= radius)
     e = arb(whole) if isinstance(whole, float) else whole
-    total = _powers(entries, e)
+    powers = _powers(entries, e)
     limit = exactly(lambda: radius**e) if isinstance(e, int) else radius**e if radius > 0 else arb(0)
-    return True if total <= limit else False if total > limit else None
+    return True if powers <= limit else False if powers > limit else None
 
 
-def maximum(*numbers: arb | None) -> arb | None:
-    """The largest; None stands for ∞."""
-    found = arb(0) if not numbers else numbers[0]
-    for number in numbers[1:]:
-        found = None if found is None or number is None else found.max(number)
+def dot(a: Iterable[arb], b: Iterable[arb], start: arb | None = None) -> arb:
+    """start + Σ a_i b_i, exactly for exact numbers."""
+    return exactly(lambda: sum((x * y for x, y in zip(a, b, strict=True)), arb(0) if start is None else start))
+
+
+def total(parts: Iterable[arb | None]) -> arb | None:
+    """The sum, exactly for exact numbers; None stands for ∞."""
+    found = list(parts)
+    return None if None in found else exactly(lambda: sum((part for part in found if part is not None), arb(0)))
+
+
+def least(numbers: Iterable[arb | None]) -> arb | None:
+    """The smallest; None stands for ∞."""
+    found = None
+    for number in numbers:
+        found = number if found is None or (number is not None and number < found) else found
     return found
 
 
@@ -141,3 +169,8 @@ def quotient(a: arb | None, b: arb | None) -> arb | None:
     if b is None:
         return arb(0)
     return None if a is None or b == 0 else a / b
+
+
+def shown(x: Enclosure) -> str:
+    """The upper end in three digits, for a sentence."""
+    return f"{as_float(x.upper):.3g}"

@@ -1,22 +1,34 @@
 """(9) without floating-point trust: ‖Jη‖₂ as it is, and upper bounds proved by an exact LDLᵀ of an m × m matrix of integers.
 
-For y > 0 the bound is ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2}. Its eigenvalue is enclosed from below by a Rayleigh quotient and from above
-by a number t for which tI − J Diag(1/y) Jᵀ has positive pivots only. Any y does, so 1/y is taken as the nearest float.
+For y > 0 the bound is ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2}. Its eigenvalue is enclosed from below by a Rayleigh quotient and from
+above by a number t for which tI − J Diag(1/y) Jᵀ has positive pivots only. Any y does, so 1/y is taken as the nearest float.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from flint import arb, arb_mat, fmpz
 from torch import Tensor
 
-from convexattack.certificates.balls import Enclosure, Vector, dual_exponent, exactly, length, quotient, rounded, vector, within
+from convexattack.certificates.balls import (
+    Enclosure,
+    Vector,
+    dual_exponent,
+    exactly,
+    length,
+    quotient,
+    rounded,
+    shown,
+    vector,
+    within,
+)
 from convexattack.certificates.certificate import Tolerance
-from convexattack.certificates.exact import BITS, ExactCertificate, Proof, Verdict, collected, exactly_minus
+from convexattack.certificates.exact import BITS, NOTHING
+from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Status
 
@@ -26,24 +38,28 @@ GRID = 112  # bits of the matrix whose pivots are computed; what rounding it cos
 MARGINS = (44, 36, 28, 20, 12, 4)  # −log2 of how far above the estimate the bound on λ_max is tried
 
 
-def prove_bracket(program: OperatorNorm, eta: Tensor, multipliers: Sequence[Tensor], claimed: Tensor, tight: bool) -> ExactCertificate:
+def prove_bracket(
+    program: OperatorNorm, eta: Tensor, multipliers: Sequence[Tensor], claimed: Tensor, tight: bool, tick: Callable[[int], object]
+) -> ExactCertificate:
     """Judge N claims about (9) exactly; arguments as for `prove`.
 
-    PROVED is OPTIMAL where bound and value meet within `Tolerance()`, BRACKETED where η is inside and the relaxation is solved to within it.
+    PROVED is OPTIMAL where bound and value meet within `Tolerance()`, BRACKETED where η is inside and the relaxation solved to within it.
 
     Raises:
         ValueError: J is not held, so that nothing about it can be proved.
     """
     if not program.explicit:
-        raise ValueError("exact must be False for a matrix-free OperatorNorm: build ca.OperatorNorm(ca.jacobian(model, x), ball) where J fits")
+        raise ValueError("exact must be False for a matrix-free OperatorNorm: build ca.OperatorNorm(ca.jacobian(model, x), ball)")
     tolerance, members = Tolerance().at(eta.dtype), list(Status)
-    jacobian, wide, host = program.J.cpu(), eta.to("cpu", torch.float64), [part.to("cpu", torch.float64) for part in multipliers]
+    jacobian, wide = program.J.cpu(), eta.to("cpu", torch.float64)
+    y, factor = (part.to("cpu", torch.float64) for part in multipliers)
     radii, p = program.ball.radii(eta).tolist(), program.norm.p
     proofs = []
     for i, code in enumerate(claimed.tolist()):
-        item = _Bracket(jacobian[i], p, radii[i], host[0][i], host[1][i])
+        item = _Bracket(jacobian[i], p, radii[i], y[i], factor[i])
         steps = program.norm.steepest(-(jacobian[i].mT @ (jacobian[i] @ wide[i]))[None], radii[i])[0]
         proofs.append(item.judge(members[code], wide[i], steps, arb(tolerance)))
+        tick(1)
     return collected(proofs, eta, tolerance, tight, brackets=True)
 
 
@@ -52,16 +68,16 @@ class _Bracket:
 
     def __init__(self, jacobian: Tensor, p: float, radius: float, y: Tensor, factor: Tensor) -> None:
         self.jacobian, self.p, self.radius, self.y, self.factor = jacobian, p, arb(radius), y, factor
+        self.matrix = arb_mat(jacobian.tolist())
 
     def judge(self, claim: Status, eta: Tensor, further: Tensor, limit: arb) -> Proof:
         """Raise the precision until the claim is decided."""
-        nothing = Enclosure(math.nan, math.nan)
         if not bool(self.jacobian.isfinite().all()):
             why = "The jacobian of this item is NaN or infinite."
-            return Proof(Verdict.UNDECIDED, why, claim, Status.UNDECIDED, nothing, nothing, nothing, nothing)
+            return Proof(Verdict.UNDECIDED, why, claim, Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
         if not bool(eta.isfinite().all()):
-            return Proof(Verdict.REFUTED, "η holds a NaN or an infinite number.", claim, Status.UNDECIDED, nothing, nothing, nothing, nothing)
-        self.matrix = arb_mat(self.jacobian.tolist())
+            why = "η holds a NaN or an infinite number."
+            return Proof(Verdict.REFUTED, why, claim, Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
         for bits in BITS:
             proof = rounded(bits, lambda: self._judge(claim, eta, further, limit))
             if proof.verdict is not Verdict.UNDECIDED:
@@ -72,26 +88,29 @@ class _Bracket:
         point = vector(eta)
         value, dual, relaxed = self.value(point), self.bound(), self.relaxation()
         inside = within(point, self.p, self.radius)
-        out = arb(0) if inside else quotient(exactly_minus(length(point, self.p), self.radius).max(arb(0)), self.radius)
+        out = arb(0) if inside else quotient((length(point, self.p) - self.radius).max(arb(0)), self.radius)
         width = None if dual is None else quotient(dual - value, dual)
         gap = arb(0) if relaxed is None else None if dual is None else quotient(dual - relaxed, dual)
         closed = width is not None and width <= limit
         proved = Status.UNDECIDED if not inside or dual is None else Status.OPTIMAL if closed else Status.BRACKETED
-        shown = Enclosure.of(width if claim is Status.OPTIMAL else gap)
-        facts = (claim, proved, Enclosure.of(value), Enclosure.of(dual), shown, Enclosure.of(out))
+        open_by = Enclosure.of(width if claim is Status.OPTIMAL else gap)
+        ends, out_by = (Enclosure.of(value), Enclosure.of(dual)), Enclosure.of(out)
+
+        def say(verdict: Verdict, why: str, better: Enclosure | None = None, witness: Tensor | None = None) -> Proof:
+            return Proof(verdict, why, claim, proved, *ends, open_by, out_by, better, witness)
+
         if inside is False and claim in (Status.OPTIMAL, Status.BRACKETED):
-            return Proof(Verdict.REFUTED, f"η is outside the ball, by {float(facts[-1].upper):.3g} relative.", *facts)
+            return say(Verdict.REFUTED, f"η violates ‖η‖_p ≤ ε, by {shown(out_by)} relative.")
         if claim is Status.OPTIMAL and proved is claim:
-            return Proof(Verdict.PROVED, f"η is inside, and no η is better by more than {float(shown.upper):.3g} relative.", *facts)
+            return say(Verdict.PROVED, f"η is inside, and no η is better by more than {shown(open_by)} relative.")
         if claim is Status.BRACKETED and inside and gap is not None and gap <= limit:
-            ends = f"{float(facts[2].lower):.6g} ≤ optimum ≤ {float(facts[3].upper):.6g}"
-            return Proof(Verdict.PROVED, f"η is inside, {ends}, and no y proves less by more than {float(shown.upper):.3g} relative.", *facts)
+            return say(Verdict.PROVED, f"η is inside, the bound is proved, and no y proves less by more than {shown(open_by)} relative.")
         if claim is Status.OPTIMAL and bool(further.isfinite().all()) and within(there := vector(further), self.p, self.radius):
             better = quotient(self.value(there) - value, value)
             if better is None or better > limit:
                 margin = Enclosure.of(better)
-                return Proof(Verdict.REFUTED, f"The witness is inside and better by {float(margin.upper):.3g} relative.", *facts, margin, further)
-        return Proof(Verdict.UNDECIDED, f"The multipliers leave a gap of {float(shown.upper):.3g} relative, and no better point was found.", *facts)
+                return say(Verdict.REFUTED, f"The witness is inside and better by {shown(margin)} relative.", margin, further)
+        return say(Verdict.UNDECIDED, f"The multipliers leave a gap of {shown(open_by)} relative, and no better point was found.")
 
     def value(self, eta: Vector) -> arb:
         """‖Jη‖₂."""
@@ -157,19 +176,26 @@ def _largest(jacobian: Tensor, inverse: Tensor) -> arb:
         return arb(0)
     mantissa, exponent = trace.man_exp()
     unit = arb(2) ** (int(exponent) + int(mantissa).bit_length() - GRID)
-    whole = exactly(lambda: [[(G[k, i] / unit).floor().unique_fmpz() for i in range(m)] for k in range(m)])
+    whole = exactly(lambda: [[_floor(G[k, i] / unit) for i in range(m)] for k in range(m)])
     values, vectors = np.linalg.eigh(np.array([[math.ldexp(int(x) >> 1, 1 - GRID) for x in row] for row in whole]))
     top = arb_mat(m, 1, vectors[:, -1].tolist())
     quadratic, squared = exactly(lambda: ((top.transpose() * G * top)[0, 0], (top.transpose() * top)[0, 0]))
+    estimate = int(math.ldexp(float(values[-1]), GRID))
     for margin in MARGINS:
-        bound = int(math.ldexp(float(values[-1]), GRID)) + (int(math.ldexp(float(values[-1]), GRID)) >> margin) + 1
-        if _positive_definite([[bound * (i == k) - x for i, x in enumerate(row)] for k, row in enumerate(whole)]):
+        bound = estimate + (estimate >> margin) + 1
+        if _positive_definite([[fmpz(bound * (i == k)) - x for i, x in enumerate(row)] for k, row in enumerate(whole)]):
             return (quadratic / squared).union(unit * (bound + m))  # rounding down cost less than one unit an entry
     return (quadratic / squared).union(trace)
 
 
+def _floor(x: arb) -> fmpz:
+    found = x.floor().unique_fmpz()
+    assert found is not None  # x is exact
+    return found
+
+
 def _positive_definite(matrix: list[list[fmpz]]) -> bool:
-    """Whether all pivots of LDLᵀ are positive, in integers: after each step every entry is a minor (Bareiss), the pivots their quotients."""
+    """Whether all pivots of LDLᵀ are positive, in integers: after each step every entry is a minor (Bareiss), a pivot a quotient of two."""
     last = fmpz(1)
     for k, row in enumerate(matrix):
         pivot = row[k]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from convexattack.cli.terminal import FEW, console, progress, sentences
+
+if TYPE_CHECKING:
+    from convexattack.certificates import Certificate
+    from convexattack.programs import OperatorNorm, Program
 
 __all__ = ["certify", "solve"]
 
@@ -78,6 +82,9 @@ def solve(
 
 def certify(
     solution: Annotated[Path, typer.Argument(metavar="SOLUTION.npz", help="What `solve` wrote, or the records.jsonl of `verify --out`.")],
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Trust no floating-point number: PROVED, REFUTED or UNDECIDED in exact arithmetic.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every certificate for machines instead of a table.")] = False,
 ) -> None:
     """Check what a file claims, from the file alone.
@@ -87,13 +94,18 @@ def certify(
     lower bound and dual the upper one; where they do not meet the claim is BRACKETED, and width says how far apart they are, relative. A
     solution.npz without multipliers (eta, with or without status) is fine: they are recovered. A records.jsonl is certified line by line,
     and compared with what it records.
+
+    With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3 (float16), for (9)
+    within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions. A claim that is not proved is refuted
+    by what is outside, or by a better point; a file is thus a certificate that any other machine can check.
     """
     with sentences():
-        items = _recorded(solution) if solution.suffix == ".jsonl" else _certified(solution)
+        items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)
         failed = [item for item in items if item["why"]]
-        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved" + ("" if failed else ".")
+        how = " in exact arithmetic" if exact else ""
+        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}" + ("" if failed else ".")
         verdict += f"; {len(failed):,} {'is' if len(failed) == 1 else 'are'} not." if failed else ""
-        if solution.suffix == ".jsonl":
+        if solution.suffix == ".jsonl" and not exact:
             verdict += f" {sum(item['same'] for item in items):,} certificates are bit by bit those on record."
         if as_json:
             document = {"file": str(solution), "passed": not failed, "verdict": verdict, "items": items}
@@ -106,42 +118,58 @@ def certify(
         raise typer.Exit(1 if failed else 0)
 
 
-def _certified(path: Path) -> list[dict[str, Any]]:
+def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line an item of a solution.npz."""
     from convexattack.certificates import certify as run
     from convexattack.files import certificate_record, name_of, read_solution
     from convexattack.solution import Solution, Status
-    from convexattack.verify import refusals
 
     program, claim = read_solution(path)
-    certificate = run(program, claim)
+    with progress() as update:
+        done = 0
+
+        def tick(more: int) -> None:
+            nonlocal done
+            done += more
+            update(done, len(program), "certifying")
+
+        certificate = run(program, claim, exact, tick)
     members = list(Status)
     name, bare = name_of(program), not isinstance(claim, Solution)
     return [
         {"item": i, "program": name, "claimed": "(eta alone)" if bare else members[code].name}
         | {**certificate_record(certificate, i), "why": why}
-        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), refusals(program, certificate), strict=True))
+        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), _reasons(program, certificate), strict=True))
     ]
 
 
-def _recorded(path: Path) -> list[dict[str, Any]]:
+def _recorded(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line a claim of a records.jsonl."""
     from convexattack.certificates import certify as run
     from convexattack.files import certificate_record, name_of, read_records
-    from convexattack.verify import refusals
 
     items = []
     with progress() as update:
         for number, (record, program, claims) in enumerate(read_records(path), 1):
             for name, claim in claims.items():
-                certificate = run(program, claim)
+                certificate = run(program, claim, exact)
                 found = certificate_record(certificate, 0)
-                why = refusals(program, certificate)[0]
-                same = found == record["claims"][name]["certificate"]
                 item = {"item": f"{number} {name}", "program": name_of(program), "claimed": claim.status[0].name}
-                items.append(item | {**found, "why": why, "same": same})
+                items.append(item | {**found, "why": _reasons(program, certificate)[0]})
+                if not exact:
+                    items[-1]["same"] = found == record["claims"][name]["certificate"]
             update(number, number, "certifying")
     return items
+
+
+def _reasons(program: Program | OperatorNorm, certificate: Certificate) -> list[str | None]:
+    """Why each claim is not proved; None where it is."""
+    from convexattack.certificates import ExactCertificate, Verdict
+    from convexattack.verify import refusals
+
+    if not isinstance(certificate, ExactCertificate):
+        return refusals(program, certificate)
+    return [None if proof.verdict is Verdict.PROVED else f"{proof.verdict.name}: {proof.why}" for proof in certificate.proofs]
 
 
 def _list(items: list[dict[str, Any]]) -> None:
@@ -155,5 +183,5 @@ def _list(items: list[dict[str, Any]]) -> None:
     table.add_column("holds")
     for item in items:
         numbers = [f"{float(item[name]) + 0.0:.{6 if name in ('primal', 'dual') else 1}g}" for name in names]
-        table.add_row(str(item["item"]), item["claimed"], *numbers, f"no: {item['why']}" if item["why"] else "yes")
+        table.add_row(str(item["item"]), item["claimed"], *numbers, f"no: {item['why']}" if item["why"] else item.get("verdict", "yes"))
     console().print(table)

@@ -65,7 +65,8 @@ def train(
     epochs = recipe.epochs if epochs is None else epochs
     if coarse and not (recipe.gpu and 0 < coarse <= epochs):
         sizes = ", ".join(key for key, row in RECIPES.items() if row.gpu)
-        raise ValueError(f"coarse = {coarse} must be from 0 to the {epochs} epochs, and 0 for {name} unless it is one of {sizes}")
+        allowed = f"from 0 to the {epochs} epochs" if recipe.gpu else f"0 for {name}, which takes one size of image; only {sizes} take more"
+        raise ValueError(f"coarse = {coarse} must be {allowed}")
     device = place(recipe) if device is None else device
     x, target = (part.to(device) for part in training or recipe.data()[0])
     cuda = device.type == "cuda"
@@ -75,7 +76,8 @@ def train(
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         steps = -(-len(x) // recipe.batch)
         optimizer, schedule = _optimizer(model, recipe, epochs * steps)
-        state = _Checkpoint(checkpoint, {"name": name, "seed": seed, "epochs": epochs, "coarse": coarse, "items": len(x)}, model, optimizer, device)
+        training_of = {"name": name, "seed": seed, "epochs": epochs, "coarse": coarse, "items": len(x)}
+        state = _Checkpoint(checkpoint, training_of, model, optimizer, device)
         done = state.load()
         schedule.load_state_dict({**schedule.state_dict(), "last_epoch": done * steps})
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -220,6 +222,7 @@ def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed:
 
     recipe = RECIPES[name]
     gpu = place(recipe).type == "cuda"
+    smaller = f" --coarse {coarse}" if coarse else ""
     rows = {
         **measured,
         **recipe.rows,
@@ -227,7 +230,7 @@ def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed:
         **({"Source of the data": datasets.load(recipe.source, limit=1).note} if recipe.source else {}),
         "Training": recipe.training(epochs, coarse),
         "Seed": str(seed),
-        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs {epochs}{f' --coarse {coarse}' if coarse else ''}`",
+        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs {epochs}{smaller}`",
         "Hardware": f"{torch.cuda.get_device_name()}, bfloat16" if gpu else f"CPU ({platform.machine()}), one thread",
         "Versions": f"torch {torch.__version__.partition('+')[0]}, scikit-learn {sklearn.__version__}",
         "Date": datetime.now(UTC).date().isoformat(),
@@ -256,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, help="passes over the training data (default: what the shipped network took)")
     parser.add_argument(
         "--coarse", type=int, default=0, metavar="N",
-        help="of nin and densenet40, where no GPU is at hand: so many of the epochs, the first, at half the side, a quarter of the work (default: 0)",
+        help="of nin and densenet40, without a GPU: the first N epochs see images of half the side, a quarter of the work (default: 0)",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     epochs = RECIPES[given.name].epochs if given.epochs is None else given.epochs

@@ -128,7 +128,7 @@ class MinNorm(Program):
         return (lam, *merged.spread(self.sets, u, -lam[:, None] * g - u)), True
 
     def nearly_optimal(self) -> Float[Tensor, "N d"]:
-        """The path of `split`, from the box's point nearest to 0 to where L + gᵀη ≤ 0 begins; without a box `Lp.steepest`, as far as it takes."""
+        """The path of `split`, from the box's point nearest to 0 to where L + gᵀη ≤ 0 begins; without a box `Lp.steepest`."""
         g, L = self.g, self.L
         merged = BallAndBox.of(self.sets, g, keep_ball=False)
         if merged is None:
