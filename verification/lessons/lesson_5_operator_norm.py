@@ -103,7 +103,7 @@ def _(mo):
 @app.cell(hide_code=True)
 def _(mo):
     columns = mo.ui.slider(2, 12, value=6, label="columns d", show_value=True)
-    seed = mo.ui.slider(0, 20, value=0, label="random J, number", show_value=True)
+    seed = mo.ui.slider(0, 20, value=7, label="random J, number", show_value=True)
     mo.hstack([columns, seed], justify="start")
     return columns, seed
 
