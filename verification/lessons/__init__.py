@@ -95,8 +95,9 @@ def ran(path: Path) -> Notebook:
     root = FOLDER.parent.parent
     search = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory() as scratch:
-        written = Path(scratch) / "lesson.ipynb"
-        command = [sys.executable, "-m", "marimo", "export", "ipynb", str(path), "-o", str(written)]
+        copy, written = Path(scratch) / path.name, Path(scratch) / "lesson.ipynb"
+        copy.write_bytes(path.read_bytes())  # marimo leaves a folder beside what it runs
+        command = [sys.executable, "-m", "marimo", "export", "ipynb", str(copy), "-o", str(written)]
         command += ["--include-outputs", "--sort", "top-down"]
         environment = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}
         done = subprocess.run(command, env=environment, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

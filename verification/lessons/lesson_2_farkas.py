@@ -247,7 +247,7 @@ def _():
 @app.cell
 def _(ca, check_step, math, step):
     try:
-        check_step(step, ca.GNII, norm=ca.Lp(math.inf))
+        check_step(step, ca.GN, norm=ca.Lp(math.inf))
         verdict = "Proved: where this step does not reach L + gᵀη < 0, no point of the ball does. Well done."
     except AssertionError as refuted:
         verdict = f"Not yet. {refuted}"

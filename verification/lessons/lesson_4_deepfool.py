@@ -234,7 +234,7 @@ def _():
 @app.cell
 def _(ca, check_step, math, step):
     try:
-        check_step(step, ca.MinNorm, norm=ca.Lp(math.inf))
+        check_step(step, ca.MinNorm, norm=ca.Lp(math.inf), tolerance=ca.Tolerance())
         verdict = "Proved: nothing shorter reaches the line. This is DeepFool for p = ∞. Well done."
     except AssertionError as refuted:
         verdict = f"Not yet. {refuted}"

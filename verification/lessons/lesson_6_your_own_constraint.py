@@ -121,7 +121,7 @@ def _(L, ca, g, image, math, model, same_brightness, torch):
                 says = model(image + eta.view_as(image)).argmax().item()
             axes[k].imshow(eta.view(8, 8).numpy(), cmap="RdBu_r", vmin=-0.2, vmax=0.2)
             what = "same brightness" if k else "free"
-            axes[k].set_title(f"{what}, ε = {epsilon:.2f}\nsum {eta.sum() + 0.0:+.2f}, network: {says}", fontsize=9)
+            axes[k].set_title(f"{what}, ε = {epsilon:.2f}\nsum {round(eta.sum().item(), 2) + 0.0:+.2f}, network: {says}", fontsize=9)
             axes[k].set_axis_off()
 
     return (compare,)
@@ -177,29 +177,30 @@ def _(mo):
 
     ## Exercise: first the ball, then the constraint
 
-    $p=2$. The step below takes the best $\eta$ of the ball and then removes its mean, so that $\sum_i\eta_i=0$ holds. The result is in
-    both sets. It is what most code does with a second constraint: solve for one, then project or clip. **Is it optimal? Mend `step`;**
-    the derivation above tells you how.
+    $p=1$ and bounds $l\le\eta\le u$ with $l\le0\le u$, as a pixel range gives them. The step below takes the best $\eta$ of the ball
+    (lesson 3: all of $\varepsilon$ to one pixel) and clips it to the bounds. The result is in both sets. It is what most libraries do:
+    solve for one set, then project or clip. **Is it optimal? Mend `step`.** (A pixel that has reached its bound leaves a part of
+    $\varepsilon$ unused. Who should get it?)
     """)
     return
 
 
 @app.cell
-def _():
-    def step(gradient, radius):
-        """gradient (N, d), radius → η (N, d) with ‖η‖₂ ≤ radius, Σ_i η_i = 0 and gᵀη as small as possible."""
-        length = gradient.norm(dim=-1, keepdim=True)
-        eta = -radius * gradient / length
-        return eta - eta.mean(-1, keepdim=True)
+def _(torch):
+    def step(gradient, radius, lower, upper):
+        """gradient, lower, upper (N, d) → η (N, d) with ‖η‖₁ ≤ radius, lower ≤ η ≤ upper and gᵀη as small as possible."""
+        largest = gradient.abs().argmax(-1, keepdim=True)
+        eta = torch.zeros_like(gradient).scatter(-1, largest, -radius * gradient.gather(-1, largest).sign())
+        return eta.clamp(lower, upper)
 
     return (step,)
 
 
 @app.cell
-def _(ca, check_step, same_brightness, step):
+def _(ca, check_step, step):
     try:
-        check_step(step, ca.GNII, norm=ca.Lp(2), sets=(same_brightness,))
-        verdict = "Proved: your own constraint has its own closed form now. Well done."
+        check_step(step, ca.GNII, norm=ca.Lp(1), sets=(ca.Box,), tolerance=ca.Tolerance())  # boxes are drawn, too
+        verdict = "Proved: two constraints, one closed form. Well done."
     except AssertionError as refuted:
         verdict = f"Not yet. {refuted}"
     print(verdict)
@@ -209,11 +210,14 @@ def _(ca, check_step, same_brightness, step):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    <details><summary>A solution</summary><p>Remove the mean first (ν is the mean of g), then use all of ε.</p>
-    <pre><code>def step(gradient, radius):
-        h = gradient - gradient.mean(-1, keepdim=True)
-        length = h.norm(dim=-1, keepdim=True)
-        return -radius * h / torch.where(length &gt; 0, length, 1)
+    <details><summary>A solution</summary><p>A knapsack: fill the pixels in the order of |g|, each to its bound, until ε is used up.</p>
+    <pre><code>def step(gradient, radius, lower, upper):
+        room = torch.where(gradient &gt; 0, -lower, upper).clamp(max=radius)  # how far each pixel may go downhill
+        order = gradient.abs().argsort(-1, descending=True)
+        room = room.gather(-1, order)
+        used = room.cumsum(-1) - room
+        size = torch.minimum(room, (radius - used).clamp(min=0))
+        return -gradient.sign() * torch.zeros_like(gradient).scatter(-1, order, size)
     </code></pre></details>
     """)
     return
