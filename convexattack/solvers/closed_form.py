@@ -27,7 +27,7 @@ from convexattack.solution import Solution, Status, codes
 
 __all__ = ["solve", "why_not"]
 
-TINY = 64  # smallest normal numbers an entry: in a vector shorter than that the lost digits of small entries add up to one unit of the largest
+TINY = 64  # smallest normal numbers an entry: in a shorter vector the lost digits of small entries add up to a unit of the largest one
 
 
 def why_not(program: Program) -> str | None:
