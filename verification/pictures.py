@@ -52,7 +52,7 @@ def _proposition_2() -> str:
     g = np.array([2.0, 1.0])
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.GNII(*tensors(np.zeros(1), g[None]), (ca.Ball(ca.Lp(p), 1.0),))).eta.numpy()
+        (eta,) = ca.solve(ca.GNII(torch.zeros(1, dtype=torch.float64), torch.from_numpy(g)[None], (ca.Ball(ca.Lp(p), 1.0),))).eta.numpy()
         _plane(axes, title)
         _ball(axes, p, 1.0)
         _levels(axes, g, g @ eta, BLUE)
@@ -68,7 +68,7 @@ def _min_norm_edge() -> str:
     g, L = np.array([2.0, 1.0]), 1.6
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.MinNorm(*tensors(np.array([L]), g[None]), ca.Lp(p))).eta.numpy()
+        (eta,) = ca.solve(ca.MinNorm(torch.full((1,), L, dtype=torch.float64), torch.from_numpy(g)[None], ca.Lp(p))).eta.numpy()
         _plane(axes, title)
         side = np.array([[-1.5, 2 * 1.5 - L], [-1.5, -1.5], [(1.5 - L) / 2, -1.5]])
         axes.fill(side[:, 0], side[:, 1], color="#f6dddd", linewidth=0)
