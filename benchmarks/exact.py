@@ -1,7 +1,7 @@
 """Exact certificates: time an item, over an item's float64 certificate, and what they said.
 
-An item is random, solved by the closed form (by the relaxation, for (9)) and certified alone; times are those of the processor, so that other
-work on the machine does not count. The targets, at d = 784, are 20 ms without a box, 50 ms with one, and 1 s for (9) with m = 10.
+An item is random, solved by the closed form (by the relaxation, for (9)) and certified alone; times are those of the processor, so that
+other work on the machine does not count. The targets, at d = 784, are 20 ms without a box, 50 ms with one, and 1 s for (9) with m = 10.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ def add_parser(commands: Any) -> None:
         help="how long an exact certificate takes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=__doc__,
-        epilog="leaves exact.json and exact.md in --out.\n\nexamples:\n  python -m benchmarks exact --items 3   seconds\n  python -m benchmarks exact",
+        epilog="leaves exact.json and exact.md in --out.\n\n"
+        "examples:\n"
+        "  python -m benchmarks exact --items 3   seconds\n"
+        "  python -m benchmarks exact             a minute",
     )
     parser.add_argument("--items", type=subjects.count, default=16, metavar="N", help="of each row (default: 16)")
     parser.add_argument("--dim", type=subjects.count, default=784, metavar="D", help="inputs (default: 784)")
@@ -160,8 +163,8 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:
         f"{met} of {len(rows)} medians are at or below what was wanted; {given.items} items a row, d = {given.dim}, m = {OUTPUTS} for (9).",
     ]  # fmt: skip
     lines = [
-        (row.program, row.p, "yes" if row.box else "no", row.dtype, f"{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f} to {1e3 * row.high:.1f})",
-         f"{1e3 * row.wanted:g}", "yes" if row.seconds <= row.wanted else "no", f"{1e3 * row.plain:.1f}",
+        (row.program, row.p, "yes" if row.box else "no", row.dtype,
+         f"{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f} to {1e3 * row.high:.1f})", f"{1e3 * row.wanted:g}", "yes" if row.seconds <= row.wanted else "no", f"{1e3 * row.plain:.1f}",
          ", ".join(f"{count} {name}" for name, count in row.verdicts.items() if count), f"{row.gap:.0e}")
         for row in rows
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -183,8 +184,7 @@ def processes(subject: Subject, seconds: float) -> int:
 
 def _shared(tasks: Sequence[_Task], ledger: Ledger, workers: int, done: Callable[[_Task], object]) -> None:
     """Measure in several processes, the longest tasks first. Each result is in the ledger as soon as it comes, whatever happens next."""
-    single = partial(torch.set_num_threads, 1)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=single) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         try:
             order = sorted(tasks, key=lambda task: -task.seconds)
             pending = {pool.submit(timed, partial(task.work, _nothing)): task for task in order}
@@ -195,6 +195,12 @@ def _shared(tasks: Sequence[_Task], ledger: Ledger, workers: int, done: Callable
             for child in active_children():
                 child.terminate()
             raise
+
+
+def _begin() -> None:
+    """One thread, and Ctrl-C is for the process that waits for this one."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _nothing(images: int) -> None:

@@ -146,8 +146,8 @@ def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor
         output = function(point.clone())
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0].rstrip(". ")
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
         raise ValueError(
             f"model does not take x of shape {tuple(x.shape)}, {x.dtype} on {x.device} ({reason}): "
             "give it images of the shape, dtype and device that it was made for"

@@ -163,13 +163,13 @@ def linear(draw: st.DrawFn) -> ca.Program:
 
 
 @given(linear())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_drawn_program_is_explained_truly(program: ca.Program) -> None:
     judged(ca.explain(program))
 
 
 @given(st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_drawn_operator_norm_is_explained_truly(data: st.DataObject) -> None:
     m, d, p = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 8)), data.draw(st.sampled_from(NORMS))
     entry = st.sampled_from([-2.0, -1.0, 0.0, 0.0, 1.0, 3.0]) | st.floats(-2, 2, width=16)
@@ -178,7 +178,7 @@ def test_a_drawn_operator_norm_is_explained_truly(data: st.DataObject) -> None:
 
 
 @given(programs())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_any_dtype_and_scale_is_explained(program: ca.Program) -> None:
     kinds = [type(item) for item in program.sets]
     if kinds in ([], [ca.Box]) if isinstance(program, ca.MinNorm) else kinds in ([ca.Ball], [ca.Box], [ca.Ball, ca.Box]):

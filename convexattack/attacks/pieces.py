@@ -132,7 +132,14 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
         free = g.new_tensor([0.0, torch.inf])
         down, up = (free[(room > 0).to(torch.int64)][:, None] for room in (-boxes[0], boxes[1]))
         g = g.clamp(-up, down)
-    length = g.abs().sum(-1) if norm.q == 1 else g.abs().amax(-1) if norm.q == math.inf else torch.linalg.vector_norm(g, norm.q, -1)
+    if norm.q == 1:
+        length = g.abs().sum(-1)
+    elif norm.q == math.inf:
+        length = g.abs().amax(-1)
+    elif norm.q == 2:
+        length = torch.linalg.vector_norm(g, 2, -1)
+    else:  # a power may leave the range of float32
+        length = norm.dual(g)
     return length.to(torch.float64)
 
 

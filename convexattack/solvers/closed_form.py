@@ -27,7 +27,7 @@ from convexattack.solution import Solution, Status, codes
 
 __all__ = ["solve", "why_not"]
 
-TINY = 64  # smallest normal numbers an entry: in a shorter vector the lost digits of small entries add up to a unit of the largest one
+TINY = 64  # smallest normal numbers an entry: in a shorter vector the lost digits of small entries add up to one unit of the largest
 
 
 def why_not(program: Program) -> str | None:
@@ -338,7 +338,8 @@ class _Descent:
     def cost(self, v_box: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """Σσ_j(v_j) of the boxes, 0 being in all of them; NaN where a bound is infinite."""
         v, (low, high) = v_box * self.sign, self.merged()
-        return torch.linalg.vecdot(v.clamp_min(0), high) + torch.linalg.vecdot(v.clamp_max(0), low)
+        paid: Tensor = torch.linalg.vecdot(v.clamp_min(0), high) + torch.linalg.vecdot(v.clamp_max(0), low)
+        return paid
 
     def spread(self, v_ball: Float[Tensor, "N d"], v_box: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
         """One multiplier a set, for η: each coordinate of the box's goes to the set whose bound is the tight one."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import convexattack as ca
 from verification.audit.peers import Pixels, Step
 
-__all__ = ["CASES", "DIMS", "KINDS", "Measured", "affine", "measure"]
+__all__ = ["CASES", "DIMS", "KINDS", "Measured", "affine", "affine_margin", "measure", "perturb"]
 
 DIMS = (16, 784)
 KINDS = {
@@ -77,7 +77,7 @@ def perturb(step: Step, model: nn.Module, x: Tensor, pixels: Pixels, radius: flo
     return moved.detach().reshape(-1).to(torch.float64) - x.to(torch.float64)
 
 
-def two_classes(gradient: Tensor, x: Tensor, value: float = 0.0) -> nn.Module:
+def affine_margin(gradient: Tensor, x: Tensor, value: float = 0.0) -> nn.Module:
     """An affine model whose margin at x is `value`, up to rounding, with this gradient; its label there is 0."""
     bias = (value - (gradient.double() * x.double()).sum()) / 2
     return affine(torch.stack([gradient, -gradient]) / 2, torch.stack([bias, -bias]).to(gradient.dtype))
@@ -130,7 +130,7 @@ def _ball_groups(step: Step, items: int, seed: int) -> _Groups:
         for kind in KINDS:
             rng = _generator(seed, "step", kind, d)
             x, g = _image(rng, items, d), _gradient(rng, kind, items, d)
-            eta = groups.run(step, [two_classes(*pair) for pair in zip(g, x, strict=True)], x, pixels, radius)
+            eta = groups.run(step, [affine_margin(*pair) for pair in zip(g, x, strict=True)], x, pixels, radius)
             ball = ca.Ball(step.norm, radius)
             sets = (ball, ca.PixelRange(*pixels).at(x.double())) if pixels else (ball,)
             program = ca.GNII(torch.zeros(items, dtype=torch.float64), g.double(), sets)

@@ -23,7 +23,7 @@ __all__ = ["STEPS", "Pixels", "Step"]
 
 Pixels = tuple[float, float] | None
 Call = Callable[[nn.Module, Tensor, Tensor, Pixels, float], Tensor]
-FREE = (-1e3, 1e3)  # Foolbox asks for a range: one that no step gets near
+FREE = (-1e30, 1e30)  # Foolbox asks for a range: one that no step gets near
 
 
 @dataclass(frozen=True)
