@@ -56,6 +56,8 @@ def test_everything_is_in_it(whole: str) -> None:
         assert f"judge of {claim.name}" in plain
         assert f"note on {claim.name}" in plain
         assert claim.source.name in said
+    assert "k(x) ≠ k(x + η) is the same as" in said
+    assert "For p = ∞ the solution of (GNII)" in said
     assert "1,234" in said
     assert "2.5e-09" in said
     assert "python -m verification --report 'a b.html'" in said

@@ -142,7 +142,8 @@ def _verdict(claim: Claim, broken: bool) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    """With a full stop, and a capital where it begins with a word and not with a letter of a formula."""
+    return f"{text[0].upper() if text[:2].isalpha() else text[:1]}{text[1:]}."
 
 
 def _link(name: str) -> str:
