@@ -60,7 +60,7 @@ nav li { break-inside: avoid }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
   a { color: #000; text-decoration: none }
-  h2, h3 { break-after: avoid }
+  h2, h3 { break-after: avoid; break-inside: avoid }
   table, figure, pre, .formula, .verdict { break-inside: avoid }
   thead { display: table-header-group }
   tr { break-inside: avoid }
