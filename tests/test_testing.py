@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from examples import DTYPES, INF, in_ball, in_box, linear
-from hypothesis import find, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -23,7 +24,7 @@ import convexattack as ca
 from convexattack import testing
 from convexattack.testing import Counterexample, check_step, gradients, images, programs
 
-FEW = {"examples": 25}
+FEW: dict[str, Any] = {"examples": 25}
 TINY = 1e-30  # keeps 0/0 away, in float32 too
 each_p = pytest.mark.parametrize("p", [1, 1.001, 1.5, 2, 3, math.pi, 1000, INF])
 
@@ -108,7 +109,7 @@ WRONG: dict[str, tuple[Callable[..., Any], type[ca.Program], float, Any]] = {
     "ties counted twice": (ties_counted_twice, ca.GNII, 1, ()),
     "ball ignored": (lambda g, radius: -g, ca.GNII, 2, ()),
     "for another norm": (lambda g, radius: -radius * g.sign(), ca.GNII, 2, ()),
-    "NaN at g = 0": (lambda g, radius: -radius * g / ca.Lp(2)(g)[:, None] * (1 - 1e-5), ca.GNII, 2, ()),
+    "NaN at g = 0": (lambda g, radius: -radius * g / ca.Lp(2)(g)[:, None] * (1 - 1e-7), ca.GNII, 2, ()),
     "too small": (lambda g, radius: -radius * g.sign() * (1 - 1e-4), ca.GNII, INF, ()),
     "row 0 for all": (row_0_for_all, ca.GNII, INF, ()),
     "the whole batch as one vector": (lambda g, radius: -radius * g / g.norm().clamp_min(TINY), ca.GNII, 2, ()),
@@ -123,7 +124,7 @@ UNFIT: dict[str, tuple[Callable[..., Any], str]] = {
     "in place": (lambda g, radius: g.sign_().mul_(-radius), "changes its argument gradient in place"),
     "a list": (lambda g, radius: (-radius * g.sign()).tolist(), "returns a list, not a tensor"),
     "nothing": (lambda g, radius: None, "returns a NoneType"),
-    "raises": (lambda g, radius: g @ g, "raises RuntimeError"),
+    "raises": (lambda g, radius: g.view(0), "raises RuntimeError"),
 }
 
 
@@ -133,11 +134,17 @@ def refuted(step: Callable[..., Any], program: type[ca.Program], p: float, sets:
     return caught.value
 
 
+@functools.cache
+def known(name: str) -> Counterexample:
+    step, program, p, sets = WRONG[name]
+    return refuted(step, program, p, sets)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_step_is_refuted(name: str) -> None:
     """By at most three coordinates; what the counterexample says is true in exact arithmetic, of a step that is run once more."""
-    step, program, p, sets = WRONG[name]
-    found = refuted(step, program, p, sets)
+    step, program, _, sets = WRONG[name]
+    found = known(name)
     own, i = found.program, found.item
     assert isinstance(own, program)
     assert own.gradient.numel() <= 3
@@ -178,7 +185,7 @@ def test_what_is_no_answer_is_said_plainly(name: str) -> None:
 
 
 def test_the_message_in_full() -> None:
-    assert str(refuted(l1_step, ca.GNII, 1)) == (
+    assert str(known("g/‖g‖₁ for p = 1")) == (
         "The step is wrong on (GNII) with p = 1 in 2 coordinates, float64: it reaches 0.8333 of the possible decrease.\n"
         "  gradient  [1, 2]\n"
         "  radius ε  1\n"
@@ -205,8 +212,7 @@ def test_the_message_in_full() -> None:
 def test_what_the_message_says(name: str, sentence: str) -> None:
 
 
-    step, program, p, sets = WRONG[name]
-    assert re.search(sentence, str(refuted(step, program, p, sets)), re.DOTALL)
+    assert re.search(sentence, str(known(name)), re.DOTALL)
 
 
 # --- right steps --------------------------------------------------------------------------------------------------------------------
@@ -249,7 +255,12 @@ def test_a_step_that_rounds_passes_with_a_tolerance() -> None:
     assert "This is rounding" in str(found)
     assert check_step(l2_step, ca.GNII, ca.Lp(2), tolerance=ca.Tolerance()) > 200
     assert check_step(l2_step, ca.GNII, ca.Lp(2), tolerance=ca.Tolerance(1e-9), dtypes=(torch.float64,)) > 200
-    assert "This is rounding" in str(refuted(lambda g, L: ca.Lp(2).steepest(g) * (L.clamp_min(0) / length(g, 2)[:, 0])[:, None], ca.MinNorm, 2))
+
+    def to_the_hyperplane(g: Tensor, value: Tensor) -> Tensor:
+        return -g / length(g, 2) * (value.clamp_min(0)[:, None] / length(g, 2))
+
+    assert "This is rounding" in str(refuted(to_the_hyperplane, ca.MinNorm, 2))
+    assert check_step(to_the_hyperplane, ca.MinNorm, ca.Lp(2), tolerance=ca.Tolerance()) > 100
     assert isinstance(refuted(l1_step, ca.GNII, 1, tolerance=ca.Tolerance(0.1)), Counterexample)
     assert check_step(wrong_if(lambda g: True), ca.GNII, ca.Lp(INF), tolerance=ca.Tolerance(0.6), **FEW) > 25
 
@@ -258,7 +269,11 @@ def test_a_set_without_a_closed_form_is_judged_by_cvxpy() -> None:
     import cvxpy as cp
 
     flat = ca.CustomSet(lambda eta: [cp.sum(eta) == 0])
-    assert check_step(lambda g, r: ca.solve(ca.GNII(g.new_zeros(len(g)), g, (ca.Ball(ca.Lp(INF), r), flat))).eta, ca.GNII, ca.Lp(INF), flat, examples=5)
+
+    def best(g: Tensor, radius: float) -> Tensor:
+        return ca.solve(ca.GNII(g.new_zeros(len(g)), g, (ca.Ball(ca.Lp(INF), radius), flat))).eta
+
+    assert check_step(best, ca.GNII, ca.Lp(INF), flat, examples=5)
     assert "CustomSet" in str(refuted(lambda g, radius: -radius * g.sign(), ca.GNII, INF, flat, examples=20))
 
 
@@ -276,7 +291,12 @@ def test_a_zero_gradient_allows_any_point_inside() -> None:
 def test_the_same_seed_draws_the_same_programs() -> None:
     def drawn(seed: int) -> list[Any]:
         seen: list[Any] = []
-        check_step(lambda g, radius: (seen.append((g.tolist(), radius)), -radius * g.sign())[1], ca.GNII, ca.Lp(INF), examples=20, seed=seed)
+
+        def step(g: Tensor, radius: float) -> Tensor:
+            seen.append((g.tolist(), radius))
+            return right(g, radius)
+
+        check_step(step, ca.GNII, ca.Lp(INF), examples=20, seed=seed)
         return seen
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -284,12 +304,12 @@ def test_the_same_seed_draws_the_same_programs() -> None:
 
 def test_chance_is_named() -> None:
     dice = random.Random(0)
-    with pytest.raises(AssertionError, match="two different answers|The step is wrong"):
+    with pytest.raises(AssertionError, match=r"two different answers|The step is wrong"):
         check_step(lambda g, radius: -radius * g.sign() * dice.choice([1.0, 1.0, 0.5]), ca.GNII, ca.Lp(INF))
 
 
 def test_it_runs_inside_a_hypothesis_test() -> None:
-    @settings(max_examples=2, deadline=None, database=None)
+    @settings(max_examples=2, deadline=None, database=None, suppress_health_check=[HealthCheck.nested_given])
     @given(st.sampled_from([1, INF]))
     def test(p: float) -> None:
         check_step(ca.Lp(p).steepest, ca.GNII, ca.Lp(p), examples=5)
@@ -339,13 +359,13 @@ def right(g: Tensor, radius: float) -> Tensor:
     ("arguments", "error", "sentence"),
     [
         ({"step": 3}, TypeError, "step must be a function .*, got 3; write"),
-        ({"step": lambda g, r, low: g}, TypeError, "a third named 'low': it is called step.gradient, radius. and gets no more without boxes"),
+        ({"step": lambda g, r, low: g}, TypeError, "a third named 'low': it is called .* and gets no more without boxes"),
         ({"step": lambda g, r, x: g, "sets": ca.Box(-1.0, 1.0)}, TypeError, "a third named 'x'.*gets lower, upper if it has them"),
         ({"program": ca.OperatorNorm}, ValueError, "program must be ca.GNII, ca.GN or ca.MinNorm, got .*OperatorNorm.*certify"),
         ({"norm": 2}, TypeError, r"norm must be a ca.Lp, got 2; write .*ca.Lp\(2\)"),
         ({"sets": (3,)}, TypeError, r"sets must hold convex sets.*got 3; write sets=\(ca.Box"),
         ({"sets": (ca.Box(torch.zeros(4), 1.0),)}, ValueError, "sets must fit any N and d, got Box.*give its bounds as numbers"),
-        ({"sets": (ca.Box(5.0, 6.0),)}, ValueError, "sets must leave some program feasible, but none of 200 drawn ones was.*boxes should hold 0"),
+        ({"sets": (ca.Box(5.0, 6.0),)}, ValueError, "sets must leave some program feasible, but none of .*boxes should hold 0"),
         ({"tolerance": 1e-9}, TypeError, r"tolerance must be a ca.Tolerance, got 1e-09; write tolerance=ca.Tolerance\(1e-9\)"),
         ({"dtypes": (torch.int64,)}, TypeError, "dtypes must be floating-point dtypes, got .*write dtypes="),
         ({"dtypes": ()}, TypeError, "dtypes must be floating-point dtypes"),
@@ -366,7 +386,7 @@ def test_a_wrong_argument_is_named(arguments: dict[str, Any], error: type[Except
     [
         lambda g: bool((g == 0).all()),
         lambda g: g.shape[1] > 2 and bool((g.abs() == g.abs().amax()).all()),
-        lambda g: bool((g.abs().amax() > 1e11)),
+        lambda g: bool(g.abs().amax() > 1e11),
         lambda g: 0 < float(g.abs().amax()) < 1e-11,
         lambda g: len(g) == 3 and g.shape[1] == 6,
         lambda g: 0 < float(g.abs().amin()) < 1e-5 * float(g.abs().amax()),

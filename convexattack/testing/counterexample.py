@@ -28,14 +28,23 @@ class Counterexample(AssertionError):
     """
 
     def __init__(
-        self, message: str, program: ca.Program, item: int, eta: Tensor | None, optimal: Tensor, certificate: ca.Certificate | None, ratio: float
+        self,
+        message: str,
+        program: ca.Program,
+        item: int,
+        eta: Tensor | None,
+        optimal: Tensor,
+        certificate: ca.Certificate | None,
+        ratio: float,
     ) -> None:
         super().__init__(message)
         self.program, self.item, self.eta, self.optimal = program, item, eta, optimal
         self.certificate, self.ratio = certificate, ratio
 
 
-def explain(program: ca.Program, given: dict[str, float | Tensor], i: int, verdict: str, eta: Tensor | None, found: ca.Solution, cure: str) -> str:
+def explain(
+    program: ca.Program, given: dict[str, float | Tensor], i: int, verdict: str, eta: Tensor | None, found: ca.Solution, cure: str
+) -> str:
     """The sentences of a counterexample; `verdict` says what is wrong with η, `cure` what to do if it is rounding alone."""
     n, d = program.gradient.shape
     p = program.norm.p if isinstance(program, ca.MinNorm) else next(s.norm.p for s in program.sets if isinstance(s, ca.Ball))
@@ -46,8 +55,8 @@ def explain(program: ca.Program, given: dict[str, float | Tensor], i: int, verdi
         row = entry if isinstance(entry, float) else entry[i]
         lines.append(f"  {name:<9} {_shown(row)}")
     if n > 1:
-        lines.append(f"  all rows  gradient = {program.gradient.tolist()}" + "".join(
-            f", {name} = {entry.tolist()}" for name, entry in given.items() if isinstance(entry, Tensor) and name != "gradient"))  # fmt: skip
+        rows = [f"{name} = {entry.tolist()}" for name, entry in given.items() if isinstance(entry, Tensor)]
+        lines.append(f"  all rows  {', '.join(rows)}")
     goal = "‖η‖" if isinstance(program, ca.MinNorm) else "gᵀη" if isinstance(program, ca.GNII) else "L + gᵀη"
     if eta is not None:
         lines.append(f"  returned  {_shown(eta[i])}, {goal} = {float(program.primal(eta)[i]) + 0.0:.6g}")
@@ -81,7 +90,8 @@ def distances(program: ca.Program, eta: Tensor, i: int, exact: bool) -> str:
             far = float(violation) * radius if radius else float(part.norm(eta[i].to(torch.float64)))
             return f"‖η‖_{_p(part.norm.p)} exceeds ε = {radius:.6g} by {far:.2g}{_ulps(far, radius, eta.dtype)}"
         if isinstance(part, ca.Box):
-            out = [torch.maximum(low - x, x - high) for x, (low, high) in [(eta[i].to(torch.float64), [b[i] for b in part.bounds(program.g)])]][0]
+            x, (low, high) = eta[i].to(torch.float64), (bound[i] for bound in part.bounds(program.g))
+            out = torch.maximum(low - x, x - high)
             k = int(out.argmax())
             return f"η[{k}] leaves its bounds by {float(out[k]):.2g}{_ulps(float(out[k]), float(eta[i, k]), eta.dtype)}"
         return f"η violates {type(part).__name__} by {float(violation):.2g}, relative"

@@ -45,7 +45,7 @@ def gradients(
     dtype: torch.dtype | st.SearchStrategy[torch.dtype] = torch.float64,
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
 ) -> Tensor:
-    """Gradients g of shape (N, d): small integers with many ties and zeros, zero rows, any numbers, entries decades apart, scales 1e±12 by row.
+    """Gradients g (N, d): small integers with ties and zeros, zero rows, any numbers, entries decades apart, scales 1e±12 by row.
 
     Args:
         dtype: a floating-point dtype, or a strategy for one.
@@ -73,7 +73,7 @@ def images(
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
     pixels: ca.PixelRange = ca.PixelRange(0.0, 1.0),  # noqa: B008, it is frozen
 ) -> Tensor:
-    """Images x of shape (N, d) in a pixel range: its middle, its two ends, where a perturbation can go one way only, and levels of 1/256 between.
+    """Images x (N, d) in a pixel range: its middle, its ends, where a perturbation can go one way only, and levels of 1/256 between.
 
     Args:
         dtype, shape: as for `gradients`.
@@ -97,7 +97,7 @@ def programs(
     dtypes: Sequence[torch.dtype] = DTYPES,
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
 ) -> ca.Program:
-    """(GNII), (GN) and (8) over balls and boxes, not always feasible: tight, flat, one-sided, infinite and empty boxes, boxes without 0, radius 0.
+    """(GNII), (GN) and (8) over balls and boxes, not always feasible: radius 0, tight, flat, one-sided and empty boxes, boxes without 0.
 
     Args:
         kinds: which programs. Of (GNII), a quarter have boxes alone.

@@ -34,8 +34,9 @@ to find a small perturbation, not the smallest; with its overshoot of 0.02 (ART:
 "Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled. cleverhans has no DeepFool for PyTorch.
 
 A counterexample is what `convexattack.testing.check_step` shrinks its first failure to, among models of two classes and at most six inputs.
-Its tolerance is 1e-5; with a pixel range 1e-3, since ε may be 1e-4 there and x + η is rounded; for (8) a tenth, which the overshoots need.
-That none is found proves nothing. None is looked for (–) where the program is that of another row, or is not that of the library:
+Its tolerance is 1e-5; with a pixel range 1e-3, since ε may be 1e-4 there and x + η is rounded; for (8) a tenth, which the overshoots need,
+and of the L shown a library is asked for 0.95, lest nothing but the boundary itself be within the pixel range. That none is found proves
+nothing. None is looked for (–) where the program is that of another row, or is not that of the library:
 torchattacks keeps to [0, 1] always.
 
 torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an older idna than the
