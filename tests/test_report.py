@@ -20,7 +20,9 @@ from verification.report import report
 from verification.statements import STATEMENTS
 
 MATHML = "{http://www.w3.org/1998/Math/MathML}math"
-FETCHED = re.compile(r'\b(?:src|srcset|action|data|poster)=|<(?:script|iframe|object|embed|link|base|img)\b|@import|url\((?!#)|(?<!xlink:)\bhref="(?!#)')
+FETCHED = re.compile(
+    r'\b(?:src|srcset|action|data|poster)=|<(?:script|iframe|object|embed|link|base|img)\b|@import|url\((?!#)|\bhref="(?!#)'
+)
 
 
 def parsed(html: str) -> ET.Element:
@@ -54,6 +56,8 @@ def test_everything_is_in_it(whole: str) -> None:
         assert f"judge of {claim.name}" in plain
         assert f"note on {claim.name}" in plain
         assert claim.source.name in said
+    assert "k(x) ≠ k(x + η) is the same as" in said
+    assert "For p = ∞ the solution of (GNII)" in said
     assert "1,234" in said
     assert "2.5e-09" in said
     assert "python -m verification --report 'a b.html'" in said
@@ -135,10 +139,11 @@ def test_scripts_and_code() -> None:
 
 
 def test_prose_keeps_formulas_on_their_lines() -> None:
-    html = prose("Program (Section II). Find η\nwith <\n\n    L < 0\n      and more\n\nNo heading here, just a long sentence that goes on and on and on.")
+    last = "No heading here, just a long sentence that goes on and on and on."
+    html = prose(f"Program (Section II). Find η\nwith <\n\n    L < 0\n      and more\n\n{last}")
     assert html.splitlines()[0] == "<p><strong>Program (Section II). </strong>Find η with &lt;</p>"
     assert '<pre class="maths">L &lt; 0\n  and more</pre>' in html
-    assert html.endswith("<p>No heading here, just a long sentence that goes on and on and on.</p>")
+    assert html.endswith(f"<p>{last}</p>")
 
 
 def test_a_page_reads_on_a_phone_and_prints() -> None:
@@ -165,7 +170,7 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "dual_norm (not run)" in words(html)
 
 
-def test_an_interrupted_run_leaves_the_old_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_leaves_the_old_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def stop(case: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:
         raise KeyboardInterrupt
         yield

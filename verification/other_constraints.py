@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import cvxpy as cp
 import numpy as np
@@ -62,13 +63,8 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
         g = rng.standard_normal(DIMENSION)
         rows = rng.standard_normal((2, DIMENSION))
         limit = np.array([0.2, 0.3])
-        custom = {
-            "Aη = 0": lambda eta, rows=rows: [rows @ eta == 0],
-            "Bη ≤ c": lambda eta, rows=rows, limit=limit: [rows @ eta <= limit],
-            "Σ|η_i − η_{i+1}| ≤ r": lambda eta: [cp.norm1(cp.diff(eta)) <= 0.5],
-        }[kind]
         value, gradient = tensors(np.zeros(1), g[None])
-        program = ca.GNII(value, gradient, (ca.Ball(ca.Lp(p), BALL), ca.CustomSet(custom)))
+        program = ca.GNII(value, gradient, (ca.Ball(ca.Lp(p), BALL), ca.CustomSet(partial(_text, kind, rows, limit))))
         found = ca.solve(program)
         eta = found.eta[0].numpy()
         scale = BALL * float(np.linalg.norm(g, 1 if p == math.inf else math.inf if p == 1 else 2))
@@ -81,6 +77,12 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
     yield Finding("membership, in NumPy", outside, CONIC, where)
     yield Finding("random points of the intersection", beaten, CONIC, where)
     yield Finding("its certificate is refused", refused, 0, where)
+
+
+def _text(kind: str, rows: Array, limit: Array, eta: cp.Variable) -> list[cp.Constraint]:
+    if kind == "Aη = 0":
+        return [rows @ eta == 0]
+    return [rows @ eta <= limit] if kind == "Bη ≤ c" else [cp.norm1(cp.diff(eta)) <= 0.5]
 
 
 def _least(g: Array, p: float, kind: str, rows: Array, limit: Array) -> float:

@@ -16,8 +16,8 @@ from textwrap import dedent
 __all__ = ["escape", "figure", "formula", "inline", "page", "prose", "table", "write_whole"]
 
 SCRIPT = re.compile(
-    r"(?:(?<![A-Za-z0-9_.])(?P<base>[^\W\d_]\u0302?|arg(?:min|max)|min|max|sup)|(?<=[‖|)\]}⟩]))"
-    r"_(?P<sub>\{(?:[^{}]|\{[^{}]*\})*\}|[A-Za-z0-9]{1,2}(?![A-Za-z0-9_])|∞)"
+    r"(?:(?<![a-z0-9_.])(?P<base>[^\W\d_]\u0302?|arg(?:min|max)|min|max|sup)|(?<=[‖|)\]}⟩]))"
+    r"_(?P<sub>\{(?:[^{}]|\{[^{}]*\})*\}|max|[A-Za-z0-9α-ω]{1,2}(?![A-Za-z0-9_])|∞)"
     r"|\^(?P<sup>\{[^{}]*\}|[A-Za-z0-9]{1,2}(?![A-Za-z0-9_])|∞)"
 )
 
@@ -60,7 +60,7 @@ nav li { break-inside: avoid }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
   a { color: #000; text-decoration: none }
-  h2, h3 { break-after: avoid }
+  h2, h3 { break-after: avoid; break-inside: avoid }
   table, figure, pre, .formula, .verdict { break-inside: avoid }
   thead { display: table-header-group }
   tr { break-inside: avoid }

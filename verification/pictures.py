@@ -52,7 +52,7 @@ def _proposition_2() -> str:
     g = np.array([2.0, 1.0])
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.GNII(*tensors(np.zeros(1), g[None]), (ca.Ball(ca.Lp(p), 1.0),))).eta.numpy()
+        (eta,) = ca.solve(ca.GNII(torch.zeros(1, dtype=torch.float64), torch.from_numpy(g)[None], (ca.Ball(ca.Lp(p), 1.0),))).eta.numpy()
         _plane(axes, title)
         _ball(axes, p, 1.0)
         _levels(axes, g, g @ eta, BLUE)
@@ -68,7 +68,7 @@ def _min_norm_edge() -> str:
     g, L = np.array([2.0, 1.0]), 1.6
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.MinNorm(*tensors(np.array([L]), g[None]), ca.Lp(p))).eta.numpy()
+        (eta,) = ca.solve(ca.MinNorm(torch.full((1,), L, dtype=torch.float64), torch.from_numpy(g)[None], ca.Lp(p))).eta.numpy()
         _plane(axes, title)
         side = np.array([[-1.5, 2 * 1.5 - L], [-1.5, -1.5], [(1.5 - L) / 2, -1.5]])
         axes.fill(side[:, 0], side[:, 1], color="#f6dddd", linewidth=0)
@@ -172,13 +172,13 @@ def _operator_norm_sdp() -> str:
 
 
 PICTURES: dict[str, tuple[Callable[[], str], str]] = {
-    "linearization": (_linearization, "A test image of the digits network: the lead over one class along a step, and its linear model at x."),
-    "proposition_2": (_proposition_2, "(GNII) in the plane: the ball, lines on which gᵀη is constant, the optimum η, and −g, its multiplier."),
-    "with_box": (_with_box, "Ball ∩ box: the optimum (dot) and the ball's answer clipped to the box (cross), which is optimal for p = ∞ alone."),
+    "linearization": (_linearization, "A test image of the digits network: the lead over a class along a step, and its linear model."),
+    "proposition_2": (_proposition_2, "(GNII) in the plane: the ball, lines on which gᵀη is constant, the optimum η, and −g."),
+    "with_box": (_with_box, "Ball ∩ box: the optimum (dot), and the ball's answer clipped (cross), which is optimal for p = ∞ alone."),
     "pieces": (_pieces, "The digits network at ε = 0.1, p = ∞. Below the diagonal another class than the closest is overtaken first."),
     "probabilities": (_probabilities, "Two classes: the step that (8) thinks is needed, on probabilities and on logits."),
     "min_norm_edge": (_min_norm_edge, "(8) in the plane: the smallest ball touches L + gᵀη ≤ 0 (shaded) on its edge, where L + gᵀη = 0."),
-    "operator_norm_sdp": (_operator_norm_sdp, "Unknowns of the relaxation of (9) for ten outputs, as the paper has it and as an m × m program."),
+    "operator_norm_sdp": (_operator_norm_sdp, "Unknowns of the relaxation of (9) for ten outputs, in the paper's form and as m × m."),
 }
 """For some claims, what draws its picture, and what the picture shows."""
 

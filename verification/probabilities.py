@@ -87,7 +87,9 @@ def check(case: str | tuple[float, float], rng: np.random.Generator, n: int) -> 
 
 
 def _two_classes(rng: np.random.Generator, n: int) -> Iterator[Finding]:
-    d, long, short = 6, [], []
+    d = 6
+    long: list[float] = []
+    short: list[float] = []
     for _ in range(n):
         weight, x = rng.standard_normal((2, d)), rng.standard_normal(d)
         lead = rng.uniform(0.1, 30)

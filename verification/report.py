@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page with the verdict, every statement of the paper, and for each claim formulas, picture, oracles, derivation."""
+"""The report of a run: one HTML page: the verdict, the paper's statements, each claim with formulas, picture, oracles, derivation."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def _summary(chosen: Sequence[Claim], records: Sequence[Record], broken: Sequenc
     judged, abstained = sum(record.instances for record in records), sum(record.abstained for record in records)
     slips = [claim for claim in chosen if claim.slip and claim.name not in broken]
     text = (
-        f"<p>Each claim is derived from the program through its Lagrangian and dual to the optimum, and judged by oracles that share no code with "
-        f"the library: other solvers, enumeration, rational numbers, fifty digits. {judged:,} judgements, {abstained:,} of them abstentions, where "
-        "the library itself says that it cannot tell.</p>"
+        "<p>Each claim is derived from the program through its Lagrangian and dual to the optimum, and judged by oracles that share no "
+        f"code with the library: other solvers, enumeration, rational numbers, fifty digits. {judged:,} judgements, {abstained:,} of them "
+        "abstentions, where the library itself says that it cannot tell.</p>"
     )
     if broken:
         text += f'<p class="broken">Not so: {", ".join(_link(name) for name in broken)}.</p>'
@@ -94,7 +94,8 @@ def _statements(checked: set[str], broken: Sequence[str]) -> str:
 
     def who(names: Sequence[str], note: str) -> str:
         said = [
-            _link(name) + (" (does not hold)" if name in broken else "") if name in checked else f"{escape(name)} (not run)" for name in names
+            _link(name) + (" (does not hold)" if name in broken else "") if name in checked else f"{escape(name)} (not run)"
+            for name in names
         ]
         return ", ".join(said) or f'<span class="quiet">{inline(note)}</span>'
 
@@ -141,7 +142,8 @@ def _verdict(claim: Claim, broken: bool) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    """With a full stop, and a capital where it begins with a word and not with a letter of a formula."""
+    return f"{text[0].upper() if text[:2].isalpha() else text[:1]}{text[1:]}."
 
 
 def _link(name: str) -> str:
