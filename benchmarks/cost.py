@@ -43,7 +43,8 @@ __all__ = ["ATTACKS", "NETWORKS", "Row", "add_parser", "floor", "measure", "run"
 NETWORKS = ("digits", "fcnn", "lenet5")
 NORMS = (1.0, 2.0, math.inf)
 RADII = {1.0: 5.0, 2.0: 1.0, math.inf: 0.1}  # in units of the data range; what a step costs hardly depends on them
-ATTACKS: dict[str, tuple[Callable[..., ca.attacks.Attack], ca.losses.Loss, float]] = {  # made from (norm, sets); the floor's loss; wanted
+Loss = Callable[[Tensor, Tensor], Tensor]  # output (B, m), label (B,) → pieces (B, K)
+ATTACKS: dict[str, tuple[Callable[..., ca.Attack], Loss, float]] = {  # made from (norm, sets); the floor's loss; wanted
     "Algorithm 1, best piece": (lambda norm, sets: ca.algorithm1(RADII[norm.p], norm, sets=sets), ca.margin, 1.2),
     "Algorithm 1, active piece": (
         lambda norm, sets: ca.algorithm1(RADII[norm.p], norm, piece="active", sets=sets),
@@ -157,7 +158,7 @@ def measure(
     )  # fmt: skip
 
 
-def floor(model: nn.Module, x: Tensor, label: Tensor, loss: ca.losses.Loss, alive: Sequence[Tensor], batched: bool) -> None:
+def floor(model: nn.Module, x: Tensor, label: Tensor, loss: Loss, alive: Sequence[Tensor], batched: bool) -> None:
     """The passes that no attack can do without: for each step those of its live rows, and one forward pass at the end."""
     for rows in alive:
         every = len(rows) == len(x)
