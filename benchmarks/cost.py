@@ -40,10 +40,10 @@ from convexattack import datasets, models
 
 __all__ = ["ATTACKS", "NETWORKS", "Row", "add_parser", "floor", "measure", "run"]
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 NETWORKS = ("digits", "fcnn", "lenet5")
 NORMS = (1.0, 2.0, math.inf)
 RADII = {1.0: 5.0, 2.0: 1.0, math.inf: 0.1}  # in units of the data range; what a step costs hardly depends on them
+Loss = Callable[[Tensor, Tensor], Tensor]  # output (B, m), label (B,) → pieces (B, K)
 ATTACKS: dict[str, tuple[Callable[..., ca.Attack], Loss, float]] = {  # made from (norm, sets); the floor's loss; wanted
     "Algorithm 1, best piece": (lambda norm, sets: ca.algorithm1(RADII[norm.p], norm, sets=sets), ca.margin, 1.2),
     "Algorithm 1, active piece": (
