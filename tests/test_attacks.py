@@ -540,7 +540,7 @@ _MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: deepfool()(affine, X, LABEL[:3]), ValueError, r"label must have shape \(4,\), got \(3,\)"),
     (lambda: deepfool()(affine, X, torch.cat([LABEL, LABEL])), ValueError, r"label must have shape \(4,\), got \(8,\)"),
     (lambda: algorithm1(1.0)(affine, X, LABEL.tolist()), TypeError, "label must be an integer tensor"),  # type: ignore[arg-type]
-    (lambda: algorithm1(1.0)(nn.Flatten, X), TypeError, r"got the class Flatten: make one, Flatten\(\)"),
+    (lambda: algorithm1(1.0)(nn.Flatten, X), TypeError, r"got the class Flatten: make one, Flatten\(\)"),  # type: ignore[arg-type]
     (lambda: algorithm1(1.0, piece="worst"), ValueError, "piece must be 'best' or 'active', got 'worst'"),
     (lambda: algorithm1(1.0, loss=3), TypeError, r"loss must be a function \(output, label\)"),  # type: ignore[arg-type]
     (lambda: algorithm1(1.0, sets=[3]), TypeError, r"sets\[0\] must be a convex set such as ca.Box or ca.PixelRange, got 3"),  # type: ignore[list-item]
