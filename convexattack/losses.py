@@ -50,18 +50,27 @@ def margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tens
     return _pick(output, label) - output.gather(1, others + (others >= label[:, None]).long())
 
 
-def targeted(t: int | Int[Tensor, " B"]) -> Loss:
+def targeted(t: int | Int[Tensor, " B"], of: Loss | None = None) -> Loss:
     """The loss L_t = f_k - f_t, one piece: negative once class t has overtaken k (Section III, the segmentation example).
 
     `t` is one class for all images, or an integer tensor (B,) with a class for each. An image with k = t has L = 0 and no gradient.
-    Raises TypeError for another t; the loss raises ValueError where t is not a class.
+    With `of`, a loss that a class can be labelled by, it is -of(f, t) instead, whatever k is: for `class_score` L = -f_t, for
+    `negative_cross_entropy` L = -log softmax(f)_t, the training loss of class t; its sign says nothing.
+
+    Raises TypeError for another t or `of`; the loss raises ValueError where t is not a class.
+
+    >>> targeted(1, class_score)(torch.tensor([[5.0, 2.0, 3.0]]), torch.tensor([0]))
+    tensor([[-2.]])
     """
     target = t if isinstance(t, Tensor) and t.ndim > 0 else _as_class(t)
+    if of is not None and not callable(of):
+        raise TypeError(f"of must be a function (output, label) -> pieces (B, K), got {of!r}; use ca.negative_cross_entropy")
 
     def loss(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
         label = as_label(label, output)
         classes = target if isinstance(target, Tensor) else torch.full((len(output),), target)
-        return _pick(output, label) - _pick(output, as_label(classes, output, "t"))
+        classes = as_label(classes, output, "t")
+        return _pick(output, label) - _pick(output, classes) if of is None else -of(output, classes)
 
     loss.__name__ = loss.__qualname__ = f"targeted({target})" if isinstance(target, int) else "targeted(t)"
     return loss

@@ -47,6 +47,8 @@ ONE_STEP: dict[str, Row] = {
     "targeted": lambda norm, **rest: algorithm1(RADIUS, norm, loss=ca.targeted(TARGET), **rest),
     "class score": lambda norm, **rest: algorithm2(RADIUS, norm, **rest),
     "cross entropy": lambda norm, **rest: fastgrad(RADIUS, norm, **rest),
+    "targeted class score": lambda norm, **rest: algorithm2(RADIUS, norm, loss=ca.targeted(TARGET, ca.class_score), **rest),
+    "targeted cross entropy": lambda norm, **rest: fastgrad(RADIUS, norm, loss=ca.targeted(2, ca.negative_cross_entropy), **rest),
 }
 ROWS: dict[str, Row] = {
     **ONE_STEP,
@@ -54,7 +56,7 @@ ROWS: dict[str, Row] = {
     "deepfool": lambda norm, **rest: deepfool(norm, overshoot=OVERSHOOT, **rest),
     "targeted deepfool": lambda norm, **rest: deepfool(norm, overshoot=OVERSHOOT, loss=ca.targeted(TARGET), **rest),
 }
-AFFINE_LOSS = ("best piece", "targeted", "class score")
+AFFINE_LOSS = ("best piece", "targeted", "class score", "targeted class score")
 
 SETS: dict[str, tuple[Any, ...]] = {
     "ball alone": (),
@@ -314,6 +316,23 @@ def test_an_image_misclassified_to_begin_with_is_left_alone_by_deepfool_and_said
     assert (result.steps[~expected] > 0).all()
 
 
+def test_every_row_can_aim_at_a_class() -> None:
+    target = (DIGITS.label + 1) % 10
+    with torch.no_grad():
+        before = NETWORK(DIGITS.x)
+    for attack in (
+        algorithm1(0.2, loss=ca.targeted(target)),
+        algorithm2(0.2, loss=ca.targeted(target, ca.class_score)),
+        fastgrad(0.2, loss=ca.targeted(target, ca.negative_cross_entropy)),
+        deepfool(loss=ca.targeted(target)),
+    ):
+        result = attack(NETWORK, DIGITS.x, DIGITS.label)
+        with torch.no_grad():
+            after = NETWORK(DIGITS.x + result.eta)
+        rise = after.softmax(1).gather(1, target[:, None]) > before.softmax(1).gather(1, target[:, None])
+        assert rise.float().mean() > 0.9
+
+
 def test_a_target_for_each_image() -> None:
     target = (DIGITS.label + torch.arange(24) % 10) % 10
     result = deepfool(loss=ca.targeted(target))(NETWORK, DIGITS.x, DIGITS.label)
@@ -521,7 +540,7 @@ _MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: deepfool()(affine, X, LABEL[:3]), ValueError, r"label must have shape \(4,\), got \(3,\)"),
     (lambda: deepfool()(affine, X, torch.cat([LABEL, LABEL])), ValueError, r"label must have shape \(4,\), got \(8,\)"),
     (lambda: algorithm1(1.0)(affine, X, LABEL.tolist()), TypeError, "label must be an integer tensor"),  # type: ignore[arg-type]
-    (lambda: algorithm1(1.0)(nn.Flatten, X), TypeError, r"got the class Flatten: make one, Flatten\(\)"),
+    (lambda: algorithm1(1.0)(nn.Flatten, X), TypeError, r"got the class Flatten: make one, Flatten\(\)"),  # type: ignore[arg-type]
     (lambda: algorithm1(1.0, piece="worst"), ValueError, "piece must be 'best' or 'active', got 'worst'"),
     (lambda: algorithm1(1.0, loss=3), TypeError, r"loss must be a function \(output, label\)"),  # type: ignore[arg-type]
     (lambda: algorithm1(1.0, sets=[3]), TypeError, r"sets\[0\] must be a convex set such as ca.Box or ca.PixelRange, got 3"),  # type: ignore[list-item]

@@ -135,6 +135,18 @@ def test_a_target_is_aimed_at(folder: Path) -> None:
     assert "reached       12 of 12 (100.0%): class 3 is above the label" in out
 
 
+@pytest.mark.parametrize("name", ["algorithm2", "fastgrad"])
+def test_a_single_loss_is_aimed_at_a_class(name: str, folder: Path) -> None:
+    run("attack", name, "--images", "12", "--target", "3", "--radius", "0.3", "--out", "a.npz")
+    found, model = kept("a.npz"), models.load("digits").double()
+    with torch.no_grad():
+        before, after = (model(torch.from_numpy(x)).softmax(1)[:, 3] for x in (found["x"], found["x"] + found["eta"]))
+        scores = model(torch.from_numpy(found["x"] + found["eta"])).numpy()
+    assert (after > before).double().mean() > 0.8
+    assert found["reached"].tolist() == (scores[:, 3] > scores[range(12), found["label"]]).tolist()
+    assert found["reached"].any()
+
+
 def test_two_ways_to_say_five_steps(folder: Path) -> None:
     common = ("--images", "4", "--radius", "0.1", "--piece", "active")
     run("attack", "algorithm1", "--steps", "5", *common, "--out", "a.npz")
@@ -352,7 +364,10 @@ def test_progress_counts_every_image() -> None:
         ("attack algorithm1-5 --steps 3", "steps 3 is given twice"),
         ("attack --steps 0", "steps must be at least 1, got 0"),
         ("attack deepfool --radius 0.1", "radius 0.1 has no place in the attack deepfool: leave it out, or use algorithm1, "),
-        ("attack fastgrad --target 3", "target 3 has no place in the attack fastgrad: leave it out, or use algorithm1, deepfool"),
+        (
+            "attack random --target 3",
+            "target 3 has no place in the attack random: leave it out, or use algorithm1, algorithm2, fastgrad, deepfool",
+        ),
         ("attack deepfool --piece best", "piece best has no place in the attack deepfool: leave it out, or use algorithm1"),
         ("attack random --pixels", "pixels has no place in the attack random"),
         ("attack random --norm 2", "norm 2 has no place in the attack random"),

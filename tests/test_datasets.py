@@ -286,8 +286,9 @@ def test_known_data_are_counted_beyond_the_limit(tmp_path: Path, monkeypatch: py
 
 def test_other_pixels_of_mnist_are_found_by_their_checksum(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
-    pixels, label = pictures(4, 28, 28), [0, 1, 2, 9]
-    right = here._checksum(pixels[..., None], torch.tensor(label))
+    pixels = pictures(4, 28, 28)
+    label: list[int | None] = [0, 1, 2, 9]
+    right = here._checksum(pixels[..., None], torch.tensor([0, 1, 2, 9]))
     monkeypatch.setitem(here._KNOWN, "mnist", dataclasses.replace(here._KNOWN["mnist"], sha256={"test": right}))
     folder(tmp_path / "mnist", test=rows(pixels[::-1], label[::-1]), train=rows(pictures(1), [0]))
     assert len(load("mnist")) == 4  # in another order

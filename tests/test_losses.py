@@ -142,6 +142,18 @@ def test_a_target_is_a_class(t: int | Tensor) -> None:
         targeted(t)(OUTPUT, LABEL)
 
 
+@pytest.mark.parametrize("of", [class_score, negative_cross_entropy])
+def test_another_loss_is_aimed_at_a_class_by_its_negative(of: Loss) -> None:
+    output = torch.tensor([[1.0, 2.0, 4.0], [0.0, 3.0, -1.0]])
+    for t in (2, torch.tensor([2, 0])):
+        classes = torch.as_tensor(t).expand(2)
+        picked = output.gather(1, classes[:, None])
+        expected = -picked if of is class_score else output.exp().sum(1, keepdim=True).log() - picked
+        torch.testing.assert_close(targeted(t, of)(output, LABEL), expected)
+    with pytest.raises(TypeError, match=r"of must be a function \(output, label\) -> pieces \(B, K\), got 'class_score'"):
+        targeted(2, "class_score")  # type: ignore[arg-type]
+
+
 def test_targets_are_one_for_each_image() -> None:
     with pytest.raises(ValueError, match=r"t must have shape \(2,\), got \(3,\)"):
         targeted(torch.tensor([0, 1, 2]))(OUTPUT, LABEL)

@@ -295,6 +295,17 @@ def test_sets_that_exclude_each_other() -> None:
     assert found.eta[0].isnan().all()
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_a_ball_that_misses_a_box_is_proved_to(p: float) -> None:
+    c, A = draw(80)
+    apart = torch.tensor([[0.5], [0.01], [-0.1]], dtype=torch.float64).expand(3, 5)
+    program = ca.HingeSum(c, A, (ca.Ball(ca.Lp(p), 0.2), ca.Box(apart, 1.0)))
+    found = ca.solve(program)
+    assert names(found) == ["INFEASIBLE", "OPTIMAL", "OPTIMAL"]
+    assert ca.certify(program, found).holds().all()
+    assert found.eta[0].isnan().all()
+
+
 @pytest.mark.parametrize("p", [1, 2, 3, INF])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_perturbation_is_inside_in_its_own_dtype(p: float, dtype: torch.dtype) -> None:

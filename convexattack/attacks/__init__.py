@@ -83,22 +83,33 @@ def algorithm1(
     return Attack(name, loss, norm, _given(radius), steps, False, 0.0, piece, sets, solver)
 
 
-def algorithm2(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
+def algorithm2(
+    radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), loss: Loss = class_score, solver: str | None = None
+) -> Attack:
     """Algorithm 2: (GNII) with L ≈ f_k, the score of the class alone: one backward pass, whatever the number of classes.
 
-    Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score.
+    Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score. With
+    `ca.targeted(t, ca.class_score)` for its loss it raises the score of class t.
     """
     name = "Algorithm 2" if steps == 1 else f"Algorithm 2-{steps}"
-    return Attack(name, class_score, norm, _given(radius), steps, sets=sets, solver=solver)
+    return Attack(name, loss, norm, _given(radius), steps, sets=sets, solver=solver)
 
 
-def fastgrad(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
+def fastgrad(
+    radius: float | Tensor,
+    norm: Lp = CUBE,
+    steps: int = 1,
+    sets: Sets = (),
+    loss: Loss = negative_cross_entropy,
+    solver: str | None = None,
+) -> Attack:
     """FastGrad (Goodfellow et al.): (GNII) with the negative training loss, L = −cross entropy. For p = ∞ it is eq. (7).
 
-    Arguments and errors are those of `algorithm1`. The model returns logits.
+    Arguments and errors are those of `algorithm1`. The model returns logits. `ca.targeted(t, ca.negative_cross_entropy)` aims at class t:
+    it lowers the training loss of t.
     """
     name = "FastGrad" if steps == 1 else f"FastGrad-{steps}"
-    return Attack(name, negative_cross_entropy, norm, _given(radius), steps, sets=sets, solver=solver)
+    return Attack(name, loss, norm, _given(radius), steps, sets=sets, solver=solver)
 
 
 def deepfool(

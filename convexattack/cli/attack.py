@@ -36,7 +36,7 @@ def attack(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Convex steps, each within ε/steps (1); deepfool: at most so many (50).")] = None,
     piece: Annotated[str | None, typer.Option(help="Of algorithm1: best (a program for each class) or active (one in all).")] = None,
-    target: Annotated[int | None, typer.Option(help="Of algorithm1 and deepfool: the class to aim at, counted from 0.")] = None,
+    target: Annotated[int | None, typer.Option(help="The class to aim at, counted from 0.")] = None,
     pixels: Pixels = False,
     solver: Annotated[
         str | None, typer.Option(help="closed_form, reference (CVXPY), or any CVXPY solver; default: the closed form.")
@@ -286,8 +286,8 @@ def _show_measures(found: Measures) -> None:
 def _show_curve(found: Curve) -> None:
     screen = console()
     screen.print(_about(found.about), markup=False, soft_wrap=True)
-    title = "fooling ratio in %, with its 95% interval; ε in units of the data range"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    screen.print("fooling ratio in %, with its 95% interval; ε in units of the data range", style="bold", markup=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("ε", justify="right", no_wrap=True)
     for name in found.curve.ratios:
         table.add_column(name, justify="right")

@@ -252,7 +252,7 @@ def _classified(found: Perturbation, network: nn.Module, x: Tensor, target: int 
     part = {"x": x, "eta": found.eta, "label": found.label, "before": evaluate(network, x).argmax(1), "after": after.argmax(1)}
     part |= {"fooled": found.fooled, "size": found.size, "margin": found.margin, "steps": found.steps, "flagged": found.flagged}
     if target is not None:
-        part["reached"] = found.loss < 0
+        part["reached"] = after[:, target] > after.gather(1, found.label[:, None])[:, 0]
     if found.codes is not None and found.certificate is not None:
         part |= {"status": found.codes} | _judged(found.certificate)
     return part

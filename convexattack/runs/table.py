@@ -10,7 +10,7 @@ import torch
 
 from convexattack.attacks import Attack, RandomSign, RegressionAttack, algorithm1, algorithm2, deepfool, fastgrad, random_sign
 from convexattack.attacks import regression_attack as regression
-from convexattack.losses import margin, targeted
+from convexattack.losses import class_score, margin, negative_cross_entropy, targeted
 from convexattack.norms import Lp
 from convexattack.sets import PixelRange
 
@@ -18,8 +18,8 @@ __all__ = ["ATTACKS", "FIGURE_2", "attack_named", "check_radius", "pixel_range"]
 
 ATTACKS: dict[str, tuple[str, ...]] = {
     "algorithm1": ("radius", "steps", "piece", "target", "pixels", "solver"),
-    "algorithm2": ("radius", "steps", "pixels", "solver"),
-    "fastgrad": ("radius", "steps", "pixels", "solver"),
+    "algorithm2": ("radius", "steps", "target", "pixels", "solver"),
+    "fastgrad": ("radius", "steps", "target", "pixels", "solver"),
     "deepfool": ("steps", "target", "pixels", "solver"),
     "random": ("radius",),
     "regression": ("radius", "solver"),
@@ -89,4 +89,5 @@ def attack_named(
         return regression(radius, norm, solver)
     if base == "algorithm1":
         return algorithm1(radius, steps=times, piece=piece or "best", loss=aim, **small)
-    return (algorithm2 if base == "algorithm2" else fastgrad)(radius, steps=times, **small)
+    row, own = (algorithm2, class_score) if base == "algorithm2" else (fastgrad, negative_cross_entropy)
+    return row(radius, steps=times, loss=own if target is None else targeted(target, own), **small)

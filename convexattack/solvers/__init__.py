@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from convexattack.programs import HingeSum, OperatorNorm, Program
-from convexattack.solution import Solution
+from convexattack.solution import Solution, Status
 from convexattack.solvers import closed_form, operator_norm, reference, reference_hinge, reference_norm
 
 __all__ = ["solve"]
@@ -38,7 +40,8 @@ def solve(
     if isinstance(program, OperatorNorm):
         return reference_norm.solve(program, None if solver == "reference" else solver, progress)
     if isinstance(program, HingeSum):
-        return reference_hinge.solve(program, None if solver == "reference" else solver, progress)
+        name = None if solver == "reference" else solver
+        return _with_proofs(program, reference_hinge.solve(program, name, progress), name)
     if solver is None:
         solver = "reference" if closed_form.why_not(program) else "closed_form"
     if solver == "closed_form":
@@ -47,3 +50,15 @@ def solve(
             progress(len(program))
         return found
     return reference.solve(program, None if solver == "reference" else solver, progress)
+
+
+def _with_proofs(program: HingeSum, found: Solution, solver: str | None) -> Solution:
+    """Where a sum of hinges failed because its sets have no point in common, the (GNII) with u = 0 has the proof of that."""
+    failed = found.codes == Status.FAILED.code
+    if not (program.sets and bool(failed.any())):
+        return found
+    proof = reference.solve(program.weighted(torch.zeros_like(program.c)), solver)
+    empty = failed & (proof.codes == Status.INFEASIBLE.code)
+    parts = zip(found.multipliers, (torch.zeros_like(program.c), *proof.multipliers), strict=True)
+    multipliers = tuple(torch.where(empty[:, None], new, old) for old, new in parts)
+    return Solution(found.eta, torch.where(empty, Status.INFEASIBLE.code, found.codes).to(torch.int8), multipliers, found.stats)

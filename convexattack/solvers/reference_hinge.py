@@ -68,8 +68,6 @@ def solve(program: HingeSum, solver: str | None = None, progress: Callable[[int]
     step = round_down(_inside(program, torch.from_numpy(eta).to(device)), program.gradient.dtype)
     multipliers = tuple(torch.from_numpy(part).to(device) for part in (u, *v))
     found_codes = torch.from_numpy(codes).to(device)
-    empty = (found_codes == Status.FAILED.code) & program.weighted(torch.zeros_like(program.c)).empty()
-    found_codes = torch.where(empty, Status.INFEASIBLE.code, found_codes).to(torch.int8)
     return Solution(step, found_codes, multipliers, {"solver": name or "HIGHS/CLARABEL", "words": words, "seconds": seconds})
 
 
