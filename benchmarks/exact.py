@@ -164,7 +164,8 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:
     ]  # fmt: skip
     lines = [
         (row.program, row.p, "yes" if row.box else "no", row.dtype,
-         f"{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f} to {1e3 * row.high:.1f})", f"{1e3 * row.wanted:g}", "yes" if row.seconds <= row.wanted else "no", f"{1e3 * row.plain:.1f}",
+         f"{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f} to {1e3 * row.high:.1f})", f"{1e3 * row.wanted:g}",
+         "yes" if row.seconds <= row.wanted else "no", f"{1e3 * row.plain:.1f}",
          ", ".join(f"{count} {name}" for name, count in row.verdicts.items() if count), f"{row.gap:.0e}")
         for row in rows
     ]  # fmt: skip
