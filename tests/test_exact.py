@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import pytest
 import torch
+from examples import GOLDEN, INF, Golden, inside, length, linear, programs
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
-from tests.examples import GOLDEN, INF, Golden, inside, length, linear, programs
 
 PROVED, REFUTED, UNDECIDED = ca.Verdict
 CLAIMS = {ca.Status.OPTIMAL, ca.Status.FEASIBLE, ca.Status.INFEASIBLE, ca.Status.UNBOUNDED}
