@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from examples import DTYPES, INF, in_ball, in_box, linear
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from convexattack import testing
 from convexattack.testing import Counterexample, check_step, gradients, images, programs
 
 FEW: dict[str, Any] = {"examples": 25}
+SEARCH = settings(max_examples=2000, database=None, deadline=None, phases=[Phase.generate])
 TINY = 1e-30  # keeps 0/0 away, in float32 too
 each_p = pytest.mark.parametrize("p", [1, 1.001, 1.5, 2, 3, math.pi, 1000, INF])
 
@@ -394,7 +395,7 @@ def test_a_wrong_argument_is_named(arguments: dict[str, Any], error: type[Except
     ids=["zero", "ties", "large", "small", "many", "decades apart"],
 )
 def test_gradients_are_degenerate(wanted: Callable[[Tensor], bool]) -> None:
-    find(gradients(), wanted, settings=settings(max_examples=2000, database=None), random=random.Random(0))
+    find(gradients(), wanted, settings=SEARCH, random=random.Random(0))
 
 
 @settings(max_examples=50)
@@ -423,5 +424,4 @@ def test_what_is_drawn_has_the_dtype_the_shape_and_the_range(data: st.DataObject
 def test_programs_of_every_status_are_drawn(kind: type[ca.Program], status: ca.Status) -> None:
     never = {ca.GN: ["OPTIMAL", "UNBOUNDED"], ca.GNII: ["FEASIBLE"], ca.MinNorm: ["FEASIBLE", "UNBOUNDED"]}
     if status.name not in never[kind]:
-        search = settings(max_examples=2000, database=None)
-        find(programs(kinds=(kind,)), lambda program: status in ca.solve(program).status, settings=search, random=random.Random(0))
+        find(programs(kinds=(kind,)), lambda program: status in ca.solve(program).status, settings=SEARCH, random=random.Random(0))
