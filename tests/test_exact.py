@@ -7,12 +7,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from examples import GOLDEN, INF, Golden, inside, length, linear, programs
+from examples import DTYPES, GOLDEN, INF, Golden, inside, length, linear
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
+from convexattack.testing import programs
 
 PROVED, REFUTED, UNDECIDED = ca.Verdict
 CLAIMS = {ca.Status.OPTIMAL, ca.Status.FEASIBLE, ca.Status.INFEASIBLE, ca.Status.UNBOUNDED}
@@ -48,7 +49,7 @@ def test_what_is_known_is_proved(golden: Golden) -> None:
         assert proof.primal.upper >= Fraction(golden.optimum - near)
 
 
-@given(programs())
+@given(programs(dtypes=DTYPES))
 def test_closed_forms_are_proved(program: ca.Program) -> None:
     """Nearly: at p = 1e6 a point can be so near the ball that no precision worth having tells on which side; nothing is ever refuted."""
     solution = ca.solve(program)

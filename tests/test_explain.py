@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from examples import GOLDEN, INF, Golden, ball, box, gn, gnii, min_norm, normal, numbers, programs, rows
+from examples import DTYPES, GOLDEN, INF, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -19,6 +19,7 @@ from test_cli import refused, run
 import convexattack as ca
 from convexattack.explain import Step
 from convexattack.explain.notation import apart, broken, latex, marked, matrix, n, outwards, plain, relate, stacked, vector
+from convexattack.testing import programs
 
 NORMS = (1, 1.5, 2, 3, INF)
 SHOWN, EQUAL = 1e-4, 1e-9  # what ≈ forgives (six digits, some of them multiplied up), and what = does
@@ -177,7 +178,7 @@ def test_a_drawn_operator_norm_is_explained_truly(data: st.DataObject) -> None:
     judged(ca.explain(ca.OperatorNorm(J, ball(p, data.draw(st.sampled_from([0.0, 0.5, 1.0]))))))
 
 
-@given(programs())
+@given(programs(dtypes=DTYPES))
 @settings(max_examples=30)
 def test_any_dtype_and_scale_is_explained(program: ca.Program) -> None:
     kinds = [type(item) for item in program.sets]
