@@ -154,7 +154,7 @@ def test_degenerate_programs_in_float64(program: ca.Program) -> None:
 @settings(max_examples=100)
 @given(programs(dtypes=(torch.float32,)))
 def test_degenerate_programs_in_float32(program: ca.Program) -> None:
-    """INEXACT only where a box holds no float32, or the point, called optimal, would be refused by a tolerance of one unit in the last place."""
+    """INEXACT only where a box holds no float32, or one unit in the last place of tolerance refuses the point, were it called optimal."""
     solution = ca.solve(program, "closed_form")
     judge(program, solution)
     pretended = ca.Solution(solution.eta, torch.zeros_like(solution.codes), solution.multipliers)
