@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks import figure1, figure2, results, sdp, table1, timing
+from benchmarks import cost, exact, figure1, figure2, results, sdp, table1, timing
 from benchmarks.timing import Case, Limits, Row
 
 INTERRUPTED = 130
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 FULL: dict[str, Any] = {"dims": (64, 784, 3072, 150528), "batches": (1, 16, 256, 1024), "most": 15}
 QUICK: dict[str, Any] = {"dims": (64, 784), "batches": (1, 16), "most": 3}
 QUICK_SDP = (20, 40, 784, 3_072)
-STUDIES = {"figure1": figure1, "figure2": figure2, "table1": table1}
+STUDIES = {"cost": cost, "exact": exact, "figure1": figure1, "figure2": figure2, "table1": table1}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

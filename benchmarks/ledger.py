@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "timed"]
 
 
 @dataclass
@@ -36,20 +36,21 @@ class Ledger:
         return _key(item) in self.found
 
     def get(self, item: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The result of the item: the one on file, or what `measure` returns, which is on the disk before this returns.
+        """The result of the item: the one on file, or what `measure` returns with its times, on the disk before this returns."""
+        if not self.has(item):
+            self.put(item, timed(measure))
+        return self[item]
 
-        `seconds`, how long that took, stands in the result.
-        """
-        key = _key(item)
-        if key not in self.found:
-            start = time.perf_counter()
-            result = dict(measure())
-            entry = {"item": dict(item), "result": result | {"seconds": round(time.perf_counter() - start, 3)}}
-            self._append(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode())
-            self.found[key] = entry
-        result = self.found[key]["result"]
+    def __getitem__(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        result = self.found[_key(item)]["result"]
         assert isinstance(result, dict)
         return result
+
+    def put(self, item: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """A result measured elsewhere; it is on the disk before this returns."""
+        entry = {"item": dict(item), "result": dict(result)}
+        self._append(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode())
+        self.found[_key(item)] = entry
 
     def _append(self, line: bytes) -> None:
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -60,6 +61,13 @@ class Ledger:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def timed(measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """What `measure` returns, with the `seconds` that it took and those of the processor in this process, `cpu`."""
+    start, busy = time.perf_counter(), time.process_time()
+    result = dict(measure())
+    return result | {"seconds": round(time.perf_counter() - start, 3), "cpu": round(time.process_time() - busy, 3)}
 
 
 def _key(item: Mapping[str, Any]) -> str:

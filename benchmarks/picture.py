@@ -1,5 +1,5 @@
 """The pictures: of a timing run, time per item against d, a panel for each program and norm, and the closed form against the batch; of the
-relaxation of (9), time and memory against d."""
+relaxation of (9), time and memory against d; of attacks, time over the floor."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmarks import sdp
+from benchmarks.cost import Row as CostRow
 from benchmarks.results import main_batch
 from benchmarks.timing import BARE, CLOSED, FRESH, METHODS, PROGRAMS, RESOLVE, Row, brief
 
-__all__ = ["picture", "sdp_picture"]
+__all__ = ["cost_picture", "picture", "sdp_picture"]
 
 LONG = {"gn": "(GN): feasible?", "gnii": "(GNII): best in the ball", "min-norm": "(8): smallest norm"}
 BLUES = ("#0072b2", "#56b4e9")
@@ -170,3 +171,40 @@ def sdp_picture(rows: Sequence[sdp.Row], heading: str) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     return out.getvalue()
+
+
+def cost_picture(rows: Sequence[CostRow]) -> bytes:
+    """A PNG: a panel for each network, a line for each attack, a mark for each norm; open marks without, full ones with the pixel range."""
+    names, attacks = list(dict.fromkeys(row.model for row in rows)), list(dict.fromkeys(row.attack for row in rows))
+    norms = list(dict.fromkeys(row.p for row in rows))
+    colours = dict(zip(norms, ("#d55e00", "#0072b2", "#009e73"), strict=False))
+    figure = Figure(figsize=(4.2 * len(names) + 2.2, 4.4), layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        for row in (row for row in rows if row.model == name):
+            y = attacks.index(row.attack) + 0.11 * (norms.index(row.p) - 1) + (0.22 if row.box else -0.22)
+            ax.errorbar(
+                row.ratio, y, xerr=[[row.ratio - row.low], [row.high - row.ratio]], fmt="o", color=colours[row.p], markersize=5,
+                markerfacecolor=colours[row.p] if row.box else "white", linewidth=1,
+            )  # fmt: skip
+        for k, attack in enumerate(attacks):
+            wanted = next(row.wanted for row in rows if row.attack == attack)
+            ax.plot([wanted, wanted], [k - 0.45, k + 0.45], color="#505050", linewidth=1, linestyle=":")
+        ax.axvline(1, color="#505050", linewidth=1)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_yticks(range(len(attacks)), attacks)
+        ax.set_xlabel("time ÷ floor")
+        ax.set_title(name)
+        ax.grid(axis="x", alpha=0.3)
+    figure.axes[0].invert_yaxis()
+    marks = [Line2D([], [], marker="o", color=colours[p], linestyle="", label=f"p = {'∞' if p == 'inf' else p}") for p in norms]
+    marks += [
+        Line2D([], [], marker="o", color="#505050", markerfacecolor=face, linestyle="", label=label)
+        for face, label in (("white", "no further set"), ("#505050", "pixel range"))
+    ]
+    figure.legend(handles=[*marks, Line2D([], [], color="#505050", linestyle=":", label="wanted")], loc="outside lower center", ncols=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -20,7 +20,7 @@ import convexattack as ca
 from benchmarks import paper
 from convexattack import datasets, models
 
-__all__ = ["BATCH", "OUTPUTS", "SEED", "Subject", "add_arguments", "load", "progress_bar", "said_of", "subjects"]
+__all__ = ["BATCH", "OUTPUTS", "SEED", "Subject", "add_arguments", "count", "load", "progress_bar", "said_of", "subjects"]
 
 SEED = 0
 BATCH = 256
@@ -141,10 +141,13 @@ def progress_bar() -> Iterator[Progress]:
 
 
 def _images(text: str) -> int | None:
-    if text == "all":
-        return None
+    return None if text == "all" else count(text, ", or all")
+
+
+def count(text: str, other: str = "") -> int:
+    """A number of things, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 up, or all")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 up{other}")
     return int(text)
 
 

@@ -14,6 +14,7 @@ from convexattack.attacks import (
     regression_attack,
 )
 from convexattack.certificates import Certificate, Enclosure, ExactCertificate, Proof, Tolerance, Verdict, certify
+from convexattack.explain import Explanation, explain
 from convexattack.linearize import JacobianOperator, Linearization, jacobian, jacobian_operator, linearize
 from convexattack.losses import (
     above,
@@ -55,6 +56,7 @@ __all__ = [
     "Enclosure",
     "Estimate",
     "ExactCertificate",
+    "Explanation",
     "FoolingCurve",
     "HingeSum",
     "JacobianOperator",
@@ -81,6 +83,7 @@ __all__ = [
     "certify",
     "class_score",
     "deepfool",
+    "explain",
     "fastgrad",
     "fooling_curve",
     "fooling_ratio",

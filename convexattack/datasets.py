@@ -3,11 +3,12 @@ regression, scikit-learn's diabetes data; for segmentation, scenes of its digits
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -96,17 +97,28 @@ class Scenes:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a well-known dataset must look like, wherever it comes from."""
+    """What a well-known dataset must look like, wherever it comes from and whatever its order."""
 
     hub: str
-    images: Mapping[str, int]
+    images: Mapping[str, tuple[int, ...]]  # of each class
     shape: tuple[int, int, int]
-    classes: int = 10
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of a whole split, see `_checksum`; none where copies are lossy
 
 
 _KNOWN = {
-    "mnist": _Known("ylecun/mnist", {"train": 60_000, "test": 10_000}, (1, 28, 28)),
-    "cifar10": _Known("uoft-cs/cifar10", {"train": 50_000, "test": 10_000}, (3, 32, 32)),
+    "mnist": _Known(
+        "ylecun/mnist",
+        {
+            "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+            "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+        },
+        (1, 28, 28),
+        {
+            "train": "3655811c0e1223700a4714a92a51f55bd215ed7dc1fa2baa4326a2b58042d82d",
+            "test": "634538fb34c5277fce98470b8b285d1e8419eb87f328da42ef1faf690d2c3911",
+        },
+    ),
+    "cifar10": _Known("uoft-cs/cifar10", {"train": (5_000,) * 10, "test": (1_000,) * 10}, (3, 32, 32)),
 }
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "CMYK": "RGB"}  # Pillow's 8-bit modes, and what each becomes
 _SLOW = 5_000  # images; decoding twice as many takes over two seconds
@@ -123,13 +135,17 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
         split: `train` or `test`, or what else the folder has.
         limit: at least 1.
 
+    MNIST and CIFAR-10 are counted by class, whatever the limit; the pixels of MNIST, of which every good copy has the same, are compared
+    with a checksum where a whole split is loaded. A folder of which the card states `num_examples` is counted likewise.
+
     Raises:
-        ValueError: no such dataset or split, a wrong limit, or images, labels or counts other than the dataset must have.
+        ValueError: no such dataset or split, a wrong limit, or images, labels, counts or pixels other than the dataset must have.
         FileNotFoundError: the hub cannot be reached.
         ImportError: the extra `convexattack[data]`, which everything but the digits needs, is not installed.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all images")
+    _check_limit(limit, "images")
+    if not isinstance(name_or_folder, str | PathLike):
+        raise TypeError(f"name_or_folder must be a name or a path, got {name_or_folder!r}: use digits, {', '.join(_KNOWN)} or a folder")
     name = os.fspath(name_or_folder)
     if name == "digits":
         return _digits(split, limit)
@@ -156,8 +172,7 @@ def diabetes(split: str = "test", limit: int | None = None) -> Table:
     from sklearn.datasets import load_diabetes
     from sklearn.model_selection import train_test_split
 
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all rows")
+    _check_limit(limit, "rows")
     if split not in ("train", "test"):
         raise ValueError(f"diabetes has no split {split!r}: use one of train, test")
     measured, score = load_diabetes(return_X_y=True, scaled=False)
@@ -186,8 +201,7 @@ def scenes(split: str = "test", limit: int | None = None) -> Scenes:
     Raises:
         ValueError: no such split, or a limit below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}: leave it out for all scenes")
+    _check_limit(limit, "scenes")
     if split not in SCENES:
         raise ValueError(f"scenes has no split {split!r}: use one of {', '.join(SCENES)}")
     source = load("digits", split)
@@ -206,6 +220,11 @@ def scenes(split: str = "test", limit: int | None = None) -> Scenes:
             of_pixels[row : row + h, column : column + w] = np.where(digits[k] >= INK, classes[k] + 1, 0)
     note = f"scenes of two digits on {SIDE} × {SIDE} pixels, composed from {source.note}"
     return Scenes(torch.from_numpy(x), torch.from_numpy(label), "scenes", note)
+
+
+def _check_limit(limit: object, what: str) -> None:
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ValueError(f"limit must be a whole number, at least 1, got {limit!r}: leave it out for all {what}")
 
 
 def _digits(split: str, limit: int | None) -> Images:
@@ -227,33 +246,51 @@ def _digits(split: str, limit: int | None) -> Images:
 
 
 def _images(source: str, folder: Path | None, name: str, split: str, limit: int | None, known: _Known | None) -> Images:
-    images, classes, count = _rows(source, folder, split, limit, whole=known is not None)
-    if known and count != known.images[split]:
-        raise ValueError(f"{source} holds {count:,} {split} images, and {name} has {known.images[split]:,}: get it again")
+    images, classes, stated = _rows(source, folder, split, limit, whole=known is not None)
+    if known and len(classes) != sum(known.images[split]):
+        raise ValueError(f"{source} holds {len(classes):,} {split} images, and {name} has {sum(known.images[split]):,}: get it again")
+    if limit is None and stated is not None and len(classes) != stated:
+        raise ValueError(f"{source} holds {len(classes):,} {split} images, and its card says {stated:,}: get it again")
     label = _labels(classes, source)
-    if known and int(label.max()) >= known.classes:
-        raise ValueError(f"{source} has a label {int(label.max())}, and {name} has classes 0 to {known.classes - 1}: get it again")
+    if known:
+        m = len(known.images[split])
+        if int(label.max()) >= m:
+            raise ValueError(f"{source} has a label {int(label.max())}, and {name} has classes 0 to {m - 1}: get it again")
+        pairs = enumerate(zip(label.bincount(minlength=m).tolist(), known.images[split], strict=True))
+        wrong = next(((k, found, right) for k, (found, right) in pairs if found != right), None)
+        if wrong is not None:
+            raise ValueError(f"{source} has {wrong[1]:,} {split} images of class {wrong[0]}, and {name} has {wrong[2]:,}: get it again")
+    label = label[: len(images)].clone()
     pixels = _pixels(images, source)
     shape = (pixels.shape[3], *pixels.shape[1:3])
     if known and shape != known.shape:
         raise ValueError(f"{source} has images of shape {shape} (C, H, W), and {name} has {known.shape}: get it again")
+    if known and split in known.sha256 and len(images) == len(classes) and _checksum(pixels, label) != known.sha256[split]:
+        raise ValueError(f"{source} has {split} images with other pixels or labels than {name} (their SHA-256 differs): get it again")
     x = torch.empty(len(pixels), *shape).copy_(torch.from_numpy(pixels).permute(0, 3, 1, 2)).div_(255)
     return Images(x, label, name, _readme(folder) if folder else f"from the Hugging Face hub, {source}")
 
 
-def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole: bool) -> tuple[list[Any], list[Any], int]:
-    """The first `limit` encoded images and their labels, and how many rows were seen: all there are, if `whole`."""
+def _checksum(pixels: np.ndarray, label: Int[Tensor, " n"]) -> str:
+    """SHA-256 of the sorted SHA-256s of label and pixels of each image: the same for every order and every lossless encoding."""
+    each = sorted(hashlib.sha256(bytes([k]) + image.tobytes()).digest() for image, k in zip(pixels, label.tolist(), strict=True))
+    return hashlib.sha256(b"".join(each)).hexdigest()
+
+
+def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole: bool) -> tuple[list[Any], list[Any], int | None]:
+    """The first `limit` encoded images and their labels, all labels if `whole`; and how many images the card says there are."""
     try:
         from datasets import ClassLabel, Image, Value, load_dataset
     except ImportError as error:
         raise ImportError(f'reading {source} needs the Hugging Face datasets library: pip install "convexattack[data]"') from error
     images: list[Any] = []
     classes: list[Any] = []
-    count = 0
+    stated = None
     with tempfile.TemporaryDirectory() as cache:  # a folder is streamed, so that this holds a lock file at most
         try:
             table = load_dataset(source, split=split, streaming=True, cache_dir=cache) if folder else load_dataset(source, split=split)
             columns = table.features or {}
+            stated = getattr((table.info.splits or {}).get(split), "num_examples", None)
             image = next((key for key, kind in columns.items() if isinstance(kind, Image)), None)
             numbers = [key for key, kind in columns.items() if isinstance(kind, Value) and "int" in kind.dtype and "label" in key]
             label = next((key for key, kind in columns.items() if isinstance(kind, ClassLabel)), *numbers[:1] or [None])
@@ -262,8 +299,7 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
                 for batch in table.iter(batch_size=1000 if whole else min(limit or 1000, 1000)):
                     missing = len(batch) if limit is None else limit - len(images)
                     images += batch[image].slice(0, missing).to_pylist()
-                    classes += batch[label].slice(0, missing).to_pylist()
-                    count += len(batch)
+                    classes += batch[label].slice(0, len(batch) if whole else missing).to_pylist()
                     if not whole and len(images) == limit:
                         break
         except Exception as error:
@@ -277,7 +313,7 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
         raise ValueError(f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare both")
     if not images:
         raise ValueError(f"{source} has no images in its split {split!r}: choose another split")
-    return images, classes, count
+    return images, classes, stated
 
 
 def _labels(classes: Sequence[Any], source: str) -> Int[Tensor, " n"]:
@@ -287,7 +323,7 @@ def _labels(classes: Sequence[Any], source: str) -> Int[Tensor, " n"]:
     return torch.tensor(classes, dtype=torch.long)
 
 
-def _pixels(images: Sequence[Mapping[str, Any]], source: str) -> np.ndarray:
+def _pixels(images: Sequence[Mapping[str, Any] | None], source: str) -> np.ndarray:
     """The decoded images, (n, H, W, C) uint8, all of the first one's size and colour."""
     import PIL.Image
     from rich.console import Console
@@ -297,6 +333,8 @@ def _pixels(images: Sequence[Mapping[str, Any]], source: str) -> np.ndarray:
     console = Console(stderr=True)
     bar = track(images, "decoding", console=console, transient=True, disable=len(images) < _SLOW or not console.is_terminal)
     for i, encoded in enumerate(bar):
+        if encoded is None:
+            raise ValueError(f"{source} has no image {i}, only a class: choose a split whose images are all there")
         try:
             with PIL.Image.open(encoded["path"] if encoded["bytes"] is None else BytesIO(encoded["bytes"])) as image:
                 if image.mode not in _MODES:

@@ -28,6 +28,7 @@ __all__ = [
     "appending",
     "as_record",
     "atomically",
+    "built",
     "certificate_record",
     "check_writable",
     "name_of",
@@ -183,7 +184,7 @@ def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> AnyProgram:
     if last.numel() == 0:
         raise ValueError(f"{path}: {needed[-1]} of shape {tuple(last.shape)} is empty: give at least one item")
     try:
-        return _built(fields, data)
+        return built(fields, data)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -217,8 +218,12 @@ def _numpy(entry: float | Tensor) -> Any:
 # --- a program as fields, the same in archives and records --------------------------------------------------------------------------------
 
 
-def _built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
-    """The program that the fields program, p, radius, lower, upper and its data (value and gradient, or jacobian) describe."""
+def built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
+    """The program that the fields program, p, radius, lower, upper and its data (value and gradient, or jacobian) describe.
+
+    Raises:
+        ValueError: a field that is missing, unknown or out of place: the sentence names it.
+    """
     name, p, radius = fields["program"], fields.get("p"), fields.get("radius")
     if name not in PROGRAMS:
         raise ValueError(f"program {name!r} is unknown: use one of {', '.join(PROGRAMS)}")
@@ -296,7 +301,7 @@ def _multiplier_shapes(program: AnyProgram, multipliers: tuple[Tensor, ...]) -> 
 def only(program: AnyProgram, i: int) -> AnyProgram:
     """Item i of a program with the sets that a file can hold, as a program of its own (N = 1)."""
     data = {name: entry[i : i + 1] for name, entry in _data(program).items()}
-    return _built({"program": name_of(program), **_of_item(program, i)}, data)
+    return built({"program": name_of(program), **_of_item(program, i)}, data)
 
 
 def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> dict[str, Any]:
@@ -379,7 +384,7 @@ def _from_record(record: Mapping[str, Any]) -> tuple[AnyProgram, dict[str, Solut
     fields: dict[str, Any] = {"program": problem["program"]}
     for name in {"p", "radius", "lower", "upper"} & problem.keys():
         fields[name] = _tensor(problem[name], torch.float64) if isinstance(problem[name], list) else float(problem[name])
-    program = _built(fields, {name: _tensor(problem[name], dtype)[None] for name in _needs(problem["program"])[0]})
+    program = built(fields, {name: _tensor(problem[name], dtype)[None] for name in _needs(problem["program"])[0]})
     claims = {}
     for path, claim in record["claims"].items():
         multipliers = tuple(_tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program))

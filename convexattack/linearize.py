@@ -146,8 +146,8 @@ def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor
         output = function(point.clone())
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).partition("\n")[0].rstrip(". ")
+    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
         raise ValueError(
             f"model does not take x of shape {tuple(x.shape)}, {x.dtype} on {x.device} ({reason}): "
             "give it images of the shape, dtype and device that it was made for"
@@ -195,6 +195,8 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
 @contextmanager
 def evaluating(model: Any, batch: int) -> Iterator[Model]:
     """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
+    if isinstance(model, type):
+        raise TypeError(f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make one, {model.__name__}()")
     if not callable(model):
         raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
     if not isinstance(model, nn.Module):
@@ -240,6 +242,16 @@ def check_images(x: Any) -> None:
         raise ValueError(f"x of shape {tuple(x.shape)} has no batch dimension: pass one image as x.unsqueeze(0)")
     if x.numel() == 0:
         raise ValueError(f"x of shape {tuple(x.shape)} is empty: pass at least one image with at least one entry")
+
+
+def check_label(label: Any, x: Tensor) -> None:
+    """Of whole batches, before they are taken apart; `losses.as_label` sees to dtype and classes."""
+    if label is None:
+        return
+    if not isinstance(label, Tensor):
+        raise TypeError(f"label must be an integer tensor (B,), got {type(label).__name__}: use torch.tensor(...)")
+    if label.shape != x.shape[:1]:
+        raise ValueError(f"label must have shape ({len(x)},), got {tuple(label.shape)}: give one class index per image")
 
 
 def _check_rows(value: Any, name: str, shape: str, batch: int) -> None:

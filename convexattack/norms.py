@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Lp", "round_down", "round_up", "rounding_slack"]
+__all__ = ["Lp", "round_down", "round_inwards", "round_up", "rounding_slack"]
 
 UNIT = 2.0**-53  # unit roundoff of float64
 
@@ -48,10 +48,21 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
     if dtype == x.dtype:
         return x
     y = x.to(dtype)
-    if torch.equal(y.to(x.dtype), x):  # as the bounds of a pixel range are, which come from an image of this dtype
+    back = y.to(x.dtype)
+    if torch.equal(back, x):  # as the bounds of a pixel range are, which come from an image of this dtype
         return y
     bits = y.view(torch.int16 if y.element_size() == 2 else torch.int32)  # one unit in the last place is one as an integer
-    return torch.where(wrong(y.to(x.dtype)), (bits + by).view(dtype), y)
+    return (bits + wrong(back).to(bits.dtype).mul_(by)).view(dtype)
+
+
+def round_inwards(low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The numbers of `dtype` from low to high begin and end here."""
+    if dtype == low.dtype or not low.numel():
+        return low.to(dtype), high.to(dtype)
+    if bool((low.amax() <= 0) & (high.amin() >= 0)):
+        return round_down(low, dtype), round_down(high, dtype)
+    above = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
+    return above, torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
 
 
 @dataclass(frozen=True)

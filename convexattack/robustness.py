@@ -7,7 +7,7 @@ sampling of images alone: it is where the number would lie for the distribution 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from convexattack.attacks import Attack, RandomSign, deepfool
-from convexattack.linearize import linearize
+from convexattack.linearize import check_label, linearize
 from convexattack.losses import Model, margin
 from convexattack.norms import Lp
 
@@ -127,7 +127,8 @@ def rho_2(
     those of `rho_1`; the ratio is in the units of the images.
     """
     active, smallest, right = [], [], []
-    for rows in _batches(x, batch):
+    _check_norm(norm)
+    for rows in _batches(x, label, batch):
         lin = linearize(model, x[rows], label if label is None else label[rows], margin)
         value, gradient = lin.value.to(torch.float64), lin.gradient.to(torch.float64)
         ratios = value / norm.dual(gradient)
@@ -188,13 +189,25 @@ def fooling_curve(
     """
     if isinstance(attacks, Attack | RandomSign):
         attacks = (attacks,)
-    pairs = list(attacks.items()) if isinstance(attacks, Mapping) else [(attack.name, attack) for attack in attacks]
+    if not isinstance(attacks, Iterable):
+        raise TypeError(f"attacks must be attacks or names and attacks, got {attacks!r}; write for instance [ca.fastgrad(0.1)]")
+    each = list(attacks.values() if isinstance(attacks, Mapping) else attacks)
+    for attack in each:
+        _check_attack(attack)
+    if not each:
+        raise ValueError("attacks must hold at least one attack, got none; write for instance [ca.fastgrad(0.1), ca.deepfool()]")
+    pairs = list(attacks.items()) if isinstance(attacks, Mapping) else [(attack.name, attack) for attack in each]
     named = dict(pairs)
     if len(named) < len(pairs):
         raise ValueError(f"attacks must have names of their own, got {[name for name, _ in pairs]}; give a dict from names to attacks")
-    levels = tuple(float(radius) for radius in radii)
+    try:
+        levels = tuple(float(radius) for radius in radii)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"radii must be numbers, got {radii!r}; write for instance [0.01, 0.02]") from error
     if not levels:
         raise ValueError("radii must hold at least one number, got none; write for instance [0.01, 0.02]")
+    if not all(0 <= radius < math.inf for radius in levels):
+        raise ValueError(f"radii must be finite numbers >= 0, got {list(levels)}; write for instance [0.01, 0.02]")
     ratios = {}
     for name, attack in named.items():
         if attack.radius is None:
@@ -229,8 +242,10 @@ def smallest_radius(
     Raises:
         TypeError, ValueError: as `rho_1`; a ratio outside (0, 1); an attack with a radius.
     """
-    if not 0 < ratio < 1:
-        raise ValueError(f"ratio must be between 0 and 1, got {ratio}; the paper takes 0.99")
+    if not isinstance(ratio, int | float) or not 0 < ratio < 1:
+        raise ValueError(f"ratio must be between 0 and 1, got {ratio!r}; the paper takes 0.99")
+    if attack is not None:
+        _check_attack(attack)
     if attack is not None and attack.radius is not None:
         raise ValueError(f"attack must find its own size, but {attack.name} has a radius; use ca.deepfool(), or ca.fooling_curve for it")
     runs = _run(deepfool(norm) if attack is None else attack, norm, model, x, label, batch, progress)
@@ -261,10 +276,10 @@ class _Runs:
 def _run(
     attack: Attack | RandomSign, norm: Lp | None, model: Model, x: Tensor, label: Tensor | None, batch: int, progress: Progress | None
 ) -> _Runs:
-    if not isinstance(attack, Attack | RandomSign):
-        raise TypeError(f"attack must be one of convexattack's, such as ca.deepfool(), got {attack!r}")
-    norm, parts = norm or attack.norm, []
-    for rows in _batches(x, batch):
+    _check_attack(attack)
+    norm, parts = attack.norm if norm is None else norm, []
+    _check_norm(norm)
+    for rows in _batches(x, label, batch):
         here = attack if len(rows) == len(x) else attack.part(rows, len(x))
         found = here(model, x[rows], label if label is None else label[rows])
         parts.append((norm(found.eta.flatten(1).to(torch.float64)).cpu(), found.fooled.cpu(), ~found.wrong.cpu()))
@@ -273,12 +288,23 @@ def _run(
     return _Runs(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _batches(x: Tensor, batch: int) -> list[Tensor]:
-    """The row numbers of each batch."""
+def _check_attack(attack: object) -> None:
+    if not isinstance(attack, Attack | RandomSign):
+        raise TypeError(f"attack must be one of convexattack's, such as ca.deepfool(), got {attack!r}")
+
+
+def _check_norm(norm: object) -> None:
+    if not isinstance(norm, Lp):
+        raise TypeError(f"norm must be a ca.Lp, got {norm!r}; write ca.Lp(2)")
+
+
+def _batches(x: Tensor, label: Tensor | None, batch: int) -> list[Tensor]:
+    """The row numbers of each batch, of images and labels that go together."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch must be an int >= 1, got {batch!r}; 256 images at a time is the default")
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor of images (n, *S), got {type(x).__name__}: use torch.as_tensor(...)")
+    check_label(label, x)
     return list(torch.arange(len(x), device=x.device).split(batch))
 
 

@@ -267,8 +267,12 @@ class PixelRange:
 def _minus(a: float, x: Tensor, towards: float) -> Tensor:
     """a − x, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's two-sum)."""
     difference = a - x
+    if a == 0:
+        return difference
     part = difference + x
     error = (a - part) - (x - (part - difference))  # exact: a − x = difference + error
+    if not bool(error.any()):  # as for images in float32
+        return difference
     wrong = error > 0 if towards > 0 else error < 0
     return torch.where(wrong, torch.nextafter(difference, torch.full_like(x, towards)), difference)
 

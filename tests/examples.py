@@ -1,4 +1,4 @@
-"""What the tests share: norms, sets, programs with known solutions, and a strategy that draws degenerate programs. One line a case."""
+"""What the tests share: norms, sets, programs with known solutions, exact arithmetic and an oracle. One line a case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import torch
-from hypothesis import strategies as st
 from scipy.optimize import linprog
 from torch import Tensor
 
@@ -159,47 +158,7 @@ GOLDEN = (
 )
 
 
-# --- degenerate programs ------------------------------------------------------------------------------------------------------------
-
-
-@st.composite
-def programs(draw: st.DrawFn, dtypes: Sequence[torch.dtype] = DTYPES, most: int = 6) -> ca.Program:
-    """Ties, zeros, duplicates, tight, flat, one-sided, infinite and empty boxes, boxes without 0, scales 1e±12, N = 1, d = 1."""
-    dtype = draw(st.sampled_from(dtypes))
-    n, d = draw(st.integers(1, 4)), draw(st.integers(1, most))
-    reach = 12 if dtype in (torch.float64, torch.float32) else 0
-    unit_g, unit_r = (10.0 ** draw(st.integers(-reach, reach)) for _ in range(2))
-    coarse = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 0.0, 0.5, 1.0, 1.0, 2.0])
-    entry = draw(st.sampled_from([coarse, st.floats(-1, 1, width=16), coarse | st.floats(-1, 1, width=16)]))
-
-    def matrix(of: st.SearchStrategy[float]) -> Tensor:
-        row = st.lists(of, min_size=d, max_size=d)
-        return torch.tensor(draw(st.lists(row, min_size=n, max_size=n)), dtype=torch.float64)
-
-    def vector(of: st.SearchStrategy[float]) -> Tensor:
-        return torch.tensor(draw(st.lists(of, min_size=n, max_size=n)), dtype=torch.float64)
-
-    gradient = (unit_g * matrix(entry)).to(dtype)
-    value = (unit_g * unit_r * vector(entry | st.floats(0, 3, width=16))).to(dtype)
-    norm = draw(st.sampled_from(NORMS))
-    size = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0]) | st.floats(0, 2, width=16)
-    parts: list[ca.ConvexSet] = []
-    for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
-        ends = size | st.just(INF)
-        kind = draw(st.sampled_from(["around", "around", "anywhere", "cube"]))
-        if kind == "cube":
-            parts.append(ca.Ball(ca.Lp(INF), unit_r * vector(size)))
-        elif kind == "around":
-            parts.append(ca.Box(-unit_r * matrix(ends), unit_r * matrix(ends)))
-        else:
-            low = matrix(entry)
-            parts.append(ca.Box(unit_r * low, unit_r * (low + matrix(ends))))
-    kind = draw(st.sampled_from(["gnii", "gn", "min_norm", "boxes"]))
-    if kind == "min_norm":
-        return ca.MinNorm(value, gradient, norm, tuple(parts))
-    if kind != "boxes" or not parts:
-        parts.insert(draw(st.integers(0, len(parts))), ca.Ball(norm, unit_r * vector(size)))
-    return (ca.GN if kind == "gn" else ca.GNII)(value, gradient, tuple(parts))
+# --- one item, other data -----------------------------------------------------------------------------------------------------------
 
 
 def item(program: ca.Program, i: int) -> ca.Program:

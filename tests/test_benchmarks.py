@@ -1,4 +1,4 @@
-"""`python -m benchmarks timing` and `sdp`, tiny: the files come out whole, what was not run says why, a run that was cut off goes on."""
+"""`python -m benchmarks timing`, `sdp`, `cost`, tiny: files come out whole, what was not run says why, a run that was cut off goes on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import torch
 from matplotlib.image import imread
 
 import convexattack as ca
-from benchmarks import results, sdp, timing
+from benchmarks import cost, results, sdp, timing
 from benchmarks.__main__ import main
-from benchmarks.picture import picture, sdp_picture
+from benchmarks.picture import cost_picture, picture, sdp_picture
 from benchmarks.timing import BARE, CLOSED, FRESH, RESOLVE, Case, Cell, Limits, Ratio, Row
 
 TINY = ["timing", "--quick", "--dims", "8,40", "--batches", "1,3", "--norms", "2,inf", "--programs", "gnii,min-norm"]
@@ -354,3 +354,87 @@ def test_help_teaches_the_relaxation(capsys: pytest.CaptureFixture[str]) -> None
         main(["sdp", "--help"])
     said = capsys.readouterr().out
     assert all(word in said for word in ("d x d", "m x m", "--budget 200 --full", "sdp.png", "not run"))
+
+
+# --- the cost of attacks ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cost_of_attacks_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "--model", "digits", "--images", "5", "--rounds", "2", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "cost.json").read_text())
+    assert {(row["attack"], row["p"], row["box"]) for row in content["rows"]} == set(
+        itertools.product(cost.ATTACKS, ("1", "2", "inf"), (False, True))
+    )
+    for row in content["rows"]:
+        assert (row["model"], row["images"], row["rounds"]) == ("digits", 5, 2)
+        assert row["steps"] >= 5
+        assert 0 < row["floor"] < 10 * row["seconds"]
+        assert 0.1 < row["low"] <= row["ratio"] <= row["high"]
+        assert row["attack"] in ("Algorithm 1, best piece", "DeepFool") or not row["batched"]
+    text = (tmp_path / "cost.md").read_text()
+    assert "python -m benchmarks cost --model digits" in text
+    assert "one forward pass with a graph, K backward passes" in text
+    assert text.count("\n| DeepFool |") == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cost.json", "cost.md", "cost.png"]
+    assert imread(tmp_path / "cost.png").std() > 0.01
+    assert "attack ÷ floor" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_floor_is_these_passes_and_no_more(batched: bool) -> None:
+    passes = {"with": 0, "without": 0, "backward": 0}
+
+    class Counted(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            passes["with" if torch.is_grad_enabled() else "without"] += len(x)
+            return super().forward(x)
+
+    class Backward(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            passes["backward"] += 1
+            return gradient
+
+    model, x, label = Counted(4, 3), torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    alive = [torch.arange(5), torch.tensor([1, 4])]
+
+    def loss(output: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return ca.margin(Backward.apply(output), classes)  # type: ignore[no-untyped-call]
+
+    cost.floor(model, x, label, loss, alive, batched)
+    assert passes == {"with": 5 + 2, "without": 5, "backward": 2 if batched else 4}
+
+
+def test_costs_that_are_above_what_was_wanted_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(name: str, attack: str, p: float, box: bool, *_: object) -> cost.Row:
+        ratio = 1.0 if p == 2 else 1.5
+        return cost.Row(name, attack, f"{p:g}", box, 5, 5, 0.1 * ratio, 0.1, ratio, ratio, ratio, False, 3, cost.ATTACKS[attack][2])
+
+    monkeypatch.setattr(cost, "measure", made)
+    assert main(["cost", "--model", "digits", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / "cost.md").read_text()
+    assert "10 of 30 ratios are at or below what was wanted" in text
+    assert text.count("| yes | 100.0 | 100.0 |") == 10
+    assert text.count("| no | 150.0 | 100.0 |") == 20
+    rows = [made("digits", "DeepFool", p, True) for p in (1.0, 2.0)]
+    assert cost_picture(rows) != cost_picture(rows[:1])
+
+
+def test_an_interrupted_cost_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_: object) -> cost.Row:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cost, "measure", interrupt)
+    assert main(["cost", "--model", "digits", "--out", str(tmp_path)]) == 130
+    assert not list(tmp_path.iterdir())
+    assert "interrupted after 0 rows" in capsys.readouterr().err

@@ -29,7 +29,6 @@ from examples import (
     names,
     normal,
     numbers,
-    programs,
     rows,
 )
 from hypothesis import assume, given, settings
@@ -37,6 +36,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
+from convexattack.testing import programs
 
 KINDS: dict[str, Callable[[Tensor, Tensor, ca.Lp, tuple[ca.ConvexSet, ...]], ca.Program]] = {
     "gnii": lambda value, gradient, norm, sets: ca.GNII(value, gradient, (ca.Ball(norm, 0.7), *sets)),
@@ -170,7 +170,7 @@ def test_degenerate_programs_in_half_precision(program: ca.Program) -> None:
 
 
 @settings(max_examples=60)
-@given(programs(), st.data())
+@given(programs(dtypes=DTYPES), st.data())
 def test_an_item_that_is_no_number_never_touches_its_neighbours(program: ca.Program, data: st.DataObject) -> None:
     """Bit for bit what each item alone would give, whatever stands beside it; but for a last digit of torch.pow, which vectorizes."""
     n, d = program.gradient.shape
@@ -285,7 +285,7 @@ def test_near_ties_against_rational_arithmetic(entries: list[int], p: float, rad
     assert ca.certify(program, solution).proved[0] == solution.codes[0]
 
 
-@given(programs())
+@given(programs(dtypes=DTYPES))
 def test_a_feasible_point_is_one_in_rational_arithmetic(program: ca.Program) -> None:
     if isinstance(program, ca.GN):
         solution = ca.solve(program, "closed_form")

@@ -55,7 +55,7 @@ def rows(images: Any, label: list[int | None], label_type: Any = None, names: tu
         "id": library.Value("int64"),
         names[1]: label_type or library.ClassLabel(names=[str(i) for i in range(12)]),
     }
-    encoded = [{"bytes": image if isinstance(image, bytes) else png(image), "path": None} for image in images]
+    encoded = [image if image is None else {"bytes": image if isinstance(image, bytes) else png(image), "path": None} for image in images]
     table = {names[0]: encoded, "id": list(range(len(label))), names[1]: label}
     return library.Dataset.from_dict(table, features=library.Features(columns))
 
@@ -179,6 +179,7 @@ def test_modes_and_columns_of_other_names(tmp_path: Path) -> None:
         ([*pictures(1), *pictures(1, colours=3)], [0, 1], r"image 1 of .* has shape \(3, 2, 3\) and image 0 \(3, 2, 1\)"),
         ([pictures(1)[0], b"no image"], [0, 1], r"image 1 of .* cannot be decoded \(cannot identify image"),
         (pictures(1, colours=4), [0], r"image 0 of .* cannot be decoded \(its mode RGBA is not 8-bit grey or RGB\)"),
+        ([*pictures(1), None], [0, 1], "has no image 1, only a class: choose a split"),
         ([], [], "has no images in its split 'test'"),
     ],
 )
@@ -203,13 +204,20 @@ def test_a_folder_needs_both_columns(tmp_path: Path) -> None:
         (("digits", "validation"), "dataset 'digits' has no split 'validation': use one of train, test"),
         (("mnist", "validation"), "dataset 'mnist' has no split 'validation': use one of train, test"),
         (("imagenet",), "dataset 'imagenet' is neither digits, mnist, cifar10 nor a folder: give one of these"),
-        (("digits", "test", 0), "limit must be at least 1, got 0: leave it out for all images"),
-        (("digits", "test", -3), "limit must be at least 1, got -3"),
+        (("digits", "test", 0), "limit must be a whole number, at least 1, got 0: leave it out for all images"),
+        (("digits", "test", -3), "limit must be a whole number, at least 1, got -3"),
+        (("digits", "test", 2.5), "limit must be a whole number, at least 1, got 2.5"),
+        (("digits", "test", "3"), "limit must be a whole number, at least 1, got '3'"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         load(*arguments)
+
+
+def test_nothing_is_neither_a_name_nor_a_path() -> None:
+    with pytest.raises(TypeError, match="name_or_folder must be a name or a path, got None: use digits, mnist, cifar10 or a folder"):
+        load(None)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
@@ -228,7 +236,8 @@ def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """MNIST and CIFAR-10 with 6 training and 4 test images."""
-    small = {name: dataclasses.replace(known, images={"train": 6, "test": 4}) for name, known in here._KNOWN.items()}
+    counts = {"train": (6, *[0] * 9), "test": (1, 1, 1, *[0] * 6, 1)}
+    small = {name: dataclasses.replace(known, images=counts, sha256={}) for name, known in here._KNOWN.items()}
     monkeypatch.setattr(here, "_KNOWN", small)
 
 
@@ -253,8 +262,9 @@ def test_known_data_come_from_the_folder_that_is_named(small: None, tmp_path: Pa
         (pictures(3, 28, 28), [0, 1, 2], "mnist holds 3 test images, and mnist has 4: get it again"),
         (pictures(5, 28, 28), [0, 1, 2, 3, 4], "mnist holds 5 test images, and mnist has 4: get it again"),
         (pictures(4, 28, 28), [10, 1, 2, 3], "mnist has a label 10, and mnist has classes 0 to 9"),
-        (pictures(4, 27, 28), [0, 1, 2, 3], r"mnist has images of shape \(1, 27, 28\) \(C, H, W\), and mnist has \(1, 28, 28\)"),
-        (pictures(4, 28, 28, 3), [0, 1, 2, 3], r"mnist has images of shape \(3, 28, 28\)"),
+        (pictures(4, 28, 28), [0, 1, 9, 9], "mnist has 0 test images of class 2, and mnist has 1: get it again"),
+        (pictures(4, 27, 28), [0, 1, 2, 9], r"mnist has images of shape \(1, 27, 28\) \(C, H, W\), and mnist has \(1, 28, 28\)"),
+        (pictures(4, 28, 28, 3), [0, 1, 2, 9], r"mnist has images of shape \(3, 28, 28\)"),
     ],
 )
 def test_known_data_are_counted(
@@ -267,11 +277,38 @@ def test_known_data_are_counted(
 
 
 def test_known_data_are_counted_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = here._Known("", {"test": 1500}, (1, 1, 1))
+    known = here._Known("", {"test": (1500,)}, (1, 1, 1))
     monkeypatch.setattr(here, "_KNOWN", {"mnist": known})
     monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
     folder(tmp_path / "mnist", test=rows(pictures(1500, 1, 1), [0] * 1500), train=rows(pictures(1), [0]))
     assert len(load("mnist", limit=2)) == 2
+
+
+def test_other_pixels_of_mnist_are_found_by_their_checksum(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
+    pixels, label = pictures(4, 28, 28), [0, 1, 2, 9]
+    right = here._checksum(pixels[..., None], torch.tensor(label))
+    monkeypatch.setitem(here._KNOWN, "mnist", dataclasses.replace(here._KNOWN["mnist"], sha256={"test": right}))
+    folder(tmp_path / "mnist", test=rows(pixels[::-1], label[::-1]), train=rows(pictures(1), [0]))
+    assert len(load("mnist")) == 4  # in another order
+    pixels[2, 5, 5] ^= 1
+    table = rows(pixels, label)
+    table.to_parquet(tmp_path / "mnist" / "data" / "test-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=r"mnist has test images with other pixels or labels than mnist \(their SHA-256 differs\): get"):
+        load("mnist")
+    assert len(load("mnist", limit=2)) == 2  # a part is not compared
+
+
+def test_a_folder_holds_as_many_images_as_its_card_says(tmp_path: Path) -> None:
+    path = folder(tmp_path / "mine", test=rows(pictures(3), [0, 1, 2]), train=rows(pictures(1), [0]))
+    stated = "---\ndataset_info:\n  splits:\n  - name: test\n    num_examples: {}\n  - name: train\n    num_examples: 1\n"
+    for count in (3, 4):
+        (path / "README.md").write_text(README.replace("---\n", stated.format(count), 1))
+        if count == 3:
+            assert len(load(path)) == 3
+        else:
+            with pytest.raises(ValueError, match="mine holds 3 test images, and its card says 4: get it again"):
+                load(path)
 
 
 @pytest.mark.parametrize("elsewhere", [None, "a folder that is not there"])
@@ -287,13 +324,13 @@ def test_known_data_come_from_the_hub_otherwise(
 
     def load_dataset(source: str, split: str) -> Any:
         asked.append((source, split))
-        return rows(pixels, [3, 1, 4, 1])
+        return rows(pixels, [9, 1, 0, 2])
 
     monkeypatch.setattr(library, "load_dataset", load_dataset)
     images = load("mnist", limit=3)
     assert asked == [("ylecun/mnist", "test")]
     assert torch.equal(images.x, torch.from_numpy(pixels[:3]).float().div(255)[:, None])
-    assert images.label.tolist() == [3, 1, 4]
+    assert images.label.tolist() == [9, 1, 0]
     assert (images.name, images.note) == ("mnist", "from the Hugging Face hub, ylecun/mnist")
 
 
@@ -329,5 +366,6 @@ def test_the_real_data(name: str, shape: tuple[int, int, int], first: list[int] 
     assert 0.9 < images.x.max() <= 1
     assert images.label.unique().tolist() == list(range(10))
     assert first is None or images.label[:10].tolist() == first
+    assert name != "mnist" or len(load(name)) == 10_000  # with the right checksum
     assert images.note == load(Path(DATA, name), limit=1).note
     assert name != "cifar10" or "JPEG" in images.note or "JPEG" not in Path(DATA, name, "README.md").read_text()

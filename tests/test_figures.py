@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,29 @@ def test_what_was_measured_is_not_measured_again(digits: Subject, tmp_path: Path
     assert len(measured) == 2
 
 
+def test_two_processes_measure_what_one_does(digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert figure2.processes(digits, 1.0) == 1
+    assert figure2.processes(digits, 1000.0) == 2
+    (alone,) = figure2.measured([digits], "logits", ("active",), Ledger(tmp_path / "alone.jsonl"))
+    monkeypatch.setattr(figure2, "SHORT", 0.0)
+    (together,) = figure2.measured([digits], "logits", ("active",), Ledger(tmp_path / "together.jsonl"))
+    for one, other in zip(alone.curves, together.curves, strict=True):
+        assert (one.method, one.piece) == (other.method, other.piece)
+        assert (one.fooled == other.fooled).all()
+    items = [sorted(Ledger(tmp_path / f"{name}.jsonl").found) for name in ("alone", "together")]
+    assert items[0] == items[1]
+
+
+def test_what_fails_in_another_process_leaves_no_process(digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(figure2, "SHORT", 0.0)
+    monkeypatch.setattr(measure, "random", math.sqrt)  # called with three arguments, there
+    with pytest.raises(TypeError, match="sqrt"):
+        figure2.measured([digits], "logits", ("active",), Ledger(tmp_path / "figure2.jsonl"))
+    assert not multiprocessing.active_children()
+
+
 def test_stale_results_are_not_mixed_in(digits: Subject) -> None:
     def changed(**parts: Any) -> str:
         return dataclasses.replace(digits, **parts).inputs
@@ -277,6 +301,28 @@ def test_table_1_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert quotient["within"] == (quotient["low"] <= quotient["ours"] <= quotient["high"])
     assert content["quotients"][0]["low"] == pytest.approx(0.0605 / 0.0775)
     assert "not run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["figure2", "table1"])
+def test_a_network_in_colour_comes_out_whole(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NIN on CIFAR-10 would, with three colours, and with what the data say of themselves on the page."""
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 7 * 7, 10)
+    small = torch.nn.Sequential(*layers).eval()
+    x = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        label = small(x).argmax(1)
+    label[0] = (label[0] + 1) % 10
+    images = datasets.Images(x, label, "cifar10", "CIFAR-10 as lossy JPEG, NOT the original order.")
+    monkeypatch.setattr(subjects, "load", lambda name, count: subjects.of(paper.NETWORKS[name], small, images, count))
+    assert main([command, "--model", "nin", "--images", "all", "--out", str(tmp_path)]) == 0
+    text = (tmp_path / f"{command}-all.md").read_text()
+    assert "nin: the first 12 of the shuffled test set, of which 11 are classified correctly" in text
+    assert "CIFAR-10 as lossy JPEG, NOT the original order." in text
+    assert "NIN (CIFAR-10)" in text
+    content = json.loads((tmp_path / f"{command}-all.json").read_text())
+    assert {row["model"] for row in content["compared"]} == {"nin"}
+    assert content["not run"] == {}
 
 
 @pytest.mark.usefixtures("paper_is_digits")

@@ -13,7 +13,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,7 @@ LEVEL = {
     "attacks": 4,
     "files": 4,
     "robustness": 5,
+    "explain": 5,
     "verify": 5,
     "runs": 6,
     "": 6,
@@ -430,7 +431,12 @@ def test_every_package_is_pinned() -> None:
             continue
         if (pin := pinned[name]).specifier and not requirement.specifier.contains(str(pin.specifier)[2:]):
             missing.add(f"{requirement} (pinned: {pin})")
-        for line in requires(name) or []:
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:
+            assert name in {canonicalize_name(Requirement(line).name) for line in extras["peers"]}, f"{name} is not installed"
+            continue  # the tests do without the libraries that the audit measures
+        for line in lines:
             child = Requirement(line)
             applies = child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras})
             if applies and not str(child.specifier).startswith("=="):

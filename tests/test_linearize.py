@@ -389,6 +389,11 @@ def test_a_model_without_gradient_is_refused(call: Callable[[Any, Tensor], objec
 FLAT = nn.Flatten()
 
 
+def picky(x: Tensor) -> Tensor:
+    assert x.shape[1] == 1, "one channel"
+    return x.flatten(1)
+
+
 @pytest.mark.parametrize("call", [linearize, jacobian])
 @pytest.mark.parametrize(
     ("model", "x", "kind", "words"),
@@ -404,6 +409,8 @@ FLAT = nn.Flatten()
         ("digits", X, TypeError, "model must be a torch.nn.Module or a callable, got str"),
         (network(), X[:, :2], ValueError, r"model does not take x of shape \(2, 2, 4, 4\), torch.float64 on cpu \(.*channels.*\): give it"),
         (network(), X.float(), ValueError, r"model does not take x of shape \(2, 3, 4, 4\), torch.float32 on cpu \(.*\): give it"),
+        (picky, X, ValueError, r"model does not take x of shape \(2, 3, 4, 4\), torch.float64 on cpu \(one channel\): give it"),
+        (lambda x, y: x, X, ValueError, r"model does not take x of shape .* \(.*missing 1 required positional argument: 'y'\)"),
         (lambda x: x, X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(2, 3, 4, 4\)"),
         (lambda x: x.sum(), X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(\)"),
         (lambda x: x.flatten(1)[:1], X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(1, 48\)"),

@@ -198,7 +198,7 @@ def test_diabetes_is_standardised_by_its_training_rows() -> None:
     assert torch.equal(datasets.diabetes(limit=5).x, test.x[:5])
     assert len(datasets.diabetes(limit=5)) == 5
     assert "the 88 test rows" in test.note
-    with pytest.raises(ValueError, match="limit must be at least 1, got 0: leave it out for all rows"):
+    with pytest.raises(ValueError, match="limit must be a whole number, at least 1, got 0: leave it out for all rows"):
         datasets.diabetes(limit=0)
     with pytest.raises(ValueError, match="diabetes has no split 'all': use one of train, test"):
         datasets.diabetes("all")
@@ -307,6 +307,8 @@ def wants(width):
     return Network(width)
 def nothing():
     return None
+def breaks():
+    raise RuntimeError("no file\\nof weights")
 """
 
 
@@ -349,6 +351,7 @@ def test_a_users_network_is_made_from_the_current_directory(factory: str, width:
         ("my_networks_for_the_test:deep", ValueError, "module 'my_networks_for_the_test' has no attribute 'deep': name a function"),
         ("my_networks_for_the_test:number", TypeError, "my_networks_for_the_test:number is a int: name a torch.nn.Module"),
         ("my_networks_for_the_test:wants", TypeError, r"wants cannot be called without arguments \(.*'width'\): wrap it"),
+        ("my_networks_for_the_test:breaks", ValueError, r"breaks made no network \(RuntimeError: no file\): call it in Python"),
         ("my_networks_for_the_test:nothing", TypeError, "nothing returned a NoneType: let it return a torch.nn.Module"),
     ],
 )
@@ -564,3 +567,27 @@ def test_the_shipped_files_are_not_touched_by_loading(tmp_path: Path) -> None:
         for parameter in model.parameters():
             parameter.zero_()
     assert copy.read_bytes() == before
+
+
+def test_coarse_epochs_see_images_of_half_the_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def small() -> nn.Module:
+        model = nn.Sequential(nn.Conv2d(3, 10, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+        return model
+
+    monkeypatch.setattr("convexattack.models.train.from_factory", lambda spec: small())
+    images, label = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 3])
+    train("nin", epochs=3, coarse=2, training=(images, label), device=torch.device("cpu"))
+    assert seen == [(4, 3, 4, 4)] * 2 + [(4, 3, 8, 8)]
+    assert "the first 2 of them on images of half the side" in RECIPES["nin"].training(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "coarse", "sentence"),
+    [("digits", 1, "coarse = 1 must be 0 for digits"), ("nin", 4, "coarse = 4 must be from 0 to the 3 epochs"), ("nin", -1, "coarse = -1 must")],
+)
+def test_coarse_epochs_that_cannot_be(name: str, coarse: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        train(name, epochs=3, coarse=coarse)

@@ -210,7 +210,19 @@ _MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: smallest_radius(model, X, LABEL, attack=algorithm1(1.0)), ValueError, "attack must find its own size, but Algorithm 1 has a"),
     (lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, []), ValueError, "radii must hold at least one number"),
     (lambda: fooling_curve([algorithm1(1.0), algorithm1(2.0)], model, X, LABEL, [1.0]), ValueError, "attacks must have names of their own"),
-    (lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, [-1.0]), ValueError, "radius must be a finite number >= 0, got -1.0"),
+    (lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, [-1.0]), ValueError, r"radii must be finite numbers >= 0, got \[-1.0\]"),
+    (lambda: fooling_curve([deepfool()], model, X, LABEL, [math.nan]), ValueError, r"radii must be finite numbers >= 0, got \[nan\]"),
+    (lambda: fooling_curve([deepfool()], model, X, LABEL, 0.1), TypeError, "radii must be numbers, got 0.1"),  # type: ignore[arg-type]
+    (lambda: fooling_curve(["fastgrad"], model, X, LABEL, [0.1]), TypeError, "attack must be one of convexattack's"),  # type: ignore[list-item]
+    (lambda: fooling_curve(deepfool, model, X, LABEL, [0.1]), TypeError, "attacks must be attacks or names"),  # type: ignore[arg-type]
+    (lambda: fooling_curve([], model, X, LABEL, [0.1]), ValueError, "attacks must hold at least one attack, got none"),
+    (lambda: smallest_radius(model, X, LABEL, attack=deepfool), TypeError, "attack must be one of convexattack's"),  # type: ignore[arg-type]
+    (lambda: smallest_radius(model, X, LABEL, ratio="all"), ValueError, "ratio must be between 0 and 1, got 'all'"),  # type: ignore[arg-type]
+    (lambda: rho_2(model, X, LABEL, 2), TypeError, "norm must be a ca.Lp, got 2"),  # type: ignore[arg-type]
+    (lambda: rho_1(model, X, LABEL, 2, deepfool()), TypeError, "norm must be a ca.Lp, got 2"),  # type: ignore[arg-type]
+    (lambda: rho_1(model, X, LABEL[:-1]), ValueError, r"label must have shape \(40,\), got \(39,\)"),
+    (lambda: rho_2(model, X, torch.cat([LABEL, LABEL])), ValueError, r"label must have shape \(40,\), got \(80,\)"),
+    (lambda: rho_2(model, X, LABEL.tolist()), TypeError, "label must be an integer tensor"),  # type: ignore[arg-type]
     (lambda: fooling_ratio(lambda model, x: x, model, X, LABEL), TypeError, "attack must be one of convexattack's"),  # type: ignore[arg-type]
     (lambda: rho_1(model, X, LABEL, batch=0), ValueError, "batch must be an int >= 1, got 0"),
     (lambda: rho_2(model, X, LABEL, batch=0), ValueError, "batch must be an int >= 1, got 0"),

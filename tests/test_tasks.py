@@ -398,7 +398,7 @@ def test_scenes_are_digits_on_background() -> None:
     assert torch.equal(datasets.scenes(limit=7).x, scenes.x[:7])
     assert not torch.equal(datasets.scenes("train", 7).x, scenes.x[:7])
     assert "two digits on 20 × 20 pixels" in scenes.note
-    with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="limit must be a whole number, at least 1, got 0"):
         datasets.scenes(limit=0)
     with pytest.raises(ValueError, match="scenes has no split 'all': use one of train, test"):
         datasets.scenes("all")

@@ -20,7 +20,7 @@ import convexattack as ca
 from verification import CLAIMS, Claim, Finding, Record, run
 from verification.__main__ import COMMANDS, main
 
-SHARED = {"__init__", "__main__", "claims", "draws", "oracles", "page", "report"}
+SHARED = {"__init__", "__main__", "claims", "draws", "oracles", "page", "pictures", "report", "statements"}
 right = ca.solve
 
 
@@ -122,6 +122,18 @@ def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
     return solve
 
 
+def always_feasible(program: ca.Program, solver: str | None = None) -> ca.Solution:
+    """(GN) without Proposition 1."""
+    found = right(program, solver)
+    return replace(found, codes=torch.full_like(found.codes, ca.Status.FEASIBLE.code)) if isinstance(program, ca.GN) else found
+
+
+def a_little_less(program: ca.Program, solver: str | None = None) -> ca.Solution:
+    """Any answer, a thousandth short: feasible, but not optimal."""
+    found = right(program, solver)
+    return replace(found, eta=found.eta * 0.999)
+
+
 def bracket_with(step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution]) -> Callable[..., ca.Solution]:
     """`ca.solve` whose answers to (9) that step changes; CVXPY's are left alone."""
 
@@ -177,7 +189,19 @@ WRONG_BRACKETS = [
 ]
 
 WRONG = [
-    ("proposition_1", verdict_in_floating_point(strict=False), slice(None)),
+    ("proposition_1", always_feasible, slice(None)),
+    ("proposition_1_equality", verdict_in_floating_point(strict=False), slice(None)),
+    ("min_norm_edge", with_step(a_thousandth_short), slice(0, 1)),
+    ("min_norm_edge", verdict_in_floating_point(strict=False), slice(1, 3)),
+    ("other_constraints", a_little_less, slice(0, 1)),
+    ("linearization", with_step(flipped), slice(0, 2)),
+    ("pieces", with_step(a_thousandth_short), slice(0, 1)),
+    ("probabilities", with_step(a_thousandth_short), slice(0, 1)),
+    ("iterations", with_step(a_thousandth_short), slice(0, 4, 3)),
+    ("certified", with_step(a_thousandth_short), slice(300, 303)),
+    ("segmentation", with_step(flipped), slice(0, 3)),
+    ("single_score", with_step(exponent_q), slice(2, 4)),
+    ("measures", with_step(exponent_q), slice(2, 3)),
     ("proposition_2", with_step(exponent_q), slice(7, 8)),
     ("proposition_2", with_step(normalized_for_l1), slice(1, 3)),
     ("proposition_2", with_step(a_thousandth_short), slice(21, 22)),

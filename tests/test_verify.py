@@ -263,6 +263,30 @@ def test_the_bracket_holds_the_norm_of_every_image(tmp_path: Path) -> None:
     assert report.rows[0].linearization_worst > 1e-3
 
 
+@pytest.mark.parametrize(("model", "data"), [("diabetes", "diabetes"), ("digits-autoencoder", "digits")])
+def test_a_regression_network_has_its_operator_norm_verified(model: str, data: str, tmp_path: Path) -> None:
+    report = verify(model, data, 3, ("operator-norm",), (2.0, INF), out=tmp_path)
+    assert report.passed
+    assert (report.images, report.misclassified, report.pieces) == (3, 0, 0)
+    network, source = models.load(model).double(), datasets.diabetes() if data == "diabetes" else datasets.load(data)
+    for record, program, _ in files.read_records(tmp_path / "records.jsonl"):
+        assert isinstance(program, ca.OperatorNorm)
+        assert "label" not in record["about"]
+        at = source.x[record["about"]["image"]][None].double()
+        torch.testing.assert_close(program.jacobian, ca.jacobian(network, at))
+        assert record["problem"]["radius"] == 0.1
+    assert (tmp_path / "perturbations.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "why"),
+    [("diabetes", "diabetes", "model 'diabetes' is no classifier"), ("digits", datasets.diabetes(), "data 'diabetes' has no classes")],
+)
+def test_what_needs_classes_says_so_of_a_regression(model: str, data: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=rf"programs gn, gnii, min-norm need classes, and {why}: ask for operator-norm alone"):
+        verify(model, data)
+
+
 def test_what_the_other_solver_cannot_take_is_left_out() -> None:
     report = verify(images=2, norms=(1.0, INF), programs=("gnii", "operator-norm"), box=False, solver="HIGHS")
     assert report.passed

@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m verification --instances small                 every claim and every case, seconds\n"
         "  python -m verification sign fastgrad                     two claims\n"
         "  python -m verification min_norm --instances 1000 --seed 7 --json records.json\n"
-        "  python -m verification --report evidence.html            one page to read, print or send",
+        "  python -m verification --report evidence.html            one page to read, print or send\n"
+        "  python -m verification audit --help                      other libraries' steps, by the same yardstick",
     )
     parser.add_argument("claim", nargs="*", metavar="CLAIM", help="names from the list below (default: all)")
     parser.add_argument(

@@ -46,7 +46,7 @@ EXACT = 100  # one program in so many
     full=1544,
     formulas=(
         r"\sum_j v_j=-g\;\Rightarrow\;L+g^{T}\eta\;\ge\;L-\sum_j\sigma_{C_j}(v_j)\quad\text{for every }\eta\in\bigcap_j C_j",
-        r"\lambda\ge0,\;\Bigl\|\lambda g+\sum_j v_j\Bigr\|_q\le1\;\Rightarrow\;\|\eta\|_p\ge\lambda L-\sum_j\sigma_{C_j}(v_j)",
+        r"\lambda\ge0,\;\left\|\lambda g+\sum_j v_j\right\|_q\le1\;\Rightarrow\;\|\eta\|_p\ge\lambda L-\sum_j\sigma_{C_j}(v_j)",
     ),
 )
 def check(case: tuple[str, float, str, str, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ the training loss, which for classification is the cross entropy CE(x) = −log 
 
     η = ε sign(∇CE(x)).
 
-Program. An attack in this framework *decreases* L, so put L(x) = −CE(x) = log p_k(x) and p = ∞ in (GNII):
+Program. An attack in this framework decreases L, so put L(x) = −CE(x) = log p_k(x) and p = ∞ in (GNII):
 
     minimize  L + gᵀη   subject to  ‖η‖_∞ ≤ ε,     g = ∇ log p_k = −∇CE.
 

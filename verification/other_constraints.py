@@ -48,7 +48,7 @@ BALL = 1.5
     "Section II, after Proposition 2: 'other convex constraints'",
     cases=[(p, kind) for p in (1.0, 2.0, math.inf) for kind in ("Aη = 0", "Bη ≤ c", "Σ|η_i − η_{i+1}| ≤ r") if p != 2 or kind == "Aη = 0"],
     small=2,
-    full=30,
+    full=12,
     formulas=(
         r"\min_\eta L+g^{T}\eta\quad\text{s.t.}\quad \eta\in C_1\cap\dots\cap C_k",
         r"\sum_j v_j=-g\;\Rightarrow\;L+g^{T}\eta\ge L-\sum_j\sigma_{C_j}(v_j),\qquad \sigma_C(v)=\sup_{z\in C}v^{T}z",

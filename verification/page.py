@@ -13,7 +13,13 @@ from html import escape
 from pathlib import Path
 from textwrap import dedent
 
-__all__ = ["escape", "figure", "formula", "page", "prose", "table", "write_whole"]
+__all__ = ["escape", "figure", "formula", "inline", "page", "prose", "table", "write_whole"]
+
+SCRIPT = re.compile(
+    r"(?:(?<![A-Za-z0-9_.])(?P<base>[^\W\d_]\u0302?|arg(?:min|max)|min|max|sup)|(?<=[‖|)\]}⟩]))"
+    r"_(?P<sub>\{(?:[^{}]|\{[^{}]*\})*\}|[A-Za-z0-9]{1,2}(?![A-Za-z0-9_])|∞)"
+    r"|\^(?P<sup>\{[^{}]*\}|[A-Za-z0-9]{1,2}(?![A-Za-z0-9_])|∞)"
+)
 
 STYLE = """
 :root { color-scheme: light; --line: #d4d7dc; --quiet: #50565e; --ground: #f5f6f8; --good: #11632f; --bad: #a11414; --slip: #7a4b00 }
@@ -30,11 +36,13 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans 
 pre { margin: .6rem 0; padding: .6rem .8rem; background: var(--ground); overflow-x: auto; line-height: 1.45 }
 pre.maths { background: none; padding: .1rem .8rem; font-size: .9em }
 math { font-size: 1.08em }
+sub, sup { font-size: .75em; line-height: 0 }
 .formula { margin: .7rem 0; padding: .15rem 0; overflow-x: auto; overflow-y: hidden }
 .scroll { overflow-x: auto; margin: .8rem 0 }
 table { border-collapse: collapse; font-size: .875rem; min-width: 100% }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
 th { font-weight: 600; white-space: nowrap }
+td:first-child { min-width: 8rem }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 figure { margin: 1rem 0 }
 figure svg, figure img { display: block; max-width: 100%; height: auto; margin: 0 auto }
@@ -92,9 +100,26 @@ def _spaced(mathml: str) -> str:
     return mathml
 
 
+def inline(text: str) -> str:
+    """Text as the docstrings have it: a_i and b^{q−1} get their sub- and superscripts, `code` its letters; all else is escaped."""
+    parts = re.split(r"`([^`\n]+)`", text)
+    return "".join(f"<code>{escape(part)}</code>" if k % 2 else _scripts(part) for k, part in enumerate(parts))
+
+
+def _scripts(text: str) -> str:
+    found, end = [], 0
+    for match in SCRIPT.finditer(text):
+        tag = "sub" if match["sub"] else "sup"
+        inner = match[tag]
+        found += [escape(text[end : match.start()]), escape(match["base"] or "")]
+        found.append(f"<{tag}>{_scripts(inner[1:-1] if inner[0] == '{' else inner)}</{tag}>")
+        end = match.end()
+    return "".join(found) + escape(text[end:])
+
+
 def figure(svg: str, caption: str) -> str:
     """An SVG picture, from its root element on, with what it shows."""
-    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{inline(caption)}</figcaption></figure>"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
@@ -114,10 +139,10 @@ def prose(text: str) -> str:
     for block in re.split(r"\n\s*\n", text.strip("\n")):
         lines = block.splitlines()
         if all(line.startswith("    ") for line in lines):
-            found.append(f'<pre class="maths">{escape(dedent(block))}</pre>')
+            found.append(f'<pre class="maths">{inline(dedent(block))}</pre>')
             continue
         lead = re.match(r"[A-Z][\w ,’'()-]{1,48}\. ?(?=\S|$)", joined := " ".join(line.strip() for line in lines))
-        found.append(f"<p><strong>{escape(lead[0])}</strong>{escape(joined[lead.end() :])}</p>" if lead else f"<p>{escape(joined)}</p>")
+        found.append(f"<p><strong>{escape(lead[0])}</strong>{inline(joined[lead.end() :])}</p>" if lead else f"<p>{inline(joined)}</p>")
     return "\n".join(found)
 
 

@@ -1,7 +1,7 @@
 """L is a minimum over classes: the piece that is active at x, against the piece that is lowest after the step.
 
 The paper says. L(x + η) = min_l {f_k − f_l} (3) is replaced by L(x) + ηᵀ∇L(x), "the gradient of L(x)".
-This is so except that L is a minimum of m − 1 functions, and linearizing it at x keeps only the one that is smallest *there*, the active
+This is so except that L is a minimum of m − 1 functions, and linearizing it at x keeps only the one that is smallest there, the active
 piece. The class that is overtaken first is often another one.
 
 Program. With a linearization L_l + g_lᵀη of each piece, what (3) asks for is

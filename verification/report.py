@@ -12,7 +12,7 @@ from pathlib import Path
 from sys import modules
 
 from verification.claims import PACKAGES, Claim, Record
-from verification.page import escape, figure, formula, page, prose, table
+from verification.page import escape, figure, formula, inline, page, prose, table
 from verification.pictures import PICTURES, discrepancies
 from verification.statements import STATEMENTS
 
@@ -52,7 +52,7 @@ def _summary(chosen: Sequence[Claim], records: Sequence[Record], broken: Sequenc
     if broken:
         text += f'<p class="broken">Not so: {", ".join(_link(name) for name in broken)}.</p>'
     if slips:
-        items = "".join(f"<li>{_link(claim.name)}: {escape(claim.slip)}</li>" for claim in slips)
+        items = "".join(f"<li>{_link(claim.name)}: {inline(claim.slip)}</li>" for claim in slips)
         text += f"<p>Where the paper slips, the claim is what holds instead:</p><ul>{items}</ul>"
     return text
 
@@ -96,9 +96,9 @@ def _statements(checked: set[str], broken: Sequence[str]) -> str:
         said = [
             _link(name) + (" (does not hold)" if name in broken else "") if name in checked else f"{escape(name)} (not run)" for name in names
         ]
-        return ", ".join(said) or f'<span class="quiet">{escape(note)}</span>'
+        return ", ".join(said) or f'<span class="quiet">{inline(note)}</span>'
 
-    return table(("where", "the paper says", "checked by"), [(escape(s.where), escape(s.text), who(s.claims, s.note)) for s in STATEMENTS])
+    return table(("where", "the paper says", "checked by"), [(escape(s.where), inline(s.text), who(s.claims, s.note)) for s in STATEMENTS])
 
 
 def _claim(claim: Claim, records: Sequence[Record]) -> str:
@@ -106,10 +106,10 @@ def _claim(claim: Claim, records: Sequence[Record]) -> str:
     text = modules[claim.check.__module__].__doc__ or ""
     title, _, derivation = text.strip().partition("\n\n")
     parts = [
-        f'<section><h2 id="{escape(claim.name)}">{escape(" ".join(title.split()))}</h2>',
+        f'<section><h2 id="{escape(claim.name)}">{inline(" ".join(title.split()))}</h2>',
         f'<p class="quiet">{escape(claim.equation)} · <code>verification/{escape(claim.source.name)}</code></p>',
-        f"<p>{_verdict(claim, not holds)} {escape(_sentence(claim.statement))}</p>",
-        f'<p><span class="slip">The paper:</span> {escape(claim.slip)}</p>' if claim.slip else "",
+        f"<p>{_verdict(claim, not holds)} {inline(_sentence(claim.statement))}</p>",
+        f'<p><span class="slip">The paper:</span> {inline(claim.slip)}</p>' if claim.slip else "",
         *map(formula, claim.formulas),
     ]
     if claim.name in PICTURES:
@@ -118,18 +118,18 @@ def _claim(claim: Claim, records: Sequence[Record]) -> str:
     columns = ("judged by", "instances", "abstained", "worst", "tolerance", "holds", "where the worst was")
     rows = [
         (
-            escape(record.oracle),
+            inline(record.oracle),
             f"{record.instances:,}",
             f"{record.abstained:,}" if record.abstained else "",
             f"{record.discrepancy:.1e}" if record.discrepancy else "0",
             f"{record.tolerance:g}",
             '<span class="holds">yes</span>' if record.holds else '<span class="broken">NO</span>',
-            escape(record.where) if record.discrepancy else "",
+            inline(record.where) if record.discrepancy else "",
         )
         for record in records
     ]
     parts += ["<h3>Evidence</h3>", table(columns, rows, columns[1:5])]
-    parts += [f'<p class="quiet">{escape(f"{record.oracle}: {record.note}")}</p>' for record in records if record.note]
+    parts += [f'<p class="quiet">{inline(f"{record.oracle}: {record.note}")}</p>' for record in records if record.note]
     parts += ["<h3>Derivation</h3>", prose(derivation), "</section>"]
     return "\n".join(parts)
 
@@ -145,4 +145,5 @@ def _sentence(text: str) -> str:
 
 
 def _link(name: str) -> str:
-    return f'<a href="#{escape(name)}">{escape(name)}</a>'
+    """To the claim's section; the name may be broken at its underscores."""
+    return f'<a href="#{escape(name)}">{escape(name).replace("_", "_<wbr />")}</a>'

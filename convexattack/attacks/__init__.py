@@ -25,7 +25,7 @@ from torch import Tensor
 
 from convexattack.attacks.loop import Attack, Perturbation, evaluate, lowest_margin
 from convexattack.attacks.regression import RegressionAttack, RegressionPerturbation, regression_attack
-from convexattack.linearize import check_images
+from convexattack.linearize import check_images, check_label
 from convexattack.losses import Loss, Model, as_label, class_score, margin, negative_cross_entropy
 from convexattack.norms import Lp, round_down
 from convexattack.sets import Ball, ConvexSet, PixelRange
@@ -79,7 +79,8 @@ def algorithm1(
     >>> result.eta, result.fooled
     (tensor([[-0.3000, -0.4000]]), tensor([True]))
     """
-    return Attack("Algorithm 1" if steps == 1 else f"Algorithm 1-{steps}", loss, norm, radius, steps, False, 0.0, piece, sets, solver)
+    name = "Algorithm 1" if steps == 1 else f"Algorithm 1-{steps}"
+    return Attack(name, loss, norm, _given(radius), steps, False, 0.0, piece, sets, solver)
 
 
 def algorithm2(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
@@ -87,7 +88,8 @@ def algorithm2(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Se
 
     Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score.
     """
-    return Attack("Algorithm 2" if steps == 1 else f"Algorithm 2-{steps}", class_score, norm, radius, steps, sets=sets, solver=solver)
+    name = "Algorithm 2" if steps == 1 else f"Algorithm 2-{steps}"
+    return Attack(name, class_score, norm, _given(radius), steps, sets=sets, solver=solver)
 
 
 def fastgrad(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), solver: str | None = None) -> Attack:
@@ -96,7 +98,7 @@ def fastgrad(radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets
     Arguments and errors are those of `algorithm1`. The model returns logits.
     """
     name = "FastGrad" if steps == 1 else f"FastGrad-{steps}"
-    return Attack(name, negative_cross_entropy, norm, radius, steps, sets=sets, solver=solver)
+    return Attack(name, negative_cross_entropy, norm, _given(radius), steps, sets=sets, solver=solver)
 
 
 def deepfool(
@@ -144,6 +146,13 @@ def random_sign(radius: float | Tensor, generator: torch.Generator | None = None
     return RandomSign(radius, generator)
 
 
+def _given(radius: float | Tensor) -> float | Tensor:
+    """Only (8) does without a radius."""
+    if radius is None:
+        raise TypeError("radius must be a number or a tensor, got None; ca.deepfool finds its own size")
+    return radius
+
+
 @dataclass(frozen=True, eq=False)
 class RandomSign:
     """See `random_sign`. It costs two forward passes: at x, for the label and for what is misclassified there, and at x + η."""
@@ -168,6 +177,7 @@ class RandomSign:
     def __call__(self, model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None) -> Perturbation:
         """As for `Attack`."""
         check_images(x)
+        check_label(label, x)
         ball = Ball(self.norm, self.radius)
         ball.check(len(x), x[0].numel())
         output = evaluate(model, x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from convexattack.attacks.pieces import Step, best_piece, least_norm, least_value
 from convexattack.attacks.total import Edges, bind, shrink, take
 from convexattack.certificates import Certificate, certify
-from convexattack.linearize import Linearization, check_images, evaluating, forward_pass, linearize
+from convexattack.linearize import Linearization, check_images, check_label, evaluating, forward_pass, linearize
 from convexattack.losses import Loss, Model, margin
 from convexattack.norms import Lp
 from convexattack.programs import GNII, MinNorm, Program
 from convexattack.sets import Ball, ConvexSet, PixelRange
-from convexattack.solution import Solution, Status
+from convexattack.solution import Solution
 from convexattack.solvers import solve
 
 __all__ = ["Attack", "Perturbation", "evaluate", "lowest_margin"]
@@ -128,9 +129,11 @@ class Attack:
             raise ValueError(f"overshoot must be a finite number >= 0, got {self.overshoot}; 0.02 goes 2% beyond the boundary")
         if self.piece not in ("best", "active"):
             raise ValueError(f"piece must be 'best' or 'active', got {self.piece!r}; 'best' solves one program per piece")
+        if not isinstance(self.sets, ConvexSet | PixelRange | Iterable):
+            raise TypeError(f"sets must be a tuple of convex sets, got {self.sets!r}; () is no constraint")
         sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
         for j, item in enumerate(sets):
-            if not isinstance(item, ConvexSet) and not hasattr(item, "at"):
+            if isinstance(item, type) or not (isinstance(item, ConvexSet) or hasattr(item, "at")):
                 raise TypeError(f"sets[{j}] must be a convex set such as ca.Box or ca.PixelRange, got {item!r}; put sets into a tuple")
         object.__setattr__(self, "sets", sets)
 
@@ -166,37 +169,45 @@ class Attack:
                 What is wrong with one image is that image's status.
         """
         check_images(x)
+        check_label(label, x)
         clean = x.detach().flatten(1)
         sets = resolve(self.sets, x)
         rows, edges = torch.arange(len(x), device=x.device), Edges.of(sets, clean)
         ball = None if self.radius is None else Ball(self.norm, self.radius)
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
             raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
+        balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
         total, eta = torch.zeros_like(clean, dtype=torch.float64), torch.zeros_like(clean)
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
-        kept: _Step | None = None
+        kept: Step | None = None
         for _ in range(self.steps):
-            lin, output = self._look(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]), label, rows)
+            base = _rows(total, rows)
+            point = _rows(clean, rows) + _rows(eta, rows)
+            lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows)
             label = lin.label if label is None or kept is None else label
             if kept is None:
                 start = at_end = lowest_margin(output, label)
                 lowest = lin.value.amin(1)
             found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
-            moved, base = found.moved(), total[rows]
+            moved = found.moved()
             step_total = base + found.eta
-            if ball is not None and (self.steps > 1 or found.solver != "closed_form"):
-                step_total = shrink(step_total, self.norm, ball.radii(clean)[rows])
+            if self.steps > 1 or found.solver != "closed_form":
+                for item in balls:
+                    step_total = shrink(step_total, item.norm, item.radii(clean)[rows])
             clipped = edges.clip(step_total, rows, torch.float64)
-            total[rows] = torch.where(found.usable[:, None], clipped, base)
-            eta[rows] = torch.where(found.usable[:, None], edges.clip(clipped, rows, x.dtype), eta[rows])
+            there = edges.clip(clipped, rows, x.dtype)
+            if not bool(found.usable.all()):
+                clipped = torch.where(found.usable[:, None], clipped, base)
+                there = torch.where(found.usable[:, None], there, eta[rows])
+            total, eta = _put(total, rows, clipped), _put(eta, rows, there)
             taken[rows] += moved
             flagged[rows] |= found.relaxed | ~found.usable
             kept = dataclasses.replace(found, base=base) if kept is None else kept.updated(rows, found, base)
             if self.until_fooled:
-                output = evaluate(model, (clean[rows] + eta[rows]).view(-1, *x.shape[1:]))
-                there = self._pieces(output, label, rows).amin(1).to(lowest)
-                lowest, at_end = lowest.index_copy(0, rows, there), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
-                rows = rows[moved & ~(there < 0)]
+                output = evaluate(model, (_rows(clean, rows) + there).view(-1, *x.shape[1:]))
+                reached = self._pieces(output, label, rows).amin(1).to(lowest)
+                lowest, at_end = lowest.index_copy(0, rows, reached), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
+                rows = rows[moved & ~(reached < 0)]
                 if len(rows) == 0:
                     break
         assert kept is not None
@@ -240,28 +251,39 @@ class Attack:
 
     def _solve(
         self, lin: Linearization, output: Tensor, clean: Tensor, sets: Sequence[ConvexSet], total: Tensor | None, rows: Tensor
-    ) -> _Step:
-        """One program per piece and image; the best piece of each image."""
-        index = rows.repeat_interleave(lin.pieces)
-        _, gradient = lin.flat()
-        bound = bind(sets, total, index)
-        value = lin.value.to(torch.float64)
+    ) -> Step:
+        """The best piece of each image, by as few programs as that takes."""
+        value, gradient = lin.value.to(torch.float64), lin.gradient
+
+        def posed(image: Tensor, piece: Tensor, ball: bool = False, small: bool = False) -> Step:
+            bound, data = bind(sets, total, rows[image]), (value[image, piece], gradient[image, piece])
+            if small:
+                program: Program = MinNorm(*data, self.norm, bound)
+            else:
+                program = GNII(*data, (take(self._ball(), rows[image]), *bound) if ball else bound)
+            return Step.of(program, solve(program, self.solver))
+
+        nothing = torch.full_like(value, -torch.inf)
+        here = bind(sets, total, rows) if lin.pieces > 1 else ()
         if self.radius is not None:
-            ball = take(Ball(self.norm, self.radius / self.steps), index)
-            program = GNII(value.flatten(), gradient, (ball, *bound))
-            return _best(program, solve(program, self.solver), lin.pieces)
-        value = value + self._beyond(lin, output, clean[rows], total if total is None else total[rows])
-        smallest = MinNorm(value.flatten(), gradient, self.norm, bound)
-        step = _best(smallest, solve(smallest, self.solver), lin.pieces)
+            radius = self._ball().radii(clean)[rows]
+            least = nothing if lin.pieces == 1 else least_value(value, gradient, self.norm, radius, here)
+            return best_piece(least, partial(posed, ball=True))
+        value = value + self._beyond(lin, output, _rows(clean, rows), total if total is None else _rows(total, rows))
+        least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here)
+        step = best_piece(least, partial(posed, small=True))
         stuck = (~step.usable).nonzero().flatten()
         if len(stuck) == 0:
             return step
-        index = rows[stuck].repeat_interleave(lin.pieces)
-        program = GNII(value[stuck].flatten(), lin.gradient[stuck].flatten(0, 1), bind(sets, total, index))
-        instead = _best(program, solve(program, self.solver), lin.pieces)
+        instead = best_piece(nothing[stuck], lambda image, piece: posed(stuck[image], piece))
         usable = instead.usable.nonzero().flatten()
         instead = dataclasses.replace(instead, relaxed=instead.usable)
         return step.updated(stuck[usable], instead.at(usable))
+
+    def _ball(self) -> Ball:
+        """The ball of one step, for B images."""
+        assert self.radius is not None
+        return Ball(self.norm, self.radius / self.steps)
 
     def _beyond(self, lin: Linearization, output: Tensor, clean: Tensor, total: Tensor | None) -> Float[Tensor, "n K"]:
         """How far below 0 (8) is to push each piece with L ≥ 0: overshoot·L, and no less than rounding can hide.
@@ -269,18 +291,27 @@ class Attack:
         That is 2u(‖f‖_∞ + Σ|g_i|(|x_i| + |e_i|)) with the unit u of the images' dtype: an error of half a unit in the last place in
         each pixel of x + η and in each output is below it.
         """
+        value, unit = lin.value.to(torch.float64), 2 * torch.finfo(clean.dtype).eps
+        beyond = torch.where(value < 0, 0.0, self.overshoot * value)
         size = clean.to(torch.float64).abs() + (0.0 if total is None else total.abs())
-        scale = output.to(torch.float64).abs().amax(1, keepdim=True) + (lin.gradient.to(torch.float64).abs() @ size[:, :, None])[:, :, 0]
-        value = lin.value.to(torch.float64)
-        hidden = 2 * torch.finfo(clean.dtype).eps * scale * lin.gradient.any(-1)  # a constant L goes nowhere
-        return torch.where(value < 0, 0.0, torch.maximum(self.overshoot * value, hidden))
+        score = output.to(torch.float64).abs().amax(1, keepdim=True)
+        slope = lin.gradient.to(torch.promote_types(clean.dtype, torch.float32))
+        steep = torch.linalg.vector_norm(slope, 2, -1).to(torch.float64)
+        most = 1.001 * unit * (score + steep * torch.linalg.vector_norm(size, 2, -1, keepdim=True))  # by Cauchy and Schwarz
+        near = (~(beyond >= most) & ~(value < 0)).any(1).nonzero().flatten()
+        if len(near):
+            slope = _rows(slope, near).abs()
+            hidden = unit * (score[near] + (slope @ _rows(size, near).to(slope)[:, :, None])[:, :, 0])
+            hidden = torch.where(value[near] < 0, 0.0, hidden * (slope.amax(-1) > 0))  # a constant L goes nowhere
+            beyond = beyond.index_copy(0, near, torch.maximum(beyond[near], hidden))
+        return beyond
 
-    def _certify(self, kept: _Step, sets: Sequence[ConvexSet]) -> Certificate:
+    def _certify(self, kept: Step, sets: Sequence[ConvexSet]) -> Certificate:
         """The last step of every image, judged from its own program."""
         index = torch.arange(len(kept.eta), device=kept.eta.device)
         bound = bind(sets, kept.base if self.steps > 1 else None, index)
         if self.radius is not None:
-            program: Program = GNII(kept.value, kept.gradient, (take(Ball(self.norm, self.radius / self.steps), index), *bound))
+            program: Program = GNII(kept.value, kept.gradient, (take(self._ball(), index), *bound))
             return certify(program, Solution(kept.eta, kept.codes, kept.multipliers))
         smallest = MinNorm(kept.value, kept.gradient, self.norm, bound)
         judged = certify(smallest, Solution(kept.eta, kept.codes, (kept.lam, *kept.multipliers)))
@@ -288,6 +319,16 @@ class Attack:
             return judged
         instead = certify(GNII(kept.value, kept.gradient, bound), Solution(kept.eta, kept.codes, kept.multipliers))
         return _merged(kept.relaxed, instead, judged)
+
+
+def _rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
+    """These rows, ascending; without a copy where they are all."""
+    return whole if len(rows) == len(whole) else whole.index_select(0, rows)
+
+
+def _put(whole: Tensor, rows: Int[Tensor, " n"], part: Tensor) -> Tensor:
+    """The whole with these rows replaced."""
+    return part if len(rows) == len(whole) else whole.index_copy(0, rows, part)
 
 
 def resolve(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSet, ...]:
@@ -307,63 +348,6 @@ def evaluate(model: Model, x: Float[Tensor, "B *S"], flat: bool = False) -> Floa
 def lowest_margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """L of equation (3); NaN for a model of one score, which has no margin."""
     return margin(output, label).amin(1) if output.shape[1] > 1 else torch.full_like(output[:, 0], torch.nan)
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """The convex step chosen for each of n images, with the data of its program."""
-
-    value: Float[Tensor, " n"]
-    gradient: Float[Tensor, "n d"]
-    eta: Float[Tensor, "n d"]
-    codes: Int[Tensor, " n"]
-    lam: Float[Tensor, " n"]  # of (8)
-    multipliers: tuple[Tensor, ...]  # one a set
-    usable: Bool[Tensor, " n"]
-    relaxed: Bool[Tensor, " n"]  # (GNII) in place of (8)
-    solver: str
-    base: Tensor | None = None  # the total from which the step was taken
-
-    def moved(self) -> Bool[Tensor, " n"]:
-        """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
-        fall = -(self.gradient.to(torch.float64) * self.eta.to(torch.float64)).sum(1)
-        return self.usable & (self.eta != 0).any(1) & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
-
-    def at(self, rows: Tensor) -> _Step:
-        parts = {name: getattr(self, name)[rows] for name in _TENSORS}
-        return dataclasses.replace(self, **parts, multipliers=tuple(part[rows] for part in self.multipliers))
-
-    def updated(self, rows: Tensor, step: _Step, base: Tensor | None = None) -> _Step:
-        """These rows replaced by those of another step."""
-        parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
-        multipliers = tuple(old.index_copy(0, rows, new.to(old)) for old, new in zip(self.multipliers, step.multipliers, strict=True))
-        whole = self.base if self.base is None or base is None else self.base.index_copy(0, rows, base)
-        return dataclasses.replace(self, **parts, multipliers=multipliers, base=whole)
-
-
-_TENSORS = ("value", "gradient", "eta", "codes", "lam", "usable", "relaxed")
-
-
-def _best(program: Program, found: Solution, pieces: int) -> _Step:
-    """Of each image the piece of the smallest objective: the lowest L + gᵀη for (GNII), the shortest η for (8)."""
-    objective = program.primal(found.eta)
-    usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
-    k = torch.where(usable, objective, torch.inf).view(-1, pieces).argmin(1)
-    chosen = k + pieces * torch.arange(len(k), device=k.device)
-    multipliers = tuple(part[chosen] for part in found.multipliers)
-    small = isinstance(program, MinNorm)
-    lam = multipliers[0] if small else torch.zeros_like(program.L[chosen])
-    return _Step(
-        value=program.value[chosen],
-        gradient=program.gradient[chosen],
-        eta=found.eta[chosen],
-        codes=found.codes[chosen],
-        lam=lam,
-        multipliers=multipliers[1:] if small else multipliers,
-        usable=usable[chosen],
-        relaxed=torch.zeros_like(usable[chosen]),
-        solver=str(found.stats.get("solver")),
-    )
 
 
 def _merged(where: Tensor, one: Certificate, other: Certificate) -> Certificate:

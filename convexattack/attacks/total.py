@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import cvxpy as cp
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down, round_up, rounding_slack
+from convexattack.norms import Lp, round_down, round_inwards, rounding_slack
 from convexattack.sets import Ball, Box, ConvexSet, CustomSet
 from convexattack.sets import Link as Linked
 
@@ -109,7 +110,7 @@ def take(item: ConvexSet, index: Int[Tensor, " N"]) -> ConvexSet:
 
 
 def _rows(bound: float | Tensor, index: Tensor) -> float | Tensor:
-    return bound[index.to(bound.device)] if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1 else bound
+    return bound.index_select(0, index.to(bound.device)) if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1 else bound
 
 
 def bind(sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: Int[Tensor, " N"]) -> tuple[ConvexSet, ...]:
@@ -135,10 +136,15 @@ def bind(sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: I
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """All boxes (and ℓ∞ balls) among the sets of B images, as one: lower and upper (B, d), float64; None where there are none."""
+    """All boxes (and ℓ∞ balls) among the sets of B images, as one: (lower, upper), each (B, d); None where there are none.
 
-    low: Float[Tensor, "B d"] | None
-    high: Float[Tensor, "B d"] | None
+    Attributes:
+        exact: in float64.
+        inner: in the dtype of the images, rounded inwards.
+    """
+
+    exact: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None
+    inner: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None
 
     @staticmethod
     def of(sets: Sequence[ConvexSet], like: Float[Tensor, "B d"]) -> Edges:
@@ -151,16 +157,17 @@ class Edges:
                 pairs.append((-edge, edge))
         if not pairs:
             return Edges(None, None)
-        return Edges(torch.stack([low for low, _ in pairs]).amax(0), torch.stack([high for _, high in pairs]).amin(0))
+        low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+        return Edges((low, high), round_inwards(low, high, like.dtype))
 
     def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"], dtype: torch.dtype) -> Float[Tensor, "n d"]:
-        """The totals of these images in `dtype`, rounded towards zero and into the box: what rounding has moved outside comes back."""
-        eta = round_down(total, dtype)
-        if self.low is None or self.high is None:
+        """The totals of these images in `dtype`, float64 or that of the images, rounded towards zero and into the box: what rounding has
+        moved outside comes back.
+        """
+        eta, edges = round_down(total, dtype), self.exact if dtype == torch.float64 else self.inner
+        if edges is None:
             return eta
-        low, high = self.low[rows], self.high[rows]
-        low = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
-        high = torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
+        low, high = (edge if len(rows) == len(edge) else edge.index_select(0, rows) for edge in edges)
         return torch.minimum(torch.maximum(eta, low), high)
 
 

@@ -201,8 +201,7 @@ class _Item:
         if isinstance(item, _Round):
             size = length(v, dual_exponent(item.p)) if item.radius > 0 else arb(0)
             return dot([item.radius], [size])
-        terms = [(x, high if x > 0 else low) for x, low, high in zip(v, item.low, item.high, strict=True) if x != 0]
-        return total(None if edge is None else dot([x], [edge]) for x, edge in terms)
+        return _weighed(v, [high if x > 0 else low for x, low, high in zip(v, item.low, item.high, strict=True)])
 
     def cost(self, v: Sequence[Vector], target: Vector) -> arb | None:
         """Σ_j σ_j(v_j), once one set has taken what Σ_j v_j = target still wants: the set at which that costs least; None for ∞."""
@@ -256,8 +255,7 @@ class _Item:
             if isinstance(item, _Round):
                 reach.append(self.support(item, self.gradient))
             else:
-                terms = [(abs(x), far) for x, far in zip(self.gradient, item.far(), strict=True) if x != 0]
-                reach.append(total(None if far is None else dot([x], [far]) for x, far in terms))
+                reach.append(_weighed([abs(x) for x in self.gradient], item.far()))
         known = least(reach)
         if known is None:
             known = length(exactly(lambda: [a * b for a, b in zip(self.gradient, eta, strict=True)]), 1)
@@ -344,6 +342,13 @@ class _Item:
 def _minus(a: arb, b: arb) -> arb:
     """a − b, without a rounding of its own where both are exact."""
     return exactly(lambda: a - b)
+
+
+def _weighed(x: Vector, edges: Sequence[arb | None]) -> arb | None:
+    """Σ x_i·edge_i with 0·∞ = 0; None for ∞."""
+    used = [(a, edge) for a, edge in zip(x, edges, strict=True) if a != 0]
+    finite = [edge for _, edge in used if edge is not None]
+    return dot((a for a, _ in used), finite) if len(finite) == len(used) else None
 
 
 def _largest(numbers: Sequence[arb | None]) -> arb | None:

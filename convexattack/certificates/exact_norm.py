@@ -17,7 +17,6 @@ from torch import Tensor
 from convexattack.certificates.balls import (
     Enclosure,
     Vector,
-    as_float,
     dual_exponent,
     exactly,
     length,
@@ -105,8 +104,7 @@ class _Bracket:
         if claim is Status.OPTIMAL and proved is claim:
             return say(Verdict.PROVED, f"η is inside, and no η is better by more than {shown(open_by)} relative.")
         if claim is Status.BRACKETED and inside and gap is not None and gap <= limit:
-            between = f"{as_float(ends[0].lower):.6g} ≤ optimum ≤ {as_float(ends[1].upper):.6g}"
-            return say(Verdict.PROVED, f"η is inside, {between}, and no y proves less by more than {shown(open_by)} relative.")
+            return say(Verdict.PROVED, f"η is inside, the bound is proved, and no y proves less by more than {shown(open_by)} relative.")
         if claim is Status.OPTIMAL and bool(further.isfinite().all()) and within(there := vector(further), self.p, self.radius):
             better = quotient(self.value(there) - value, value)
             if better is None or better > limit:

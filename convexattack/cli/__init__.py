@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from convexattack.cli.attack import attack, curve, measure
+from convexattack.cli.explain import explain
 from convexattack.cli.numbers import certify, solve
 from convexattack.cli.verify import verify
 
@@ -53,7 +54,8 @@ def about(
       operator-norm  (9)     maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε: the largest change of the outputs, in a bracket of certified bounds.
 
     The first three may confine η to a box as well. `verify` does all of it on a real network, by closed form (for (9) with p > 2 by Newton
-    steps on its relaxation) and by CVXPY; `solve` and `certify` do it on numbers of yours, without a network.
+    steps on its relaxation) and by CVXPY; `solve` and `certify` do it on numbers of yours, without a network; `explain` derives the
+    solution with them, step by step.
 
     `attack` takes the programs to a network of yours, step by step, and keeps the perturbed images; `measure` and `curve` say how robust
     the network is: ρ₁, ρ₂, fooling ratios over radii. What they prove is about the linear model, what they count about the network.
@@ -62,5 +64,5 @@ def about(
     """
 
 
-for command in (verify, solve, certify, attack, measure, curve):
+for command in (verify, solve, certify, explain, attack, measure, curve):
     app.command()(command)

@@ -56,13 +56,15 @@ def verify(
     The network is linearized at test images that it classifies correctly: the margin (3), one piece an image, the most dangerous one
     (smallest L/‖g‖_q). Every item is solved by the closed form and by CVXPY, every claim is certified from its vectors alone, and the
     error of the linear model, |L(x+η) − (L + gᵀη)|, is shown beside it. (9) takes the Jacobian of all outputs; its optimum lies between a
-    lower and an upper bound, and of the two paths the upper ones must agree. Exit status 0 only if every certificate holds and both paths
+    lower and an upper bound, and of the two paths the upper ones must agree. Alone it needs no classes: it takes regression networks
+    (diabetes, digits-autoencoder) at any inputs, with ε = 0.1 by default. Exit status 0 only if every certificate holds and both paths
     agree to 1e-6 relative (float64; float32 1e-5, float16 1e-2).
 
     \b
       convexattack verify
       convexattack verify --norms 2,inf --programs gnii --radius 0.1 --no-box --out evidence
       convexattack verify --norms 2,3,inf --programs operator-norm
+      convexattack verify --programs operator-norm --model diabetes --data diabetes
       convexattack verify --model my_networks:lenet --weights lenet.safetensors --data mnist
     """
     with sentences(out):
@@ -84,12 +86,14 @@ def _show(report: Report) -> None:
     """A table for each program, and the verdict."""
     screen = console()
     short = f" ({report.asked} were asked for)" if report.images < report.asked else ""
-    lines = [
-        f"model {report.model}, {report.images} correctly classified test images{short} of {report.data}, seed {report.seed}; "
-        f"one piece of {report.pieces} an image, smallest L/‖g‖_q",
-        f"{report.dtype} on {report.device}; ε in units of the data range; gaps and differences are relative; lin. error is "
-        "|L(x+η) − (L + gᵀη)| in units of the scores",
-    ]
+    what = "correctly classified test images" if report.pieces else "test inputs"
+    lines = [f"model {report.model}, {report.images} {what}{short} of {report.data}, seed {report.seed}"]
+    where = f"{report.dtype} on {report.device}; ε in units of the data"
+    if report.pieces:
+        lines = [f"{lines[0]}; one piece of {report.pieces} an image, smallest L/‖g‖_q"]
+        lines += [f"{where} range; gaps and differences are relative; lin. error is |L(x+η) − (L + gᵀη)| in units of the scores"]
+    else:
+        lines += [f"{where}; gaps and differences are relative"]
     screen.print("\n".join(lines), markup=False)
     for name, title in TITLES.items():
         rows = [row for row in report.rows if row.program == name]

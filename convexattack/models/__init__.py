@@ -97,7 +97,7 @@ def from_factory(spec: str) -> nn.Module:
     `factory` is called without arguments and returns a `torch.nn.Module`; it may also be a Module itself.
 
     Raises:
-        ValueError: not of the form `module:factory`, no such module, an error within it, or no such attribute.
+        ValueError: not of the form `module:factory`, no such module, an error within it or within the factory, or no such attribute.
         TypeError: not callable, it wants arguments, or what it makes is not a Module.
     """
     name, colon, attribute = spec.partition(":")
@@ -121,6 +121,9 @@ def from_factory(spec: str) -> nn.Module:
             model = factory()
         except TypeError as error:
             raise TypeError(f"{spec} cannot be called without arguments ({error}): wrap it in a function that needs none") from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise ValueError(f"{spec} made no network ({reason}): call it in Python to see where it fails") from error
     if not isinstance(model, nn.Module):
         raise TypeError(f"{spec} returned a {type(model).__name__}: let it return a torch.nn.Module")
     return model.eval()

@@ -14,11 +14,9 @@ from convexattack import datasets
 from convexattack.attacks.loop import evaluate
 from convexattack.datasets import Images, Table
 from convexattack.verify import DTYPES, versions
-from convexattack.verify.setting import as_device, as_network, chosen, correctly_classified
+from convexattack.verify.setting import NO_CLASSES, any_inputs, as_device, as_network, chosen, correctly_classified, load_any
 
-__all__ = ["NO_CLASSES", "Setting", "Subject"]
-
-NO_CLASSES = ("diabetes", "digits-autoencoder", "scenes")
+__all__ = ["Setting", "Subject"]
 
 
 @dataclass(frozen=True)
@@ -101,14 +99,11 @@ class Subject:
     def regressed(setting: Setting) -> Subject:
         """Inputs in the order of the seed, whatever the network makes of them; errors are those of `classified`."""
         kind, where = _checked(setting)
-        if isinstance(setting.data, Images | Table):
-            source = setting.data
-        else:
-            source = datasets.diabetes() if setting.data == "diabetes" else datasets.load(setting.data)
+        source = load_any(setting.data)
         network, name = as_network(setting.model, setting.weights, kind, where)
-        index = torch.randperm(len(source), generator=torch.Generator().manual_seed(setting.seed))[: setting.images]
+        x, index = any_inputs(source, setting.images, setting.seed, kind, where)
         about = _facts(setting, name, source) | {"images": len(index)}
-        return Subject(network, source.x[index].to(where, kind), None, index, 0, about)
+        return Subject(network, x, None, index, 0, about)
 
 
 def _checked(setting: Setting) -> tuple[torch.dtype, torch.device]:

@@ -20,12 +20,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down, round_up, rounding_slack
+from convexattack.norms import Lp, round_down, round_inwards, round_up, rounding_slack
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status, codes
 
 __all__ = ["solve", "why_not"]
+
+TINY = 64  # smallest normal numbers an entry: in a shorter vector the lost digits of small entries add up to one unit of the largest
 
 
 def why_not(program: Program) -> str | None:
@@ -82,7 +84,7 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     good = eta[:, 0].isfinite() & program.value.isfinite()
     code = torch.where(good, code, Status.INVALID.code).to(torch.int8)
     found = Solution(_blank(eta, code), code, (-g,), {"solver": "closed_form"})
-    risky = (radius > 0) & (radius < g.shape[1] * torch.finfo(g.dtype).smallest_normal)
+    risky = (radius > 0) & (radius < g.shape[1] * TINY * torch.finfo(g.dtype).smallest_normal)
     return _judged(program, found) if bool(risky.any()) else found
 
 
@@ -109,7 +111,7 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     if dtype == torch.float64:
         return found
     length = step * direction.abs().amax(-1)
-    risky = ((length > 0) & (length < g.shape[1] * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
+    risky = ((length > 0) & (length < g.shape[1] * TINY * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
     return _judged(program, found) if bool(risky.any()) else found
 
 
@@ -145,9 +147,8 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
     edge = round_down(radius, g.dtype)[:, None]
     low, high = round_down(low, g.dtype), round_down(high, g.dtype)
     eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)
-    boxed = torch.where(g > 0, -low, high).to(torch.float64) < radius[:, None]
-    v = -program.g
-    shares = {id(ball): torch.where(boxed, 0.0, v), id(box): torch.where(boxed, v, 0.0)}
+    v_box = -g * (eta.abs() < edge)
+    shares = {id(ball): -g - v_box, id(box): v_box}
     found = Solution(eta, codes(Status.OPTIMAL, g), tuple(shares[id(item)] for item in sets), {"solver": "closed_form"})
     return found if _harmless(program, found) else _judged(program, found)
 
@@ -199,7 +200,15 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         v_ball, v_box = torch.where(empty[:, None], pull, v_ball), torch.where(empty[:, None], -pull, v_box)
     endless = torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, Status.OPTIMAL.code)
     code = torch.where(empty, Status.INFEASIBLE.code, endless)
-    found = _judged(program, side.finish(eta, code, side.spread(v_ball, v_box)))
+    found = side.finish(eta, code, side.spread(v_ball, v_box))
+    if side.centred and dtype != torch.float64 and len(sets) > (k is not None):  # the cost is Σσ_j(v_j), the gap what −gᵀη is below it
+        cost, fall = side.cost(v_box), -torch.linalg.vecdot(program.g, found.eta.to(torch.float64))
+        cost = cost if k is None else cost + radius * norm.dual(v_ball)
+        close = cost - fall <= torch.finfo(dtype).eps * (program.L.abs() + fall)
+    else:
+        close = torch.zeros_like(empty)
+    if not bool((close & (found.codes == Status.OPTIMAL.code)).all()):
+        found = _judged(program, found)
     if not bool(touching.any()):
         return found
     wide = found.eta.to(torch.float64)
@@ -210,7 +219,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
 
 def _min_norm(program: MinNorm) -> Solution:
     """(8) over any boxes, in units of about ‖η‖ so that logarithms stay small."""
-    p, norm = program.norm.p, program.norm
+    p, norm, dtype = program.norm.p, program.norm, program.gradient.dtype
     side = _Descent.of(program, program.sets, None)
     zero = torch.zeros_like(side.top)
     w, need = side.w, program.L.nan_to_num(0.0, 0.0, 0.0) / side.top
@@ -258,12 +267,19 @@ def _min_norm(program: MinNorm) -> Solution:
         binds = binds | idle[:, None]
     v_box = (v_box - share) * binds
     wide = side.sign * a * unit[:, None]
-    eta = round_up(wide, program.gradient.dtype)
+    eta = round_up(wide, dtype)
     if not side.centred:  # where the box forces an entry uphill, away from zero is uphill as well
-        eta = torch.where(a < 0, round_down(wide, program.gradient.dtype), eta)
+        eta = torch.where(a < 0, round_down(wide, dtype), eta)
     eta = side.back(eta)
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
-    return _judged(program, side.finish(eta, code, side.spread(share, v_box), lam))
+    found = side.finish(eta, code, side.spread(share, v_box), lam)
+    if side.centred and dtype != torch.float64:  # then ‖η‖ ≥ λL − Σσ_j(v_j) is this bound
+        limit, wide = torch.finfo(dtype).eps, found.eta.to(torch.float64)
+        length, least = norm(wide), lam * program.L - side.cost(v_box)
+        close = (length - least <= limit * length) & (program.L + torch.linalg.vecdot(program.g, wide) <= limit * program.L.abs())
+        if bool((close & (found.codes == Status.OPTIMAL.code)).all()):
+            return found
+    return _judged(program, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,14 +307,14 @@ class _Descent:
         ]
         low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
         top = g.abs().amax(-1)
-        valid, ordered = top.isfinite() & program.value.isfinite(), (low <= high).all(-1)
+        room = (high - low).amin(-1) if g.numel() else top
+        valid = top.isfinite() & program.value.isfinite()
+        ordered = (low <= high).all(-1) if bool(room.isnan().any()) else room >= 0
         if not bool(ordered.all()):
             valid = valid & ~(low.isnan() | high.isnan()).any(-1)
         if not bool(valid.all()):
             g, low, high = (torch.where(valid[:, None], part, 0.0) for part in (g, low, high))
-        if dtype != torch.float64:
-            low = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
-            high = torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
+        low, high = round_inwards(low, high, dtype)
         top = torch.where(valid & (top > 0), top, 1.0)
         sign = torch.ones_like(g).copysign_(-g)
         one, other = sign * low, sign * high
@@ -314,6 +330,17 @@ class _Descent:
         """η within its bounds, which rounding may have passed by one unit in the last place."""
         return torch.minimum(torch.maximum(eta, self.low), self.high)
 
+    def merged(self) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
+        """All boxes as one, before any rounding."""
+        pairs = [pair for pair in self.bounds if pair is not None]
+        return reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+
+    def cost(self, v_box: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """Σσ_j(v_j) of the boxes, 0 being in all of them; NaN where a bound is infinite."""
+        v, (low, high) = v_box * self.sign, self.merged()
+        paid: Tensor = torch.linalg.vecdot(v.clamp_min(0), high) + torch.linalg.vecdot(v.clamp_max(0), low)
+        return paid
+
     def spread(self, v_ball: Float[Tensor, "N d"], v_box: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
         """One multiplier a set, for η: each coordinate of the box's goes to the set whose bound is the tight one."""
         pairs = [pair for pair in self.bounds if pair is not None]
@@ -324,7 +351,7 @@ class _Descent:
             elif len(pairs) == 1:
                 out.append(left)
             else:
-                low, high = reduce(torch.maximum, [p[0] for p in pairs]), reduce(torch.minimum, [p[1] for p in pairs])
+                low, high = self.merged()
                 mine = torch.where(left > 0, pair[1] == high, pair[0] == low)
                 out.append(left * mine)
                 left = left * ~mine
@@ -341,8 +368,7 @@ class _Descent:
 
     def _prove_clash(self, multipliers: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Where two bounds exclude each other at coordinate k, e_k on the upper one and −e_k on the lower one: Σv = 0 and Σσ(v) < 0."""
-        pairs = [pair for pair in self.bounds if pair is not None]
-        low, high = reduce(torch.maximum, [p[0] for p in pairs]), reduce(torch.minimum, [p[1] for p in pairs])
+        low, high = self.merged()
         at = torch.zeros_like(self.w, dtype=torch.bool).scatter_(-1, (low - high).nan_to_num(-torch.inf).argmax(-1, keepdim=True), True)
         upper, lower, proof = at, at, []
         for pair, v in zip(self.bounds, multipliers, strict=True):
@@ -400,7 +426,7 @@ def _fill_centred(w: Tensor, most: Tensor, r: float, goal: Tensor, p: float | No
     live = (e, most, free_part, full_part, goal)
     for _ in range(w.shape[-1] + 1):  # each step but the last fixes a coordinate
         e_, most_, free_, full_, goal_ = live
-        full = (e_ * kappa[:, None] >= most_).to(e_)
+        full = (e_ * kappa[:, None]).ge_(most_)
         left = goal_ - torch.linalg.vecdot(full_, full)
         new = (left / torch.linalg.vecdot(free_, 1 - full)).clamp_min(0) ** (1 / power)
         moved = (new > kappa * (1 + 2e-15)) & (new < torch.inf)

@@ -3,7 +3,8 @@
 A network is linearized at test images that it classifies correctly, equation (1), by the margin (3): one piece an image, the most dangerous
 one, which has the smallest L/‖g‖_q. For every program, norm and set the items are solved by the closed form and by CVXPY; every claim of
 both is certified, the two objectives are compared, and the real margin at x + η is held against its linear model (Remark 1). Of (9), with
-the Jacobian of all outputs, the two upper bounds are compared, and the optimum lies in a bracket.
+the Jacobian of all outputs, the two upper bounds are compared, and the optimum lies in a bracket; it needs no classes, so that alone it is
+verified on a regression network as well, at inputs of any kind.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from convexattack import datasets
 from convexattack.certificates import Tolerance
-from convexattack.datasets import Images
+from convexattack.datasets import Images, Table
 from convexattack.files import PROGRAMS, appending, as_record
-from convexattack.linearize import jacobian, linearize
+from convexattack.linearize import Linearization, jacobian, linearize
 from convexattack.verify.picture import picture
 from convexattack.verify.report import Report, Row, Side, versions
 from convexattack.verify.rows import default_radius, linearization_error, program_of, refusals, run_row
@@ -32,12 +32,15 @@ from convexattack.verify.setting import (
     PICTURE,
     RECORDS,
     LeftOut,
+    any_inputs,
     as_device,
     as_network,
     as_norms,
     chosen,
     correctly_classified,
+    load_any,
     plan,
+    regresses,
     writable_folder,
 )
 
@@ -46,7 +49,7 @@ __all__ = ["DTYPES", "NORMS", "LeftOut", "Report", "Row", "Side", "refusals", "v
 
 def verify(
     model: str | nn.Module = "digits",
-    data: str | PathLike[str] | Images = "digits",
+    data: str | PathLike[str] | Images | Table = "digits",
     images: int = 64,
     programs: Sequence[str] = tuple(PROGRAMS),
     norms: Sequence[float] = NORMS,
@@ -64,12 +67,13 @@ def verify(
 
     Args:
         model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
-        data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1].
-        images: how many correctly classified test images; fewer where there are no more.
+        data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1]; for (9) alone `diabetes` or a `Table` as well.
+        images: how many correctly classified test images (or inputs, where there are no classes); fewer where there are no more.
         programs: names in `files.PROGRAMS`.
         norms: real numbers p in [1, ∞].
         radius: ε for all norms, in units of the data range. None takes for each norm the median of L/‖g‖_q, to two digits: by
-            Proposition 1, (GN) is then feasible for about half of the images (fewer with a box).
+            Proposition 1, (GN) is then feasible for about half of the images (fewer with a box). Without classes it takes 0.1, to which
+            every number of (9) is proportional.
         box: confine x + η to [0, 1]; None does both. (9) takes one ball and has no box: `Report.left_out` says so.
         solver: of the other path: "reference", or an installed CVXPY solver.
         device, dtype: of the network, the images and the programs; dtype is a name in `DTYPES`.
@@ -94,10 +98,16 @@ def verify(
         raise ValueError(f"radius must be a finite number >= 0, got {radius}: it is in units of the data range")
     kind, where = DTYPES[chosen("dtype", [dtype], DTYPES)[0]], as_device(device, dtype)
     planned, left_out = plan(kinds, balls, (False, True) if box is None else (box,), solver)
+    free = regresses(model, data, kinds)
+    source = load_any(data)
     network, name = as_network(model, weights, kind, where)
-    source = data if isinstance(data, Images) else datasets.load(data)
-    x, label, index, wrong = correctly_classified(network, source, images, seed, kind, where)
-    lin = linearize(network, x, label)
+    lin: Linearization | None = None
+    if free:
+        (x, index), label, wrong = any_inputs(source, images, seed, kind, where), None, 0
+    else:
+        assert isinstance(source, Images)
+        x, label, index, wrong = correctly_classified(network, source, images, seed, kind, where)
+        lin = linearize(network, x, label)
     J = jacobian(network, x) if "operator-norm" in kinds else None
     with ExitStack() as stack:
         folder = None if out is None else writable_folder(Path(out), stack)
@@ -106,8 +116,8 @@ def verify(
         rows, shown = [], {}
         pictured = "gnii" if "gnii" in kinds else planned[-1].program
         for norm in balls:
-            piece = (lin.value.double() / norm.dual(lin.gradient.double())).argmin(1)
-            bound = default_radius(norm, lin, piece) if radius is None else float(radius)
+            piece = None if lin is None else (lin.value.double() / norm.dual(lin.gradient.double())).argmin(1)
+            bound = float(radius) if radius is not None else 0.1 if lin is None or piece is None else default_radius(norm, lin, piece)
             for cell in [cell for cell in planned if cell.norm == norm]:
                 program = program_of(cell, bound, lin, piece, x, J)
                 error = partial(linearization_error, network, x, label, piece, program)
@@ -116,14 +126,14 @@ def verify(
                 if append is not None:
                     for i in range(len(x)):
                         about = {"model": name, "data": source.name, "device": device, "image": int(index[i])}
-                        classes = {"label": int(label[i])}
-                        if cell.program != "operator-norm":
+                        classes = {} if label is None else {"label": int(label[i])}
+                        if label is not None and piece is not None and cell.program != "operator-norm":
                             classes["piece"] = _class(label[i], piece[i])
                         append(as_record(program, i, solutions) | {"about": about | classes})
                 if cell.program == pictured:
                     shown[norm] = solutions["closed_form"].eta[0]
         if folder is not None:
-            picture(folder / PICTURE, network, x[:1], label[0], shown)
+            picture(folder / PICTURE, network, x[:1], None if label is None else label[0], shown)
     order = list(PROGRAMS)
     return Report(
         model=name,
@@ -132,7 +142,7 @@ def verify(
         asked=images,
         images=len(x),
         misclassified=wrong,
-        pieces=lin.pieces,
+        pieces=0 if lin is None else lin.pieces,
         solver=solver,
         device=device,
         dtype=dtype,

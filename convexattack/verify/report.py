@@ -95,7 +95,7 @@ class Row:
 @dataclass(frozen=True)
 class Report:
     """The outcome of `verify`: its settings, one row for each program, norm and choice of sets, where the files are, and
-    what was asked for and cannot be run."""
+    what was asked for and cannot be run. `pieces` is 0 where there are no classes, so that any inputs were taken."""
 
     model: str
     data: str

@@ -39,16 +39,18 @@ def default_radius(norm: Lp, lin: Linearization, piece: Int[Tensor, " B"]) -> fl
 def program_of(
     planned: Planned,
     radius: float,
-    lin: Linearization,
-    piece: Int[Tensor, " B"],
+    lin: Linearization | None,
+    piece: Int[Tensor, " B"] | None,
     x: Float[Tensor, "B *S"],
     J: Float[Tensor, "B m d"] | None,
 ) -> AnyProgram:
-    """The program of one row; J only for (9)."""
+    """The program of one row; J only for (9), which has no pieces."""
     ball = Ball(planned.norm, radius)
     if planned.program == "operator-norm":
         assert J is not None
         return OperatorNorm(J, ball)
+    assert lin is not None
+    assert piece is not None
     rows = torch.arange(len(x), device=x.device)
     value, gradient = lin.value[rows, piece], lin.gradient[rows, piece]
     box: tuple[ConvexSet, ...] = (PixelRange(0.0, 1.0).at(x),) if planned.box else ()
@@ -95,12 +97,16 @@ def run_row(
     return found, {"closed_form": closed, "reference": other}
 
 
-def linearization_error(network: Model, x: Tensor, label: Tensor, piece: Tensor, program: AnyProgram, eta: Tensor) -> Float[Tensor, " B"]:
+def linearization_error(
+    network: Model, x: Tensor, label: Tensor | None, piece: Tensor | None, program: AnyProgram, eta: Tensor
+) -> Float[Tensor, " B"]:
     """|L(x + η) − (L + gᵀη)| of the piece that was linearized; for (9) ‖f(x + η) − f(x) − Jη‖₂."""
     with torch.no_grad():
         output = network(x + eta.view_as(x))
         if isinstance(program, OperatorNorm):
             return Lp(2)((output.double() - network(x).double()) - program.change(eta))
+        assert label is not None
+        assert piece is not None
         return (margin(output, label).gather(1, piece[:, None])[:, 0].double() - program.linear(eta)).abs()
 
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from convexattack import models
-from convexattack.datasets import Images
+from convexattack import datasets, models
+from convexattack.datasets import Images, Table
 from convexattack.files import check_writable
 from convexattack.linearize import linearize
 from convexattack.losses import as_label
@@ -29,22 +29,27 @@ __all__ = [
     "DTYPES",
     "NORMS",
     "NO_BOX",
+    "NO_CLASSES",
     "PICTURE",
     "RECORDS",
     "LeftOut",
     "Planned",
+    "any_inputs",
     "as_device",
     "as_network",
     "as_norms",
     "chosen",
     "correctly_classified",
+    "load_any",
     "plan",
+    "regresses",
     "writable_folder",
 ]
 
 NORMS = (1.0, 1.5, 2.0, 3.0, math.inf)
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
 NO_BOX = "(9) takes one ball, no box"
+NO_CLASSES = ("diabetes", "digits-autoencoder", "scenes")  # shipped networks that are no classifiers of images
 RECORDS, PICTURE = "records.jsonl", "perturbations.png"
 
 
@@ -139,6 +144,35 @@ def as_network(
     if weights is not None:
         models.load_weights(network, weights)
     return network.to(device, dtype).eval(), model if isinstance(model, str) else type(model).__name__
+
+
+def regresses(model: str | nn.Module, data: str | PathLike[str] | Images | Table, kinds: Sequence[str]) -> bool:
+    """Whether there are no classes, so that (9) alone makes sense.
+
+    Raises:
+        ValueError: it does not, and another program is asked for.
+    """
+    told = [f"model {model!r} is no classifier"] * (isinstance(model, str) and model in NO_CLASSES)
+    told += ["data 'diabetes' has no classes"] * (isinstance(data, Table) or data == "diabetes")
+    others = ", ".join(kind for kind in kinds if kind != "operator-norm")
+    if told and others:
+        raise ValueError(f"programs {others} need classes, and {told[0]}: ask for operator-norm alone (--programs operator-norm)")
+    return bool(told)
+
+
+def load_any(data: str | PathLike[str] | Images | Table) -> Images | Table:
+    """The data themselves, with or without classes."""
+    if isinstance(data, Images | Table):
+        return data
+    return datasets.diabetes() if data == "diabetes" else datasets.load(data)
+
+
+def any_inputs(
+    source: Images | Table, images: int, seed: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "B *S"], Int[Tensor, " B"]]:
+    """The first inputs in an order drawn from the seed, whatever the network makes of them, and their positions in the dataset."""
+    index = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:images]
+    return source.x[index].to(device, dtype), index
 
 
 def correctly_classified(

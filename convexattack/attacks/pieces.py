@@ -1,0 +1,166 @@
+"""Which of K linearized pieces is the best, without solving K programs: weak duality rules most of them out.
+
+Every piece has a lower bound on its optimal value that takes one pass over its gradient. The piece of the lowest bound is solved first;
+another is solved only where its bound is below the value found. Without a box the bound is the optimal value itself, equation (6), so
+that one program an image is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convexattack.norms import Lp
+from convexattack.programs import MinNorm, Program
+from convexattack.sets import Box, ConvexSet
+from convexattack.solution import Solution, Status
+
+__all__ = ["Step", "best_piece", "least_norm", "least_value"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The convex step chosen for each of n images, with the data of its program."""
+
+    value: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n d"]
+    eta: Float[Tensor, "n d"]
+    objective: Float[Tensor, " n"]
+    codes: Int[Tensor, " n"]
+    lam: Float[Tensor, " n"]  # of (8)
+    multipliers: tuple[Tensor, ...]  # one a set
+    usable: Bool[Tensor, " n"]
+    relaxed: Bool[Tensor, " n"]  # (GNII) in place of (8)
+    solver: str
+    base: Tensor | None = None  # the total from which the step was taken
+
+    @staticmethod
+    def of(program: Program, found: Solution) -> Step:
+        objective = program.primal(found.eta)
+        usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
+        small = isinstance(program, MinNorm)
+        lam = found.multipliers[0] if small else torch.zeros_like(objective)
+        return Step(
+            program.value, program.gradient, found.eta, objective, found.codes, lam, found.multipliers[small:], usable,
+            torch.zeros_like(usable), str(found.stats.get("solver")),
+        )  # fmt: skip
+
+    def moved(self) -> Bool[Tensor, " n"]:
+        """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
+        some = self.usable & (self.eta.abs().amax(1) > 0)
+        if not bool(self.relaxed.any()):
+            return some
+        fall = -(self.gradient.to(torch.float64) * self.eta.to(torch.float64)).sum(1)
+        return some & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
+
+    def at(self, rows: Tensor) -> Step:
+        parts = {name: getattr(self, name)[rows] for name in _TENSORS}
+        return dataclasses.replace(self, **parts, multipliers=tuple(part[rows] for part in self.multipliers))
+
+    def updated(self, rows: Tensor, step: Step, base: Tensor | None = None) -> Step:
+        """These rows replaced by those of another step."""
+        parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
+        multipliers = []
+        for old, new in zip(self.multipliers, step.multipliers, strict=True):
+            wide = torch.promote_types(old.dtype, new.dtype)
+            multipliers.append(old.to(wide).index_copy(0, rows, new.to(wide)))
+        whole = self.base if self.base is None or base is None else self.base.index_copy(0, rows, base)
+        return dataclasses.replace(self, **parts, multipliers=tuple(multipliers), base=whole)
+
+
+_TENSORS = ("value", "gradient", "eta", "objective", "codes", "lam", "usable", "relaxed")
+
+
+def best_piece(least: Float[Tensor, "n K"], solve: Callable[[Int[Tensor, " m"], Int[Tensor, " m"]], Step]) -> Step:
+    """Of each image the piece of the smallest objective: the lowest L + gᵀη for (GNII), the shortest η for (8).
+
+    Args:
+        least: a lower bound on each objective, −∞ where none is known.
+        solve: (image, piece) → the steps of these m programs.
+    """
+    images, known = torch.arange(len(least), device=least.device), torch.full_like(least, torch.inf)
+    first = least.argmin(1)
+    step = solve(images, first)
+    known[images, first] = torch.where(step.usable, step.objective, torch.inf)
+    open_ = least < known.gather(1, first[:, None])
+    open_[images, first] = False
+    if bool(open_.any()):
+        image, piece = open_.nonzero(as_tuple=True)
+        others = solve(image, piece)
+        known[image, piece] = torch.where(others.usable, others.objective, torch.inf)
+        won = (known.argmin(1)[image] == piece).nonzero().flatten()
+        step = step.updated(image[won], others.at(won))
+    return step
+
+
+def least_value(
+    value: Float[Tensor, "n K"], gradient: Float[Tensor, "n K d"], norm: Lp, radius: Float[Tensor, " n"], sets: Sequence[ConvexSet]
+) -> Float[Tensor, "n K"]:
+    """A lower bound on (GNII) over ‖η‖_p ≤ ε and the boxes among `sets`, (n, d): L − ε‖g‖_q over the coordinates that no box blocks.
+
+    For p = ∞ it is L − Σ|g_i|c_i, with c_i the room that ball and boxes leave along −g_i, which is the optimal value.
+    """
+    boxes = _boxes(sets, gradient)
+    if boxes is None or norm.p < math.inf:
+        reach = radius[:, None] * _dual(norm, gradient, boxes)
+    else:
+        g = _wide(gradient)
+        down, up = (torch.minimum(room, radius[:, None]).clamp_min(0).to(g)[:, :, None] for room in (-boxes[0], boxes[1]))
+        reach = (g.clamp_min(0) @ down - g.clamp_max(0) @ up)[:, :, 0].to(torch.float64)
+    return _rounded(value - reach * (1 + _slack(gradient)), reach)
+
+
+def least_norm(
+    value: Float[Tensor, "n K"], gradient: Float[Tensor, "n K d"], norm: Lp, sets: Sequence[ConvexSet]
+) -> Float[Tensor, "n K"]:
+    """A lower bound on (8) over the boxes among `sets`, (n, d): L⁺/‖g‖_q over the coordinates that no box blocks."""
+    steep = _dual(norm, gradient, _boxes(sets, gradient))
+    return _rounded(value.clamp_min(0) / steep * (1 - _slack(gradient)), steep)
+
+
+def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Float[Tensor, "n K"]:
+    """‖g‖_q in the dtype of the gradient, over those coordinates alone that the boxes let go downhill."""
+    g = _wide(gradient)
+    if boxes is not None:
+        free = g.new_tensor([0.0, torch.inf])
+        down, up = (free[(room > 0).to(torch.int64)][:, None] for room in (-boxes[0], boxes[1]))
+        g = g.clamp(-up, down)
+    if norm.q == 1:
+        length = g.abs().sum(-1)
+    elif norm.q == math.inf:
+        length = g.abs().amax(-1)
+    elif norm.q == 2:
+        length = torch.linalg.vector_norm(g, 2, -1)
+    else:  # a power may leave the range of float32
+        length = norm.dual(g)
+    return length.to(torch.float64)
+
+
+def _boxes(sets: Sequence[ConvexSet], gradient: Tensor) -> tuple[Tensor, Tensor] | None:
+    """All boxes as one, (n, d); None where there are none."""
+    pairs = [item.bounds(gradient[:, 0]) for item in sets if isinstance(item, Box)]
+    if not pairs:
+        return None
+    return reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+
+
+def _slack(gradient: Tensor) -> float:
+    """More than the relative error of a sum of d terms of one sign, and of a norm, in the dtype of `_wide`."""
+    return (gradient.shape[-1] + 8) * torch.finfo(torch.promote_types(gradient.dtype, torch.float32)).eps
+
+
+def _rounded(least: Float[Tensor, "n K"], size: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
+    """−∞ where the size it was computed from is so small or large that float32 has lost some of it, and where it is no number."""
+    known = least.isfinite() & (size > 1e-15) & (size < 1e15)
+    return torch.where(known, least, -torch.inf)
