@@ -47,7 +47,9 @@ LEVEL = {
     "cli": 7,
 }
 TIMED = "solvers.reference.bare"  # what a benchmark may use on top of the public names: the floor under a re-solve
-WITHOUT_CVXPY = {f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form"}
+WITHOUT_CVXPY = {f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form"} | {
+    f"{PACKAGE}.certificates.{name}" for name in ("balls", "certificate", "exact", "exact_norm", "proof")
+}
 IMPORTS_BY_NAME = {"cli", "models"}  # a user's own MODULE:FACTORY
 PUBLIC_ROOMS = {"testing", "models", "datasets"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
