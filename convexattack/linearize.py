@@ -141,7 +141,8 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
 
 def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor, Tensor]:
     """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite."""
-    point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+    own = x.detach().clone(memory_format=torch.contiguous_format) if x.is_inference() or not x.is_contiguous() else x.detach()
+    point = own.requires_grad_()
     try:
         output = function(point.clone())
     except torch.OutOfMemoryError:
@@ -161,6 +162,8 @@ def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor
 def _pull_back(pieces: Tensor, point: Tensor) -> Tensor:
     """The gradient (B, K, d) of each column of pieces (B, K), row by row."""
     count = pieces.shape[1]
+    if count == 1:
+        return _backward(pieces, point, 0, 1).flatten(2).transpose(0, 1)
     gradient = point.new_empty(len(point), count, point[0].numel())
     at_once = max(1, ENTRIES_AT_ONCE // point.numel())
     start = 0
@@ -202,22 +205,22 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
     if not isinstance(model, nn.Module):
         yield model
         return
-    for name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
         if batch > 1 and isinstance(module, _BatchNorm) and module.running_mean is None:
             raise ValueError(
                 f"model has a BatchNorm without running statistics, {name or type(module).__name__!r}, which mixes the "
                 "images of a batch: train it with track_running_stats=True, or pass one image at a time"
             )
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in modules.values()]
     buffers = [
         (module, name, buffer, buffer._version, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if not buffer.is_inference()
+        for module in modules.values()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
     ]
-    made_in_inference_mode = {
-        name: tensor.clone() for name, tensor in chain(model.named_parameters(), model.named_buffers()) if tensor.is_inference()
-    }
+    held = ((f"{path}.{name}" if path else name, tensor) for path, module in modules.items() for name, tensor in _tensors(module))
+    made_in_inference_mode = {name: tensor.clone() for name, tensor in held if tensor.is_inference()}
     try:
         for module, _ in modes:
             module.training = False
@@ -231,6 +234,12 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
             if buffer._version != version:
                 with torch.no_grad():
                     buffer.copy_(kept)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The module's own parameters and buffers."""
+    own = chain(module._parameters.items(), module._buffers.items())
+    return ((name, tensor) for name, tensor in own if tensor is not None)
 
 
 def check_images(x: Any) -> None:

@@ -102,6 +102,8 @@ class Lp:
 
     def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
         """‖x‖_p."""
+        if self.p == math.inf:
+            return x.abs().amax(-1)
         return _norm(x.to(torch.float64), self.p).to(x.dtype)
 
     def dual(self, g: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:

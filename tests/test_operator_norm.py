@@ -417,7 +417,5 @@ def test_wrong_questions_are_named() -> None:
     found = ca.solve(whole)
     with pytest.raises(ValueError, match=r"multipliers must be \(y, F\) of shapes \(2, 30\) and \(2, 3, r\)"):
         ca.certify(whole, ca.Solution(found.eta, found.codes, found.multipliers[:1]))
-    with pytest.raises(ValueError, match="exact must be False"):
-        ca.certify(whole, found, exact=True)
     with pytest.raises(TypeError, match=r"norm must be a ca\.Lp"):
         ca.regression_attack(0.1, 2)  # type: ignore[arg-type]

@@ -177,12 +177,12 @@ class Attack:
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
             raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
         balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
-        total, eta = torch.zeros_like(clean, dtype=torch.float64), torch.zeros_like(clean)
+        total, eta = torch.zeros((), dtype=torch.float64, device=x.device).expand(clean.shape), torch.zeros_like(clean[:1]).expand_as(clean)
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         kept: Step | None = None
         for _ in range(self.steps):
             base = _rows(total, rows)
-            point = _rows(clean, rows) + _rows(eta, rows)
+            point = clean if kept is None else _rows(clean, rows) + _rows(eta, rows)
             lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows)
             label = lin.label if label is None or kept is None else label
             if kept is None:
@@ -190,12 +190,14 @@ class Attack:
                 lowest = lin.value.amin(1)
             found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
             moved = found.moved()
-            step_total = base + found.eta
-            if self.steps > 1 or found.solver != "closed_form":
+            if self.steps == 1 and found.solver == "closed_form":  # it is inside to the last bit
+                clipped, there = base, edges.clip(found.eta, rows, x.dtype)
+            else:
+                step_total = base + found.eta
                 for item in balls:
                     step_total = shrink(step_total, item.norm, item.radii(clean)[rows])
-            clipped = edges.clip(step_total, rows, torch.float64)
-            there = edges.clip(clipped, rows, x.dtype)
+                clipped = edges.clip(step_total, rows, torch.float64)
+                there = edges.clip(clipped, rows, x.dtype)
             if not bool(found.usable.all()):
                 clipped = torch.where(found.usable[:, None], clipped, base)
                 there = torch.where(found.usable[:, None], there, eta[rows])
@@ -220,7 +222,7 @@ class Attack:
             fooled=at_end < 0,
             wrong=~(start >= 0) if output.shape[1] > 1 else torch.zeros_like(flagged),
             label=label,
-            size=self.norm(eta.to(torch.float64)),
+            size=self.norm(eta).to(torch.float64) if self.norm.p == math.inf else self.norm(eta.to(torch.float64)),
             margin=at_end,
             loss=lowest,
             steps=taken,
@@ -261,7 +263,7 @@ class Attack:
                 program: Program = MinNorm(*data, self.norm, bound)
             else:
                 program = GNII(*data, (take(self._ball(), rows[image]), *bound) if ball else bound)
-            return Step.of(program, solve(program, self.solver))
+            return Step.of(program, solve(program, self.solver), alone=lin.pieces == 1)
 
         nothing = torch.full_like(value, -torch.inf)
         here = bind(sets, total, rows) if lin.pieces > 1 else ()

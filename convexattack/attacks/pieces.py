@@ -32,7 +32,7 @@ class Step:
     value: Float[Tensor, " n"]
     gradient: Float[Tensor, "n d"]
     eta: Float[Tensor, "n d"]
-    objective: Float[Tensor, " n"]
+    objective: Float[Tensor, " n"]  # 0 where there is one piece alone, NaN where η is not finite
     codes: Int[Tensor, " n"]
     lam: Float[Tensor, " n"]  # of (8)
     multipliers: tuple[Tensor, ...]  # one a set
@@ -42,8 +42,9 @@ class Step:
     base: Tensor | None = None  # the total from which the step was taken
 
     @staticmethod
-    def of(program: Program, found: Solution) -> Step:
-        objective = program.primal(found.eta)
+    def of(program: Program, found: Solution, alone: bool = False) -> Step:
+        """Of what a solver found; where no other piece is there to be compared, no objective is computed."""
+        objective = found.eta.sum(1).to(torch.float64) * 0 if alone else program.primal(found.eta)
         usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
         small = isinstance(program, MinNorm)
         lam = found.multipliers[0] if small else torch.zeros_like(objective)
