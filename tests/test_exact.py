@@ -206,7 +206,9 @@ def test_operator_norm_of_degenerate_matrices(scale: float) -> None:
     J = torch.stack([torch.zeros(3, 4), torch.ones(3, 4), torch.diag(torch.tensor([1.0, 1e-9, 0.0, 0.0]))[:3]]).double() * scale
     for p in (1, 1.5, 2, 3, INF):
         program = ca.OperatorNorm(J, ca.Ball(ca.Lp(p), torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)))
-        assert verdicts(exactly(program, ca.solve(program))) == {PROVED}
+        certificate = exactly(program, ca.solve(program))
+        assert verdicts(certificate) == {PROVED}
+        assert certificate.residual[0] == 0
 
 
 def test_an_operator_norm_with_bad_multipliers_is_undecided_and_never_wrong() -> None:

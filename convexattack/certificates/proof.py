@@ -34,7 +34,8 @@ class Proof:
         verdict: of the claim, at the certificate's own tolerance.
         why: the reason, one sentence.
         claimed, proved: the claim, and what the vectors prove whatever was claimed (UNDECIDED where that is nothing).
-        primal, dual, gap, violation: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside every set.
+        primal, dual, gap, violation: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside every set. `gap` of (9) is
+            that of its bracket where the claim is OPTIMAL, else that of the relaxation.
         better: how much better the witness is than η, relative like the gap; None without a witness.
         witness: (d,) a feasible point that is better than η (of (GN), one with L + gᵀη < 0; for a claim of infeasibility, any), or None.
     """
@@ -98,7 +99,7 @@ def collected(
 
     primal = column(lambda proof: proof.primal.lower if brackets else proof.primal.upper)
     dual = column(lambda proof: proof.dual.upper if brackets else proof.dual.lower)
-    residual = (dual - primal) / dual if brackets else torch.zeros_like(primal)
+    residual = torch.where(dual == primal, 0.0, (dual - primal) / dual) if brackets else torch.zeros_like(primal)
     return ExactCertificate(
         primal, dual, column(lambda proof: proof.gap.upper), column(lambda proof: proof.violation.upper), residual,
         codes(lambda proof: proof.claimed), codes(lambda proof: proof.proved), eta.dtype, tight,
