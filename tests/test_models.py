@@ -39,14 +39,14 @@ def shipped_card(name: str) -> str:
 def test_a_shipped_file_is_the_one_of_its_card(name: str) -> None:
     card = shipped_card(name)
     file = WEIGHTS / f"{name}.safetensors"
-    assert file.stat().st_size < 700_000
+    assert file.stat().st_size < (4_000_000 if name == "nin" else 700_000)
     assert row(card, "SHA-256 of the weights") == f"`{hashlib.sha256(file.read_bytes()).hexdigest()}`"
     assert f"; {sum(parameter.numel() for parameter in load(name).parameters()):,} parameters" in row(card, "Network")
     recipe = RECIPES[name]
-    assert row(card, "Training") == recipe.training(recipe.epochs)
-    assert (
-        row(card, "Command") == f"`python -m convexattack.models.train {name} --out {name}.safetensors --seed 0 --epochs {recipe.epochs}`"
-    )
+    epochs, smaller = (6, " --coarse 5") if name == "nin" else (recipe.epochs, "")
+    assert row(card, "Training") == recipe.training(epochs, 5 if smaller else 0)
+    command = f"python -m convexattack.models.train {name} --out {name}.safetensors --seed 0 --epochs {epochs}{smaller}"
+    assert row(card, "Command") == f"`{command}`"
     assert card.startswith(f"# {name}\n\n{recipe.about}\n")
     for key, value in recipe.rows.items():
         assert row(card, key).startswith(value)

@@ -24,11 +24,11 @@ SHIPPED = {
     "diabetes": "convexattack.models.diabetes:diabetes",
     "fcnn": "convexattack.models.mnist:fcnn",
     "lenet5": "convexattack.models.mnist:lenet5",
+    "nin": "convexattack.models.cifar10:nin",
 }
 """The networks whose weights are in the package: name → factory. A card (weights/NAME.md) says how each was trained."""
 
 NETWORKS = SHIPPED | {
-    "nin": "convexattack.models.cifar10:nin",
     "densenet40": "convexattack.models.cifar10:densenet40",
 }
 """Every network that `python -m convexattack.models.train` can train: name → factory."""
@@ -44,6 +44,7 @@ def load(name: str) -> nn.Module:
     - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
     - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
+    - `nin`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10). A short training on a CPU, far from the paper's; see its card.
 
     Raises:
         ValueError: no such network, it is not shipped yet, or its weights file is not the one that was shipped.
