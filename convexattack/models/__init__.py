@@ -44,7 +44,7 @@ def load(name: str) -> nn.Module:
     - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
     - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
-    - `nin`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10). A short training on a CPU, far from the paper's; see its card.
+    - `nin`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); a short training, far from the paper's, see its card.
 
     Raises:
         ValueError: no such network, it is not shipped yet, or its weights file is not the one that was shipped.
