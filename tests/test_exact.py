@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from examples import DTYPES, GOLDEN, INF, Golden, inside, length, linear
@@ -199,6 +200,18 @@ def test_operator_norm(p: float, m: int, d: int) -> None:
         assert (certificate.primal <= best * (1 + 1e-14)).all()
     assert verdicts(exactly(program, claiming(solution, solution.eta * 0.9))) == {REFUTED}
     assert verdicts(exactly(program, claiming(solution, solution.eta * (1 + 1e-9), ca.Status.BRACKETED))) == {REFUTED}
+
+
+@pytest.mark.parametrize("share", [0.5, 1 - 1e-9, 1.0])
+def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too small an estimate of λ_max, with another eigenvector, is refused by the pivots of LDLᵀ, and a larger one is tried."""
+    program = ca.OperatorNorm(random(3, 6, 9), ca.Ball(ca.Lp(2), 1.0))
+    solution = ca.solve(program)
+    exact = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (share * exact(matrix)[0], exact(matrix)[1][:, ::-1]))
+    certificate, top = exactly(program, solution), torch.linalg.matrix_norm(program.J, 2)
+    assert (certificate.dual >= top * (1 - 1e-14)).all()
+    assert (certificate.dual <= top * (1 + 1e-12)).all() or share < 1
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
