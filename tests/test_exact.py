@@ -211,7 +211,7 @@ def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(share: float, 
     monkeypatch.setattr(np.linalg, "eigh", lambda matrix: (share * exact(matrix)[0], exact(matrix)[1][:, ::-1]))
     certificate, top = exactly(program, solution), torch.linalg.matrix_norm(program.J, 2)
     assert (certificate.dual >= top * (1 - 1e-14)).all()
-    assert (certificate.dual <= top * (1 + 1e-12)).all() or share < 1
+    assert (certificate.dual <= top * (1 + 1e-8)).all() or share < 1  # a ball so wide has a radius of 30 bits
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
