@@ -139,12 +139,12 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
     return JacobianOperator(forward, adjoint, (len(x), output.shape[1], point[0].numel()), x.dtype, x.device)
 
 
-def forward_pass(function: Model, x: Tensor, flat: bool = False) -> tuple[Tensor, Tensor]:
-    """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite."""
+def forward_pass(function: Model, x: Tensor, flat: bool = False, spare: bool = False) -> tuple[Tensor, Tensor]:
+    """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite, unless x is to spare."""
     own = x.detach().clone(memory_format=torch.contiguous_format) if x.is_inference() or not x.is_contiguous() else x.detach()
     point = own.requires_grad_()
     try:
-        output = function(point.clone())
+        output = function(own.detach() if spare else point.clone())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, AttributeError) as error:

@@ -46,8 +46,8 @@ def margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tens
     label = as_label(label, output)
     if output.shape[1] < 2:
         raise ValueError(f"output of shape {tuple(output.shape)} has one class, and a margin compares two: use class_score")
-    others = torch.arange(output.shape[1] - 1, device=output.device).expand(len(output), -1)
-    return _pick(output, label) - output.gather(1, others + (others >= label[:, None]).long())
+    others = torch.arange(output.shape[1] - 1, device=output.device)
+    return _pick(output, label) - output.gather(1, others + (others >= label[:, None]))
 
 
 def targeted(t: int | Int[Tensor, " B"], of: Loss | None = None) -> Loss:

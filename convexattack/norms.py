@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Lp", "round_down", "round_inwards", "round_up", "rounding_slack"]
+__all__ = ["Lp", "largest", "round_down", "round_inwards", "round_up", "rounding_slack"]
 
 UNIT = 2.0**-53  # unit roundoff of float64
 
@@ -36,12 +36,28 @@ def _sum(x: Tensor) -> Tensor:
 
 def round_down(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
     """x in `dtype`, rounded towards zero: |result| ≤ |x| exactly (beyond the range of dtype, its largest number)."""
-    return _nudge(x, dtype, lambda y: y.abs() > x.abs(), -1)
+    y = _cut(x, dtype, 0)
+    return _nudge(x, dtype, lambda back: back.abs() > x.abs(), -1) if y is None else y
 
 
 def round_up(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
     """x in `dtype`, rounded away from zero: |result| ≥ |x| exactly."""
-    return _nudge(x, dtype, lambda y: y.abs() < x.abs(), 1)
+    y = _cut(x, dtype, 1)
+    return _nudge(x, dtype, lambda back: back.abs() < x.abs(), 1) if y is None else y
+
+
+def _cut(x: Tensor, dtype: torch.dtype, up: int) -> Tensor | None:
+    """float64 in `dtype` with the excess bits of each fraction cut off, or one more where they are not 0 (`up`).
+
+    None where that is not the answer: another dtype, or an entry outside the normal numbers of `dtype`.
+    """
+    if x.dtype != torch.float64 or dtype == torch.float64:
+        return None
+    last = 52 + round(math.log2(torch.finfo(dtype).eps))  # how many bits are in excess
+    bits = x.view(torch.int64)
+    cut = (bits + ((1 << last) - 1) if up else bits).bitwise_and(-1 << last).view(torch.float64)
+    y = cut.to(dtype)
+    return y if torch.equal(y.to(torch.float64), cut) else None
 
 
 def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by: int) -> Tensor:
@@ -55,11 +71,15 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
     return (bits + wrong(back).to(bits.dtype).mul_(by)).view(dtype)
 
 
-def round_inwards(low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The numbers of `dtype` from low to high begin and end here."""
+def round_inwards(
+    low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype, centred: bool | None = None
+) -> tuple[Tensor, Tensor]:
+    """The numbers of `dtype` from low to high begin and end here; `centred` says, where that is known, whether low ≤ 0 ≤ high throughout."""
     if dtype == low.dtype or not low.numel():
         return low.to(dtype), high.to(dtype)
-    if bool((low.amax() <= 0) & (high.amin() >= 0)):
+    if centred is None:
+        centred = bool((low.amax() <= 0) & (high.amin() >= 0))
+    if centred:
         return round_down(low, dtype), round_down(high, dtype)
     above = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
     return above, torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
@@ -102,13 +122,15 @@ class Lp:
 
     def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
         """‖x‖_p."""
-        if self.p == math.inf:
-            return x.abs().amax(-1)
-        return _norm(x.to(torch.float64), self.p).to(x.dtype)
+        return _norm(x, self.p).to(x.dtype)
+
+    def length(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """‖x‖_p in float64, whatever the dtype of x."""
+        return _norm(x, self.p)
 
     def dual(self, g: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
         """The dual norm sup {gᵀη : ‖η‖_p ≤ 1} = ‖g‖_q."""
-        return _norm(g.to(torch.float64), self.q).to(g.dtype)
+        return _norm(g, self.q).to(g.dtype)
 
     def steepest(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"] = 1.0) -> Float[Tensor, "*N d"]:
         """The minimizer of gᵀη over ‖η‖_p ≤ radius: eq. (6), for p = ∞ eq. (7).
@@ -119,6 +141,8 @@ class Lp:
         inside the ball in its own dtype, in exact arithmetic: it is scaled by 1 − `rounding_slack` and rounded towards zero.
         A row with a NaN or an infinite entry comes back without a single number in it.
         """
+        if self.p == 2 and g.dtype == torch.float32:
+            return self._scaled_once(g, torch.as_tensor(radius, dtype=torch.float64, device=g.device))
         if self.p == 2:
             length = _sum(g.to(torch.float64).square()).sqrt()
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
@@ -131,6 +155,24 @@ class Lp:
             if bool(total.isfinite().all()):
                 return g.sign().mul_(round_down(-r, g.dtype)[..., None])
         return self._scaled(g, radius)
+
+    def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
+        """`steepest` for p = 2 in float32, without a copy in float64: kept where it is inside the ball and loses less than one unit in the
+        last place, by a sum in float64 of squares that float32 may have rounded by half a unit; elsewhere `_scaled`.
+        """
+        half = torch.finfo(g.dtype).eps / 2
+        square = radius.square()
+        scale = radius * (1 - half) / (g * g).sum(-1, dtype=torch.float64).sqrt()
+        head = scale.to(g.dtype)
+        rest = (scale - head).to(g.dtype)
+        eta = torch.addcmul(g * -rest[..., None], g, -head[..., None])
+        length = (eta * eta).sum(-1, dtype=torch.float64)
+        good = (length <= square * (1 - 1.01 * half)) & (length >= square * (1 - 2.99 * half))
+        good = good & (scale > 1e-15) & (scale < 1e15) & (square > 1e-20) & (square < 1e30)  # no square that matters is below 1e-38
+        if not bool(good.all()):
+            bad = ~good
+            eta[bad] = self._scaled(g[bad], radius.expand(good.shape)[bad])
+        return eta
 
     def _scaled(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
         """`steepest` from g divided by its largest entry."""
@@ -168,12 +210,29 @@ class Lp:
         return "inf" if self.p == math.inf else f"{self.p:g}"
 
 
+def largest(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+    """max_i |x_i|, in the dtype of x and without a copy of it."""
+    return torch.maximum(x.amax(-1), -x.amin(-1)).abs()
+
+
 def _norm(x: Tensor, p: float) -> Tensor:
     """‖x‖_p in float64, scale-free."""
+    if p == math.inf:
+        return largest(x).to(torch.float64)
+    if x.dtype != torch.float64 and p == 2:  # its squares neither vanish nor overflow in float64
+        return torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64)
+    x = x.to(torch.float64)
+    if p == 2:
+        length = _sum(x * x).sqrt()
+        plain = (length > 1e-140) & (length < 1e140)
+        return length if bool(plain.all()) else torch.where(plain, length, _unit_norm(x, p))
+    return _unit_norm(x, p)
+
+
+def _unit_norm(x: Tensor, p: float) -> Tensor:
+    """`_norm` from x divided by its largest entry."""
     a = x.abs()
     top = a.amax(-1)
-    if p == math.inf:
-        return top
     unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
     a = a / unit[..., None]
     return unit * (_sum(a) if p == 1 else _sum(a * a).sqrt() if p == 2 else _sum(a.pow(p)).pow(1 / p))

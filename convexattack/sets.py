@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from convexattack.norms import Lp, rounding_slack
+from convexattack.norms import Lp, round_inwards, rounding_slack
 
 __all__ = ["Ball", "Box", "ConvexSet", "CustomSet", "PixelRange"]
 
@@ -186,6 +186,17 @@ class Box(ConvexSet):
         low, high = (torch.as_tensor(b, dtype=torch.float64, device=like.device).expand(like.shape) for b in (self.lower, self.upper))
         return low, high
 
+    def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
+        """The bounds in the dtype of `like`, rounded into the box, and whether 0 is within them everywhere; kept for the next who asks."""
+        low, high = self.bounds(like)
+        key = (like.dtype, like.device, like.shape, low._version, high._version)
+        kept = self.__dict__.get("_inwards", (None,))
+        if kept[0] != key:
+            centred = low.numel() == 0 or bool((low.amax() <= 0) & (high.amin() >= 0))
+            kept = (key, *round_inwards(low, high, like.dtype, centred), centred)
+            self.__dict__["_inwards"] = kept
+        return kept[1], kept[2], kept[3]
+
     def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         low, high = self.bounds(eta)
         return torch.maximum(low - eta, eta - high).amax(-1).clamp_min(0)
@@ -267,12 +278,10 @@ class PixelRange:
 def _minus(a: float, x: Tensor, towards: float) -> Tensor:
     """a − x, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's two-sum)."""
     difference = a - x
-    if a == 0:
+    if a == 0 or (bool(x.abs().amax() <= abs(a)) and torch.equal(a - difference, x)):  # exact (Dekker), as for images in float32
         return difference
     part = difference + x
     error = (a - part) - (x - (part - difference))  # exact: a − x = difference + error
-    if not bool(error.any()):  # as for images in float32
-        return difference
     wrong = error > 0 if towards > 0 else error < 0
     return torch.where(wrong, torch.nextafter(difference, torch.full_like(x, towards)), difference)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,8 @@ class Solution:
     Attributes:
         eta: (N, d) perturbations, dtype and device of the gradient; NaN where the claim is that there is none.
         codes: (N,) positions in `Status`, on the device of eta (reading `status` copies them to the host).
-        multipliers: one (N, d) tensor for each set, in order; (8) has λ, shape (N,), first; (9) has (y, F). See the program.
+        multipliers: one (N, d) tensor for each set, in order; (8) has λ, shape (N,), first; (9) has (y, F). See the program. A solver
+            may hand over a function that returns them, which is called once, when someone looks.
         stats: what the solver wants to tell: its name, times, its own status words.
     """
 
@@ -57,6 +59,24 @@ class Solution:
     def status(self) -> np.ndarray:
         """(N,) array of `Status` members."""
         return np.asarray(_MEMBERS[self.codes.cpu().numpy()])
+
+    def __post_init__(self) -> None:
+        if callable(self.multipliers):
+            self.__dict__["_multipliers"] = self.__dict__.pop("multipliers")
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "multipliers" or "_multipliers" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        self.__dict__["multipliers"] = self.__dict__.pop("_multipliers")()
+        return self.__dict__["multipliers"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Solution, (self.eta, self.codes, self.multipliers, self.stats)
+
+    @staticmethod
+    def later(eta: Tensor, codes: Tensor, multipliers: Callable[[], tuple[Tensor, ...]], stats: dict[str, Any]) -> Solution:
+        """A solution whose multipliers are computed when someone looks."""
+        return Solution(eta, codes, multipliers, stats)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.eta)

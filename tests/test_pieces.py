@@ -50,13 +50,13 @@ def test_what_is_left_out_is_no_better(norm: ca.Lp, dtype: torch.dtype, room: st
     value, gradient = data(dtype)
     solved: list[tuple[int, int]] = []
 
-    def solve(image: Tensor, piece: Tensor) -> Step:
+    def solve(image: Tensor, piece: Tensor, whole: bool) -> Step:
         solved.extend(zip(image.tolist(), piece.tolist(), strict=True))
         posed = program(norm, dtype, room, small, image, piece)
         return Step.of(posed, ca.solve(posed))
 
     image, piece = (part.flatten() for part in torch.meshgrid(torch.arange(IMAGES), torch.arange(PIECES), indexing="ij"))
-    every = solve(image, piece)
+    every = solve(image, piece, False)
     objective = torch.where(every.usable, every.objective, INF).view(IMAGES, PIECES)
     if small:
         least = least_norm(value, gradient, norm, boxes(room))
@@ -79,7 +79,7 @@ def test_without_a_box_one_program_an_image_is_left(norm: ca.Lp) -> None:
     value[3, 2], gradient[4, 0] = value[3, 2] + 1e-3, gradient[4, 1] * 2  # no tie, and a gradient each
     asked = []
 
-    def solve(image: Tensor, piece: Tensor) -> Step:
+    def solve(image: Tensor, piece: Tensor, whole: bool) -> Step:
         asked.append(len(image))
         posed = ca.GNII(value[image, piece], gradient[image, piece], (ca.Ball(norm, RADIUS),))
         return Step.of(posed, ca.solve(posed))
@@ -101,7 +101,7 @@ def test_one_bad_piece_leaves_the_others() -> None:
     value, gradient = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([[[math.nan, 1.0], [3.0, 4.0]]]).double()
     norm = ca.Lp(2)
 
-    def solve(image: Tensor, piece: Tensor) -> Step:
+    def solve(image: Tensor, piece: Tensor, whole: bool) -> Step:
         posed = ca.GNII(value[image, piece], gradient[image, piece], (ca.Ball(norm, 1.0),))
         return Step.of(posed, ca.solve(posed))
 

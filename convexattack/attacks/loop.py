@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.attacks.pieces import Step, best_piece, least_norm, least_value
+from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm, least_value
 from convexattack.attacks.total import Edges, bind, shrink, take
 from convexattack.certificates import Certificate, certify
 from convexattack.linearize import Linearization, check_images, check_label, evaluating, forward_pass, linearize
@@ -179,19 +179,20 @@ class Attack:
         balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
         total, eta = torch.zeros((), dtype=torch.float64, device=x.device).expand(clean.shape), torch.zeros_like(clean[:1]).expand_as(clean)
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
-        kept: Step | None = None
-        for _ in range(self.steps):
+        codes, kept = torch.zeros_like(rows, dtype=torch.int8), LastSteps(len(x))
+        longest = torch.linalg.vector_norm(clean, 2, -1, dtype=torch.promote_types(x.dtype, torch.float32)) if self.radius is None else None
+        for step in range(self.steps):
             base = _rows(total, rows)
-            point = clean if kept is None else _rows(clean, rows) + _rows(eta, rows)
+            point = clean if step == 0 else _rows(clean, rows) + _rows(eta, rows)
             lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows)
-            label = lin.label if label is None or kept is None else label
-            if kept is None:
+            label = lin.label if label is None or step == 0 else label
+            if step == 0:
                 start = at_end = lowest_margin(output, label)
                 lowest = lin.value.amin(1)
-            found = self._solve(lin, output, clean, sets, None if kept is None else total, rows)
+            found = self._solve(lin, output, clean, longest, sets, None if step == 0 else total, rows)
             moved = found.moved()
             if self.steps == 1 and found.solver == "closed_form":  # it is inside to the last bit
-                clipped, there = base, edges.clip(found.eta, rows, x.dtype)
+                clipped, there = base, found.eta
             else:
                 step_total = base + found.eta
                 for item in balls:
@@ -204,30 +205,30 @@ class Attack:
             total, eta = _put(total, rows, clipped), _put(eta, rows, there)
             taken[rows] += moved
             flagged[rows] |= found.relaxed | ~found.usable
-            kept = dataclasses.replace(found, base=base) if kept is None else kept.updated(rows, found, base)
+            codes = _put(codes, rows, found.codes)
+            kept.add(rows, found, base)
             if self.until_fooled:
-                output = evaluate(model, (_rows(clean, rows) + there).view(-1, *x.shape[1:]))
+                output = evaluate(model, (_rows(clean, rows) + there).view(-1, *x.shape[1:]), own=True)
                 reached = self._pieces(output, label, rows).amin(1).to(lowest)
                 lowest, at_end = lowest.index_copy(0, rows, reached), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
                 rows = rows[moved & ~(reached < 0)]
                 if len(rows) == 0:
                     break
-        assert kept is not None
         assert label is not None  # at least one step was taken
         if not self.until_fooled:
-            output = evaluate(model, (clean + eta).view_as(x))
+            output = evaluate(model, (clean + eta).view_as(x), own=True)
             lowest, at_end = self.loss(output, label).amin(1), lowest_margin(output, label)
         return Perturbation(
             eta=eta.view_as(x),
             fooled=at_end < 0,
             wrong=~(start >= 0) if output.shape[1] > 1 else torch.zeros_like(flagged),
             label=label,
-            size=self.norm(eta).to(torch.float64) if self.norm.p == math.inf else self.norm(eta.to(torch.float64)),
+            size=self.norm.length(eta),
             margin=at_end,
             loss=lowest,
             steps=taken,
             flagged=flagged,
-            codes=kept.codes,
+            codes=codes,
             judge=partial(self._certify, kept, sets),
         )
 
@@ -252,32 +253,45 @@ class Attack:
         return self.loss(whole.index_copy(0, rows, output), label).index_select(0, rows)
 
     def _solve(
-        self, lin: Linearization, output: Tensor, clean: Tensor, sets: Sequence[ConvexSet], total: Tensor | None, rows: Tensor
+        self,
+        lin: Linearization,
+        output: Tensor,
+        clean: Tensor,
+        longest: Tensor | None,
+        sets: Sequence[ConvexSet],
+        total: Tensor | None,
+        rows: Tensor,
     ) -> Step:
         """The best piece of each image, by as few programs as that takes."""
-        value, gradient = lin.value.to(torch.float64), lin.gradient
+        value, gradient, whole = lin.value.to(torch.float64), lin.gradient, len(rows) == len(clean)
+        here = bind(sets, total, rows, whole)
 
-        def posed(image: Tensor, piece: Tensor, ball: bool = False, small: bool = False) -> Step:
-            bound, data = bind(sets, total, rows[image]), (value[image, piece], gradient[image, piece])
+        def posed(image: Tensor, piece: Tensor, each: bool, ball: bool = False, small: bool = False) -> Step:
+            bound = here if each else bind(sets, total, rows[image])
+            if each and lin.pieces == 1:
+                data = value[:, 0], gradient[:, 0]
+            else:
+                data = value[image, piece], gradient.flatten(0, 1).index_select(0, image * lin.pieces + piece)
             if small:
                 program: Program = MinNorm(*data, self.norm, bound)
             else:
-                program = GNII(*data, (take(self._ball(), rows[image]), *bound) if ball else bound)
+                balls = (self._ball() if each and whole else take(self._ball(), rows[image]),) if ball else ()
+                program = GNII(*data, (*balls, *bound))
             return Step.of(program, solve(program, self.solver), alone=lin.pieces == 1)
 
         nothing = torch.full_like(value, -torch.inf)
-        here = bind(sets, total, rows) if lin.pieces > 1 else ()
         if self.radius is not None:
             radius = self._ball().radii(clean)[rows]
             least = nothing if lin.pieces == 1 else least_value(value, gradient, self.norm, radius, here)
             return best_piece(least, partial(posed, ball=True))
-        value = value + self._beyond(lin, output, _rows(clean, rows), total if total is None else _rows(total, rows))
+        assert longest is not None
+        value = value + self._beyond(lin, output, clean, longest, total, rows)
         least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here)
         step = best_piece(least, partial(posed, small=True))
         stuck = (~step.usable).nonzero().flatten()
         if len(stuck) == 0:
             return step
-        instead = best_piece(nothing[stuck], lambda image, piece: posed(stuck[image], piece))
+        instead = best_piece(nothing[stuck], lambda image, piece, _: posed(stuck[image], piece, False))
         usable = instead.usable.nonzero().flatten()
         instead = dataclasses.replace(instead, relaxed=instead.usable)
         return step.updated(stuck[usable], instead.at(usable))
@@ -287,7 +301,9 @@ class Attack:
         assert self.radius is not None
         return Ball(self.norm, self.radius / self.steps)
 
-    def _beyond(self, lin: Linearization, output: Tensor, clean: Tensor, total: Tensor | None) -> Float[Tensor, "n K"]:
+    def _beyond(
+        self, lin: Linearization, output: Tensor, clean: Tensor, longest: Tensor, total: Tensor | None, rows: Tensor
+    ) -> Float[Tensor, "n K"]:
         """How far below 0 (8) is to push each piece with L ≥ 0: overshoot·L, and no less than rounding can hide.
 
         That is 2u(‖f‖_∞ + Σ|g_i|(|x_i| + |e_i|)) with the unit u of the images' dtype: an error of half a unit in the last place in
@@ -295,32 +311,39 @@ class Attack:
         """
         value, unit = lin.value.to(torch.float64), 2 * torch.finfo(clean.dtype).eps
         beyond = torch.where(value < 0, 0.0, self.overshoot * value)
-        size = clean.to(torch.float64).abs() + (0.0 if total is None else total.abs())
         score = output.to(torch.float64).abs().amax(1, keepdim=True)
         slope = lin.gradient.to(torch.promote_types(clean.dtype, torch.float32))
         steep = torch.linalg.vector_norm(slope, 2, -1).to(torch.float64)
-        most = 1.001 * unit * (score + steep * torch.linalg.vector_norm(size, 2, -1, keepdim=True))  # by Cauchy and Schwarz
+        length = _rows(longest, rows).to(torch.float64)
+        if total is not None:
+            length = length + torch.linalg.vector_norm(_rows(total, rows), 2, -1)
+        most = 1.001 * unit * (score + steep * length[:, None])  # by Cauchy and Schwarz
         near = (~(beyond >= most) & ~(value < 0)).any(1).nonzero().flatten()
         if len(near):
-            slope = _rows(slope, near).abs()
-            hidden = unit * (score[near] + (slope @ _rows(size, near).to(slope)[:, :, None])[:, :, 0])
+            slope, far = _rows(slope, near).abs(), _rows(rows, near)
+            size = clean.index_select(0, far).to(torch.float64).abs()
+            if total is not None:
+                size = size + total.index_select(0, far).abs()
+            hidden = unit * (score[near] + (slope @ size.to(slope)[:, :, None])[:, :, 0])
             hidden = torch.where(value[near] < 0, 0.0, hidden * (slope.amax(-1) > 0))  # a constant L goes nowhere
             beyond = beyond.index_copy(0, near, torch.maximum(beyond[near], hidden))
         return beyond
 
-    def _certify(self, kept: Step, sets: Sequence[ConvexSet]) -> Certificate:
+    def _certify(self, kept: LastSteps, sets: Sequence[ConvexSet]) -> Certificate:
         """The last step of every image, judged from its own program."""
-        index = torch.arange(len(kept.eta), device=kept.eta.device)
-        bound = bind(sets, kept.base if self.steps > 1 else None, index)
+        last, base = kept.merged()
+        lam, multipliers = last.proof()
+        index = torch.arange(len(base), device=base.device)
+        bound = bind(sets, base if self.steps > 1 else None, index, True)
         if self.radius is not None:
-            program: Program = GNII(kept.value, kept.gradient, (take(self._ball(), index), *bound))
-            return certify(program, Solution(kept.eta, kept.codes, kept.multipliers))
-        smallest = MinNorm(kept.value, kept.gradient, self.norm, bound)
-        judged = certify(smallest, Solution(kept.eta, kept.codes, (kept.lam, *kept.multipliers)))
-        if not bool(kept.relaxed.any()):
+            program: Program = GNII(last.value, last.gradient, (self._ball(), *bound))
+            return certify(program, Solution(last.eta, last.codes, multipliers))
+        smallest = MinNorm(last.value, last.gradient, self.norm, bound)
+        judged = certify(smallest, Solution(last.eta, last.codes, (lam, *multipliers)))
+        if not bool(last.relaxed.any()):
             return judged
-        instead = certify(GNII(kept.value, kept.gradient, bound), Solution(kept.eta, kept.codes, kept.multipliers))
-        return _merged(kept.relaxed, instead, judged)
+        instead = certify(GNII(last.value, last.gradient, bound), Solution(last.eta, last.codes, multipliers))
+        return _merged(last.relaxed, instead, judged)
 
 
 def _rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
@@ -341,15 +364,18 @@ def resolve(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSe
     return known
 
 
-def evaluate(model: Model, x: Float[Tensor, "B *S"], flat: bool = False) -> Float[Tensor, "B m"]:
-    """f(x) as `linearize` sees it: eval mode, no graph, and the same errors."""
+def evaluate(model: Model, x: Float[Tensor, "B *S"], flat: bool = False, own: bool = False) -> Float[Tensor, "B m"]:
+    """f(x) as `linearize` sees it: eval mode, no graph, and the same errors. `own` says that nobody else looks at x."""
     with torch.inference_mode(False), torch.no_grad(), evaluating(model, len(x)) as function:
-        return forward_pass(function, x, flat)[1]
+        return forward_pass(function, x, flat, own)[1]
 
 
 def lowest_margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """L of equation (3); NaN for a model of one score, which has no margin."""
-    return margin(output, label).amin(1) if output.shape[1] > 1 else torch.full_like(output[:, 0], torch.nan)
+    """L of equation (3), for classes that are known to be some; NaN for a model of one score, which has no margin."""
+    if output.shape[1] == 1:
+        return torch.full_like(output[:, 0], torch.nan)
+    classes = label.to(output.device)[:, None]
+    return output.gather(1, classes)[:, 0] - output.scatter(1, classes, -torch.inf).amax(1)
 
 
 def _merged(where: Tensor, one: Certificate, other: Certificate) -> Certificate:

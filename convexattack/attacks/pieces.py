@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp
+from convexattack.norms import Lp, largest
 from convexattack.programs import MinNorm, Program
 from convexattack.sets import Box, ConvexSet
 from convexattack.solution import Solution, Status
 
-__all__ = ["Step", "best_piece", "least_norm", "least_value"]
+__all__ = ["LastSteps", "Step", "best_piece", "least_norm", "least_value"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,67 +34,110 @@ class Step:
     eta: Float[Tensor, "n d"]
     objective: Float[Tensor, " n"]  # 0 where there is one piece alone, NaN where η is not finite
     codes: Int[Tensor, " n"]
-    lam: Float[Tensor, " n"]  # of (8)
-    multipliers: tuple[Tensor, ...]  # one a set
+    proof: Callable[[], Proof]  # computed when someone looks
     usable: Bool[Tensor, " n"]
     relaxed: Bool[Tensor, " n"]  # (GNII) in place of (8)
     solver: str
-    base: Tensor | None = None  # the total from which the step was taken
 
     @staticmethod
     def of(program: Program, found: Solution, alone: bool = False) -> Step:
         """Of what a solver found; where no other piece is there to be compared, no objective is computed."""
-        objective = found.eta.sum(1).to(torch.float64) * 0 if alone else program.primal(found.eta)
+        objective = found.eta.sum(1, dtype=torch.float64) * 0 if alone else program.primal(found.eta)
         usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
         small = isinstance(program, MinNorm)
-        lam = found.multipliers[0] if small else torch.zeros_like(objective)
+
+        def proof() -> Proof:
+            lam = found.multipliers[0] if small else torch.zeros_like(objective)
+            return lam, found.multipliers[small:]
+
         return Step(
-            program.value, program.gradient, found.eta, objective, found.codes, lam, found.multipliers[small:], usable,
-            torch.zeros_like(usable), str(found.stats.get("solver")),
+            program.value, program.gradient, found.eta, objective, found.codes, proof, usable, torch.zeros_like(usable),
+            str(found.stats.get("solver")),
         )  # fmt: skip
 
     def moved(self) -> Bool[Tensor, " n"]:
         """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
-        some = self.usable & (self.eta.abs().amax(1) > 0)
+        some = self.usable & (largest(self.eta) > 0)
         if not bool(self.relaxed.any()):
             return some
         fall = -(self.gradient.to(torch.float64) * self.eta.to(torch.float64)).sum(1)
         return some & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
 
     def at(self, rows: Tensor) -> Step:
-        parts = {name: getattr(self, name)[rows] for name in _TENSORS}
-        return dataclasses.replace(self, **parts, multipliers=tuple(part[rows] for part in self.multipliers))
+        """These images alone."""
 
-    def updated(self, rows: Tensor, step: Step, base: Tensor | None = None) -> Step:
+        def proof() -> Proof:
+            lam, multipliers = self.proof()
+            return lam[rows], tuple(part[rows] for part in multipliers)
+
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _TENSORS}, proof=proof)
+
+    def updated(self, rows: Tensor, step: Step) -> Step:
         """These rows replaced by those of another step."""
+
+        def proof() -> Proof:
+            (lam, multipliers), (new, others) = self.proof(), step.proof()
+            return lam.index_copy(0, rows, new), tuple(_replaced(old, rows, part) for old, part in zip(multipliers, others, strict=True))
+
         parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
-        multipliers = []
-        for old, new in zip(self.multipliers, step.multipliers, strict=True):
-            wide = torch.promote_types(old.dtype, new.dtype)
-            multipliers.append(old.to(wide).index_copy(0, rows, new.to(wide)))
-        whole = self.base if self.base is None or base is None else self.base.index_copy(0, rows, base)
-        return dataclasses.replace(self, **parts, multipliers=tuple(multipliers), base=whole)
+        return dataclasses.replace(self, **parts, proof=proof)
 
 
-_TENSORS = ("value", "gradient", "eta", "objective", "codes", "lam", "usable", "relaxed")
+Proof = tuple[Float[Tensor, " n"], tuple[Tensor, ...]]  # λ of (8), and one multiplier a set
+_TENSORS = ("value", "gradient", "eta", "objective", "codes", "usable", "relaxed")
 
 
-def best_piece(least: Float[Tensor, "n K"], solve: Callable[[Int[Tensor, " m"], Int[Tensor, " m"]], Step]) -> Step:
+def _replaced(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    wide = torch.promote_types(old.dtype, new.dtype)
+    return old.to(wide).index_copy(0, rows, new.to(wide))
+
+
+class LastSteps:
+    """The last step of each of B images, which live for different numbers of steps; put together only when someone looks."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self.parts: list[tuple[Tensor, Step, Tensor]] = []  # rows, their step, the total from which it was taken
+
+    def add(self, rows: Int[Tensor, " n"], step: Step, base: Float[Tensor, "n d"]) -> None:
+        """The step of these rows replaces an earlier one of theirs; at most three rows an image are kept."""
+        if len(rows) == self.images:
+            self.parts.clear()
+        self.parts.append((rows, step, base))
+        if sum(len(part[0]) for part in self.parts) > 3 * self.images:
+            whole, start = self.merged()
+            known = whole.proof()
+            whole = dataclasses.replace(whole, proof=lambda: known)
+            self.parts = [(torch.arange(self.images, device=rows.device), whole, start)]
+
+    def merged(self) -> tuple[Step, Float[Tensor, "B d"]]:
+        """The last step of every image, and the total from which it was taken."""
+        (_, whole, start), *others = self.parts
+        for rows, step, base in others:
+            whole, start = whole.updated(rows, step), start.index_copy(0, rows, base)
+        return whole, start
+
+
+def best_piece(
+    least: Float[Tensor, "n K"], solve: Callable[[Int[Tensor, " m"], Int[Tensor, " m"], bool], Step]
+) -> Step:
     """Of each image the piece of the smallest objective: the lowest L + gᵀη for (GNII), the shortest η for (8).
 
     Args:
         least: a lower bound on each objective, −∞ where none is known.
-        solve: (image, piece) → the steps of these m programs.
+        solve: (image, piece, whole) → the steps of these m programs; `whole` where they are one of each image, in order.
     """
     images, known = torch.arange(len(least), device=least.device), torch.full_like(least, torch.inf)
     first = least.argmin(1)
-    step = solve(images, first)
+    step = solve(images, first, True)
+    if least.shape[1] == 1:
+        return step
     known[images, first] = torch.where(step.usable, step.objective, torch.inf)
     open_ = least < known.gather(1, first[:, None])
     open_[images, first] = False
     if bool(open_.any()):
         image, piece = open_.nonzero(as_tuple=True)
-        others = solve(image, piece)
+        others = solve(image, piece, False)
         known[image, piece] = torch.where(others.usable, others.objective, torch.inf)
         won = (known.argmin(1)[image] == piece).nonzero().flatten()
         step = step.updated(image[won], others.at(won))

@@ -113,15 +113,19 @@ def _rows(bound: float | Tensor, index: Tensor) -> float | Tensor:
     return bound.index_select(0, index.to(bound.device)) if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1 else bound
 
 
-def bind(sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: Int[Tensor, " N"]) -> tuple[ConvexSet, ...]:
+def bind(
+    sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: Int[Tensor, " N"], whole: bool = False
+) -> tuple[ConvexSet, ...]:
     """The sets of a step of N items: item i belongs to image index_i, whose total so far is row index_i of `total` (None: 0).
+
+    `whole` says that the items are the images, each once and in order, so that nothing has to be copied.
 
     A shifted box is a box, and so is a shifted ℓ∞ ball, so their closed forms stay; any other shifted set is the reference solver's.
     """
-    e = None if total is None else total[index]
+    e = total if total is None or whole else total[index]
     bound: list[ConvexSet] = []
     for origin in sets:
-        item = take(origin, index)
+        item = origin if whole else take(origin, index)
         if isinstance(item, Ball) and item.norm.p == math.inf:
             edge = item.radii(index)[:, None]
             item = Box(-edge, edge)
@@ -158,6 +162,9 @@ class Edges:
         if not pairs:
             return Edges(None, None)
         low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+        box = next((item for item in sets if isinstance(item, Box)), None)
+        if box is not None and len(pairs) == 1:
+            return Edges((low, high), box.inwards(like)[:2])
         return Edges((low, high), round_inwards(low, high, like.dtype))
 
     def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"], dtype: torch.dtype) -> Float[Tensor, "n d"]:

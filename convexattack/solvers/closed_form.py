@@ -83,7 +83,7 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     code = codes(Status.OPTIMAL, g)
     good = eta[:, 0].isfinite() & program.value.isfinite()
     code = torch.where(good, code, Status.INVALID.code).to(torch.int8)
-    found = Solution(_blank(eta, code), code, (-g,), {"solver": "closed_form"})
+    found = Solution.later(_blank(eta, code), code, lambda: (-g,), {"solver": "closed_form"})
     risky = (radius > 0) & (radius < g.shape[1] * TINY * torch.finfo(g.dtype).smallest_normal)
     return _judged(program, found) if bool(risky.any()) else found
 
@@ -139,17 +139,18 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
     box = next((item for item in sets if isinstance(item, Box)), None)
     if len(sets) != 2 or ball is None or box is None or len(g) == 0:
         return None
-    low, high = box.bounds(g)
+    low, high, centred = box.inwards(g)
     radius = ball.radii(g)
-    plain = bool((low.amax() <= 0) & (high.amin() >= 0) & (radius.amin() > 0))
-    if not (plain and bool(g.sum(dtype=torch.float64).isfinite() & program.value.sum(dtype=torch.float64).isfinite())):
+    if not (centred and bool((radius.amin() > 0) & g.sum(dtype=torch.float64).isfinite() & program.L.sum().isfinite())):
         return None
     edge = round_down(radius, g.dtype)[:, None]
-    low, high = round_down(low, g.dtype), round_down(high, g.dtype)
     eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)
-    v_box = -g * (eta.abs() < edge)
-    shares = {id(ball): -g - v_box, id(box): v_box}
-    found = Solution(eta, codes(Status.OPTIMAL, g), tuple(shares[id(item)] for item in sets), {"solver": "closed_form"})
+
+    def multipliers() -> tuple[Tensor, ...]:
+        v_box = -g * (eta.abs() < edge)
+        return tuple(v_box if item is box else -g - v_box for item in sets)
+
+    found = Solution.later(eta, codes(Status.OPTIMAL, g), multipliers, {"solver": "closed_form"})
     return found if _harmless(program, found) else _judged(program, found)
 
 
