@@ -74,7 +74,7 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
 def round_inwards(
     low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype, centred: bool | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The numbers of `dtype` from low to high begin and end here; `centred` says, where that is known, whether low ≤ 0 ≤ high throughout."""
+    """The numbers of `dtype` from low to high begin and end here; `centred`: whether low ≤ 0 ≤ high throughout, if that is known."""
     if dtype == low.dtype or not low.numel():
         return low.to(dtype), high.to(dtype)
     if centred is None:
@@ -220,7 +220,8 @@ def _norm(x: Tensor, p: float) -> Tensor:
     if p == math.inf:
         return largest(x).to(torch.float64)
     if x.dtype != torch.float64 and p == 2:  # its squares neither vanish nor overflow in float64
-        return torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64)
+        short: Tensor = torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64)
+        return short
     x = x.to(torch.float64)
     if p == 2:
         length = _sum(x * x).sqrt()

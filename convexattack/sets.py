@@ -270,15 +270,16 @@ class PixelRange:
             raise TypeError(f"x must be a floating-point tensor of images, got {getattr(x, 'dtype', type(x).__name__)}; write x.float()")
         if x.ndim < 2:
             raise ValueError(f"x must have a batch dimension (B, ...), got shape {tuple(x.shape)}; write x[None]")
-        x = x.detach().flatten(1).to(torch.float64)
-        low, high = _minus(self.low, x, towards=torch.inf), _minus(self.high, x, towards=-torch.inf)
-        return Box(low.repeat_interleave(pieces, 0), high.repeat_interleave(pieces, 0))
+        x = x.detach().flatten(1)
+        largest = float(x.abs().amax()) if x.numel() else 0.0
+        bounds = [_minus(end, x.to(torch.float64), largest, towards) for end, towards in ((self.low, torch.inf), (self.high, -torch.inf))]
+        return Box(*(bounds if pieces == 1 else [bound.repeat_interleave(pieces, 0) for bound in bounds]))
 
 
-def _minus(a: float, x: Tensor, towards: float) -> Tensor:
-    """a − x, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's two-sum)."""
+def _minus(a: float, x: Tensor, largest: float, towards: float) -> Tensor:
+    """a − x, |x| ≤ largest, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's two-sum)."""
     difference = a - x
-    if a == 0 or (bool(x.abs().amax() <= abs(a)) and torch.equal(a - difference, x)):  # exact (Dekker), as for images in float32
+    if a == 0 or (largest <= abs(a) and torch.equal(a - difference, x)):  # exact (Dekker), as for images in float32
         return difference
     part = difference + x
     error = (a - part) - (x - (part - difference))  # exact: a − x = difference + error

@@ -18,7 +18,7 @@ from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm,
 from convexattack.attacks.total import Edges, bind, shrink, take
 from convexattack.certificates import Certificate, certify
 from convexattack.linearize import Linearization, check_images, check_label, evaluating, forward_pass, linearize
-from convexattack.losses import Loss, Model, margin
+from convexattack.losses import Loss, Model
 from convexattack.norms import Lp
 from convexattack.programs import GNII, MinNorm, Program
 from convexattack.sets import Ball, ConvexSet, PixelRange

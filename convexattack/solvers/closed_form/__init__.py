@@ -12,9 +12,12 @@ descending |g_i|.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +27,7 @@ from convexattack.norms import Lp, round_down, round_inwards, round_up, rounding
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status, codes
+from convexattack.solvers.closed_form import quick
 
 __all__ = ["solve", "why_not"]
 
@@ -53,11 +57,39 @@ def solve(program: Program) -> Solution:
     if reason is not None:
         raise ValueError(f"solver='closed_form' cannot take this program: {reason}; use solver='reference'")
     if isinstance(program, MinNorm):
-        return _min_norm(program) if program.sets else _min_norm_plain(program)
+        return _quick(program, _min_norm) if program.sets else _min_norm_plain(program)
     assert isinstance(program, GN | GNII)
     first = program.sets[0] if len(program.sets) == 1 else None
-    found = _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _ball_and_box(program)
+    found = _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _quick(program, _ball_and_box)
     return _verdict(program, found) if isinstance(program, GN) else found
+
+
+def _quick(program: Any, thorough: Callable[[Any], Solution]) -> Solution:
+    """In float32 where that is good enough, and thoroughly for the other items."""
+    fast = quick.solve(program)
+    if fast is None:
+        return thorough(program)
+    code, stats = codes(Status.OPTIMAL, fast.eta), {"solver": "closed_form"}
+    if bool(fast.good.all()):
+        return Solution.later(fast.eta, code, fast.multipliers, stats)
+    rows = (~fast.good).nonzero().flatten()
+    if len(rows) == len(program):
+        return thorough(program)
+    sets = tuple(_rows(item, rows, program.gradient) for item in program.sets)
+    others = thorough(dataclasses.replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=sets))
+
+    def multipliers() -> tuple[Tensor, ...]:
+        return tuple(part.index_copy(0, rows, other) for part, other in zip(fast.multipliers(), others.multipliers, strict=True))
+
+    return Solution.later(fast.eta.index_copy(0, rows, others.eta), code.index_copy(0, rows, others.codes), multipliers, stats)
+
+
+def _rows(item: ConvexSet, rows: Tensor, like: Tensor) -> ConvexSet:
+    """The set of these items, of a ball or a box."""
+    if isinstance(item, Ball):
+        return Ball(item.norm, item.radii(like)[rows])
+    assert isinstance(item, Box)
+    return Box(*(bound.index_select(0, rows) for bound in item.bounds(like)))
 
 
 def _verdict(program: GN, found: Solution) -> Solution:
