@@ -180,6 +180,18 @@ def test_rounding_is_directed(dtype: torch.dtype) -> None:
         assert abs(up) - abs(down) <= abs(up) * 2 * UNIT[dtype] + torch.finfo(dtype).smallest_normal
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@given(entries=st.lists(st.floats(width=64, allow_nan=False), min_size=1, max_size=6))
+def test_rounding_is_directed_by_one_number_for_any_float(dtype: torch.dtype, entries: list[float]) -> None:
+    """Down: the next number of the dtype is beyond x. Up: the one before falls short of it. Beyond the range: its largest, or infinity."""
+    x = numbers(*entries)
+    down, up = round_down(x, dtype).double(), round_up(x, dtype).double()
+    one_more = torch.nextafter(round_down(x, dtype), torch.full_like(x, INF).copysign(x).to(dtype)).double()
+    one_less = torch.nextafter(round_up(x, dtype), torch.zeros_like(x).to(dtype)).double()
+    assert ((down.abs() <= x.abs()) & ((one_more.abs() > x.abs()) | x.isinf())).all()
+    assert ((up.abs() >= x.abs()) & ((one_less.abs() < x.abs()) | (x == 0) | x.isinf())).all()
+
+
 def test_float32_of_0_3_is_above_it_and_so_not_the_radius() -> None:
     eta = ca.Lp(INF).steepest(rows([1.0], dtype=torch.float32), 0.3)
     assert float(eta) > -0.3

@@ -205,7 +205,8 @@ class _Steepest:
         alone = ((top == price).sum(-1, keepdim=True) == 1) & (price > 1e-30) & (price < 1e30)
         before = torch.where(last > 0, spent.gather(1, (last - 1).clamp_min(0)), 0.0)
         left = budget[:, None] - before
-        columns = (last, price.to(torch.float64), room.gather(1, last), left, known & alone & spent[:, -1:].isfinite())
+        numbers = top[:, :1].isfinite() & spent[:, -1:].isfinite()  # NaN counts as the steepest
+        columns = (last, price.to(torch.float64), room.gather(1, last), left, known & alone & numbers)
         return _Steepest(at, room, *(column[:, 0] for column in columns))
 
     def eta(self, g: Tensor, part: Float[Tensor, " N"]) -> Float[Tensor, "N d"]:
