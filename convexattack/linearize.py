@@ -31,7 +31,8 @@ _NO_GRADIENT = (
     "model returns no gradient with respect to x: its output must depend on x through differentiable torch operations, "
     "without detach(), no_grad() or NumPy on the way"
 )
-ENTRIES_AT_ONCE = 2**18  # of the gradients that one backward pass computes together
+ENTRIES_AT_ONCE = 2**20  # of the gradients that one backward pass computes together
+PIECES_AT_ONCE = 10  # but no fewer than these, or all: a batch of a few pieces of many images is slower than one after another
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +166,8 @@ def _pull_back(pieces: Tensor, point: Tensor) -> Tensor:
     if count == 1:
         return _backward(pieces, point, 0, 1).flatten(2).transpose(0, 1)
     gradient = point.new_empty(len(point), count, point[0].numel())
-    at_once = max(1, ENTRIES_AT_ONCE // point.numel())
+    at_once = ENTRIES_AT_ONCE // point.numel()
+    at_once = at_once if at_once >= min(count, PIECES_AT_ONCE) else 1
     start = 0
     while start < count:
         stop = min(start + at_once, count)

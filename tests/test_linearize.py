@@ -24,6 +24,7 @@ each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way in which the backward passes are cut, for two images of 48 entries."""
     monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "ENTRIES_AT_ONCE", request.param)
+    monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "PIECES_AT_ONCE", 2)
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -327,9 +328,15 @@ class Watched(torch.autograd.Function):
         return grads[0], None
 
 
-@pytest.mark.parametrize(("entries", "stubborn", "passes"), [(1, False, 4), (2 * 48 * 2, False, 2), (2**18, False, 1), (2**18, True, 4)])
-def test_one_forward_pass_and_few_backward_passes(entries: int, stubborn: bool, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("entries", "fewest", "stubborn", "passes"),
+    [(1, 1, False, 4), (2 * 48 * 2, 2, False, 2), (2 * 48 * 2, 3, False, 4), (2**18, 9, False, 1), (2**18, 9, True, 4)],
+)
+def test_one_forward_pass_and_few_backward_passes(
+    entries: int, fewest: int, stubborn: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "ENTRIES_AT_ONCE", entries)
+    monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "PIECES_AT_ONCE", fewest)
     monkeypatch.setattr(Watched, "passes", 0)
     inner, seen = network().eval(), []
 
