@@ -44,7 +44,7 @@ def posed(kind: str, p: float, seed: int = 0, scale: float = 1.0, reach: float =
 @pytest.mark.parametrize("reach", [0.03, 0.3, 0.8])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_what_is_kept_is_optimal_in_exact_arithmetic(kind: str, p: float, reach: float, scale: float) -> None:
-    reach = reach * 0.1 if p == 1 else reach  # of hundreds of coordinates, it looks at the steepest 128
+    reach = reach * 0.05 if p == 1 else reach  # of hundreds of coordinates, it looks at the steepest 64
     program = posed(kind, p, scale=scale, reach=reach)
     fast = quick.solve(program)
     assert fast is not None

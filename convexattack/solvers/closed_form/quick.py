@@ -24,7 +24,7 @@ from convexattack.sets import Ball, Box
 __all__ = ["Quick", "solve"]
 
 HALF = 2.0**-24  # half a unit in the last place of float32
-STEEPEST = 128  # how many of the steepest coordinates p = 1 looks at
+STEEPEST = 64  # how many of the steepest coordinates p = 1 looks at
 
 
 @dataclass(frozen=True, eq=False)
