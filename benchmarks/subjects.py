@@ -103,11 +103,16 @@ def of(network: paper.Network, model: nn.Module, test: datasets.Images, images: 
 
 
 def subjects(names: str, images: int | None) -> tuple[list[Subject], dict[str, str]]:
-    """The subjects that can be had, in the paper's order, and for each of the others the reason why not."""
+    """The subjects that can be had, in the paper's order, and for each of the others the reason why not.
+
+    `names` is one network, "all", or the data set of some of them.
+    """
     found, missing = [], {}
-    for name in paper.NETWORKS if names == "all" else (names,):
-        if names == "all" and paper.NETWORKS[name].data == "cifar10" and not torch.cuda.is_available():
-            missing[name] = f"without a GPU it takes hours: ask for it alone, and for few images, with --model {name} --images 64"
+    for name, network in paper.NETWORKS.items():
+        if names not in (name, network.data, "all"):
+            continue
+        if names == "all" and network.data == "cifar10" and not torch.cuda.is_available():
+            missing[name] = "without a GPU it takes hours: ask for few images, with --model cifar10 --images 32"
             continue
         try:
             found.append(load(name, images))
@@ -123,7 +128,11 @@ def said_of(given: argparse.Namespace) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--model, --images and --output, which the commands share."""
-    parser.add_argument("--model", choices=(*paper.NETWORKS, "all"), default="all", help="default: all, on a CPU those for MNIST")
+    data = dict.fromkeys(network.data for network in paper.NETWORKS.values())
+    parser.add_argument(
+        "--model", choices=(*paper.NETWORKS, *data, "all"), default="all",
+        help="one, those for one data set, or all (default; on a CPU those for MNIST)",
+    )  # fmt: skip
     parser.add_argument(
         "--images", type=_images, default=IMAGES, metavar="N|all", help=f"the first N of the shuffled test set (default: {IMAGES})"
     )
