@@ -179,8 +179,8 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
     eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)
 
     def multipliers() -> tuple[Tensor, ...]:
-        v_box = -g * (eta.abs() < edge)
-        return tuple(v_box if item is box else -g - v_box for item in sets)
+        v_box = -program.g * (eta.abs() < edge)
+        return tuple(v_box if item is box else -program.g - v_box for item in sets)
 
     found = Solution.later(eta, codes(Status.OPTIMAL, g), multipliers, {"solver": "closed_form"})
     return found if _harmless(program, found) else _judged(program, found)
