@@ -189,7 +189,7 @@ class Box(ConvexSet):
     def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
         """The bounds in the dtype of `like`, rounded into the box, and whether 0 is within them everywhere; kept for the next who asks."""
         low, high = self.bounds(like)
-        key = (like.dtype, like.device, like.shape, low._version, high._version)
+        key = (like.dtype, like.device, like.shape, *(0 if bound.is_inference() else bound._version for bound in (low, high)))
         kept = self.__dict__.get("_inwards", (None,))
         if kept[0] != key:
             centred = low.numel() == 0 or bool((low.amax() <= 0) & (high.amin() >= 0))

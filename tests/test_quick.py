@@ -156,6 +156,22 @@ def test_bounds_that_are_changed_in_place_are_rounded_again() -> None:
     assert (high.double() <= upper).all()
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
+def test_inference_mode(p: float) -> None:
+    """Tensors made there have no version."""
+    with torch.inference_mode():
+        program = posed("gnii", p)
+        found = ca.solve(program)
+        assert ca.certify(program, found).holds().all()
+        box = ca.PixelRange(0.0, 1.0).at(images(3))
+        assert box.inwards(program.gradient)[2]
+        x = images(4)[:5]
+        for attack in (ca.deepfool(ca.Lp(p), sets=(ca.PixelRange(0.0, 1.0),)), ca.algorithm1(0.5, ca.Lp(p), steps=3)):
+            result = attack(torch.nn.Sequential(torch.nn.Linear(D, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)), x)
+            assert result.certificate is not None
+            assert result.certificate.holds().all()
+
+
 def test_last_steps_are_put_together_in_their_order() -> None:
     """Against steps replaced at once; many small ones are merged on the way."""
 

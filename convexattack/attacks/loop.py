@@ -153,6 +153,7 @@ class Attack:
         sets = tuple(take(item, rows) if isinstance(item, ConvexSet) else item for item in self.sets)
         return dataclasses.replace(self, loss=loss, radius=radius, sets=sets)
 
+    @torch.inference_mode(False)
     def __call__(self, model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None) -> Perturbation:
         """Perturb B images.
 
