@@ -191,7 +191,8 @@ def cost_picture(rows: Sequence[CostRow]) -> bytes:
             ax.plot([wanted, wanted], [k - 0.45, k + 0.45], color="#505050", linewidth=1, linestyle=":")
         ax.axvline(1, color="#505050", linewidth=1)
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
+        near = max(row.high for row in rows if row.model == name) < 1.8
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7) if near else (1, 1.5, 2, 3, 5)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_yticks(range(len(attacks)), attacks)
