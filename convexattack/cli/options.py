@@ -12,7 +12,8 @@ __all__ = ["Data", "Device", "Dtype", "Images", "Model", "Norm", "Pixels", "Seed
 Model = Annotated[
     str,
     typer.Option(
-        help="A shipped network (digits, fcnn, lenet5, nin; for (9) also: diabetes, digits-autoencoder), or MODULE:FACTORY of yours."
+        help="A shipped network (digits, fcnn, lenet5, nin, densenet40; for (9) also: diabetes, digits-autoencoder), "
+        "or MODULE:FACTORY of yours."
     ),
 ]
 Data = Annotated[str, typer.Option(help="digits, mnist, cifar10, or a folder in the Hugging Face layout; for (9) also: diabetes.")]

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-__all__ = ["NETWORKS", "SHIPPED", "from_factory", "load", "load_weights"]
+__all__ = ["SHIPPED", "from_factory", "load", "load_weights"]
 
 SHIPPED = {
     "digits": "convexattack.models.digits:digits",
@@ -25,13 +25,9 @@ SHIPPED = {
     "fcnn": "convexattack.models.mnist:fcnn",
     "lenet5": "convexattack.models.mnist:lenet5",
     "nin": "convexattack.models.cifar10:nin",
-}
-"""The networks whose weights are in the package: name → factory. A card (weights/NAME.md) says how each was trained."""
-
-NETWORKS = SHIPPED | {
     "densenet40": "convexattack.models.cifar10:densenet40",
 }
-"""Every network that `python -m convexattack.models.train` can train: name → factory."""
+"""The networks whose weights are in the package: name → factory. A card (weights/NAME.md) says how each was trained."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -44,15 +40,12 @@ def load(name: str) -> nn.Module:
     - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
     - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
-    - `nin`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); a short training, far from the paper's, see its card.
+    - `nin`, `densenet40`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); short trainings, see their cards.
 
     Raises:
-        ValueError: no such network, it is not shipped yet, or its weights file is not the one that was shipped.
+        ValueError: no such network, or its weights file is not the one that was shipped.
         FileNotFoundError: the weights file is not there.
     """
-    if name in NETWORKS and name not in SHIPPED:
-        cure = f"python -m convexattack.models.train {name} --out {name}.safetensors, and load them into {NETWORKS[name]} with load_weights"
-        raise ValueError(f"the weights of model {name!r} are not shipped yet: train them by {cure}")
     if name not in SHIPPED:
         raise ValueError(f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, or your own as MODULE:FACTORY with its weights")
     return load_weights(from_factory(SHIPPED[name]), Path(__file__).parent / "weights" / f"{name}.safetensors")

@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from convexattack.models import NETWORKS, from_factory
+from convexattack.models import SHIPPED, from_factory
 from convexattack.models.recipes import RECIPES, Part, Recipe
 
 __all__ = ["main", "train", "write"]
@@ -71,7 +71,7 @@ def train(
     x, target = (part.to(device) for part in training or recipe.data()[0])
     cuda = device.type == "cuda"
     with _random_state(seed, device):
-        model = from_factory(NETWORKS[name]).to(device).train()
+        model = from_factory(SHIPPED[name]).to(device).train()
         if recipe.gpu:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         steps = -(-len(x) // recipe.batch)

@@ -76,7 +76,8 @@ class Subject:
         kind, where = _checked(setting)
         if setting.model in NO_CLASSES:
             raise ValueError(
-                f"model {setting.model!r} is no classifier of images: use the attack regression, or one of digits, fcnn, lenet5, nin"
+                f"model {setting.model!r} is no classifier of images: use the attack regression, or one of digits, fcnn, lenet5, nin, "
+                "densenet40"
             )
         if setting.data == "diabetes" or isinstance(setting.data, Table):
             raise ValueError("data 'diabetes' has no classes: use the attack regression with --model diabetes, or images with classes")

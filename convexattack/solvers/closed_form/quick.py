@@ -121,7 +121,8 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
         eta = _scaled(g, kappa, low, high)
         slope = (eta * eta).sum(-1, dtype=torch.float64) / kappa
     fall = (g * eta).sum(-1, dtype=torch.float64).neg_()  # of products that float32 has rounded by half a unit at most
-    good = (fall >= L * (1 + 1.01 * HALF)) & ((fall - L) <= 3 * HALF * slope) & (L < 1e30) & (L > 1e-20)
+    excess = fall - L + 2 * HALF * fixed  # the bounds may have lost a unit each, which the other coordinates made good
+    good = (fall >= L * (1 + 1.01 * HALF)) & (excess <= 4 * HALF * slope) & (L < 1e30) & (L > 1e-20)
     good = good & (kappa > 1e-15) & (kappa < 1e15)
 
     def multipliers() -> tuple[Tensor, ...]:
@@ -139,7 +140,9 @@ def _shortest_sparse(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Q
     steepest = _Steepest.of(g, low, high, budget, weighted=True)
     part = round_up(steepest.left / steepest.price, g.dtype)
     eta = steepest.eta(g, part)
+    excess = steepest.lost(program, box) / steepest.price + 2 * HALF * part
     good = steepest.good & (part <= steepest.most) & (part > 1e-30) & (L < 1e30) & (L > 1e-20)
+    good = good & (excess <= 4 * HALF * eta.abs().sum(1, dtype=torch.float64))
 
     def multipliers() -> tuple[Tensor, ...]:
         return _scaled_multipliers(program, torch.minimum(program.g.abs(), steepest.price[:, None]))
@@ -208,6 +211,14 @@ class _Steepest:
         numbers = top[:, :1].isfinite() & spent[:, -1:].isfinite()  # NaN counts as the steepest
         columns = (last, price.to(torch.float64), room.gather(1, last), left, known & alone & numbers)
         return _Steepest(at, room, *(column[:, 0] for column in columns))
+
+    def lost(self, program: Program, box: Box) -> Float[Tensor, " N"]:
+        """How much less the linear model falls over those before the last, because their bounds were rounded to float32."""
+        low, high = (bound.gather(1, self.at) for bound in box.bounds(program.gradient))
+        g = program.gradient.gather(1, self.at)
+        order = torch.arange(self.at.shape[1], device=g.device)
+        less = (_room(g.to(torch.float64), low, high) - self.room) * (order < self.last[:, None])
+        return (g.abs() * less).sum(1)
 
     def eta(self, g: Tensor, part: Float[Tensor, " N"]) -> Float[Tensor, "N d"]:
         """All before the last at their bounds, the last at `part`."""
