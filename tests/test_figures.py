@@ -53,6 +53,15 @@ def paper_is_digits(digits: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subjects, "load", load)
 
 
+@pytest.mark.usefixtures("paper_is_digits")
+def test_a_data_set_stands_for_its_networks() -> None:
+    found, missing = subjects.subjects("mnist", 8)
+    assert ([subject.network.name for subject in found], list(missing)) == (["lenet5"], ["fcnn"])
+    found, missing = subjects.subjects("cifar10", 8)
+    assert (found, list(missing)) == ([], ["nin", "densenet40"])
+    assert missing["nin"].startswith("no weights")  # asked for by name, it is tried without a GPU as well
+
+
 def curve(result: dict[str, Any]) -> np.ndarray:
     return np.stack([measure.fooled_at(result, radius) for radius in RADII])
 

@@ -61,7 +61,7 @@ def test_what_is_kept_is_optimal_in_exact_arithmetic(kind: str, p: float, reach:
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_rounded_bounds_that_cost_too_much_are_not_kept(p: float) -> None:
     """Steep coordinates end at bounds that float32 has rounded; what they lose, a flat one makes good a thousand times over."""
-    g = torch.tensor([[-1.0, -0.7, -1e-3, -1e-3]])
+    g = torch.tensor([[-1.0, -0.7, -1e-3, -5e-4]])
     box = ca.Box(-1.0, torch.tensor([[0.1, 0.3, 1.0, 1.0]], dtype=torch.float64) + 1e-9)
     program = ca.MinNorm(torch.tensor([0.3104]), g, ca.Lp(p), (box,))
     fast = quick.solve(program)
@@ -70,6 +70,17 @@ def test_rounded_bounds_that_cost_too_much_are_not_kept(p: float) -> None:
     found = ca.solve(program)
     gap = ca.certify(program, found).gap[0]
     assert found.status[0] == (ca.Status.OPTIMAL if gap <= UNITS / 2 else ca.Status.INEXACT)
+
+
+@pytest.mark.parametrize("kind", ["gnii", "min_norm"])
+@pytest.mark.parametrize("units", [-3, 3])
+def test_a_step_that_is_too_short_or_too_long_is_not_kept(kind: str, units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, scaled = posed(kind, 2.0), quick._scaled
+    monkeypatch.setattr(quick, "_scaled", lambda *given: scaled(*given) * (1 + units * 2.0**-23))
+    fast = quick.solve(program)
+    assert fast is not None
+    assert not fast.good.any()
+    assert ca.certify(program, ca.solve(program), exact=True).holds().all()
 
 
 @settings(max_examples=300)

@@ -256,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, metavar="FILE", help="for the weights, ends in .safetensors; replaced if it exists"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the noise (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="passes over the training data (default: what the shipped network took)")
+    parser.add_argument("--epochs", type=int, help="passes over the training data (default: the recipe's; a card says what was taken)")
     parser.add_argument(
         "--coarse", type=int, default=0, metavar="N",
         help="of nin and densenet40, without a GPU: the first N epochs see images of half the side, a quarter of the work (default: 0)",
