@@ -78,11 +78,18 @@ def linearize(model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] |
     """
     check_images(x)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
-        point, output = forward_pass(function, x)
-        classes = as_label(output.argmax(1) if label is None else label, output)
-        pieces = loss(output, classes)
-        _check_rows(pieces, "loss", "(B, K)", len(x))
-        return Linearization(pieces.detach().to(x), _pull_back(pieces, point), classes.to(x.device))
+        return backward_pass(*forward_pass(function, x), label, loss)
+
+
+def backward_pass(
+    point: Tensor, output: Tensor, label: Int[Tensor, " B"] | None, loss: Loss, rows: Int[Tensor, " n"] | None = None
+) -> Linearization:
+    """The linearization from what `forward_pass` returned, of all rows or of these."""
+    classes = as_label(output.argmax(1) if label is None else label, output)
+    pieces = loss(output, classes)
+    _check_rows(pieces, "loss", "(B, K)", len(point))
+    gradient, value, classes = _pull_back(pieces, point, rows), pieces.detach().to(point), classes.to(point.device)
+    return Linearization(value, gradient, classes) if rows is None else Linearization(value[rows], gradient, classes[rows])
 
 
 def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
@@ -90,7 +97,7 @@ def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
     check_images(x)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
         point, output = forward_pass(function, x)
-        return _pull_back(output, point)
+        return _pull_back(output, point, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,19 +167,19 @@ def forward_pass(function: Model, x: Tensor, flat: bool = False, spare: bool = F
     return point, output
 
 
-def _pull_back(pieces: Tensor, point: Tensor) -> Tensor:
-    """The gradient (B, K, d) of each column of pieces (B, K), row by row."""
+def _pull_back(pieces: Tensor, point: Tensor, rows: Tensor | None) -> Tensor:
+    """The gradient (B, K, d) of each column of pieces (B, K), row by row; of these rows alone where some are named."""
     count = pieces.shape[1]
     if count == 1:
-        return _backward(pieces, point, 0, 1).flatten(2).transpose(0, 1)
-    gradient = point.new_empty(len(point), count, point[0].numel())
+        return _backward(pieces, point, 0, 1, rows)
+    gradient = point.new_empty(len(point) if rows is None else len(rows), count, point[0].numel())
     at_once = ENTRIES_AT_ONCE // point.numel()
     at_once = at_once if at_once >= min(count, PIECES_AT_ONCE) else 1
     start = 0
     while start < count:
         stop = min(start + at_once, count)
         try:
-            gradient[:, start:stop] = _backward(pieces, point, start, stop).flatten(2).transpose(0, 1)
+            gradient[:, start:stop] = _backward(pieces, point, start, stop, rows)
         except RuntimeError as error:
             if at_once == 1 or isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -182,8 +189,8 @@ def _pull_back(pieces: Tensor, point: Tensor) -> Tensor:
     return gradient
 
 
-def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
-    """The gradients of columns start to stop, (stop - start, B, *S), by one backward pass."""
+def _backward(pieces: Tensor, point: Tensor, start: int, stop: int, rows: Tensor | None) -> Tensor:
+    """The gradients of columns start to stop, (B, stop - start, d), by one backward pass."""
     columns = torch.zeros(stop - start, *pieces.shape, dtype=pieces.dtype, device=pieces.device)
     columns.diagonal(offset=start, dim1=0, dim2=2).fill_(1)
     batched = stop - start > 1
@@ -194,7 +201,8 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int) -> Tensor:
         )
     if found is None:
         raise ValueError(_NO_GRADIENT)
-    return found if batched else found[None]
+    found = (found if batched else found[None]).flatten(2).transpose(0, 1)
+    return found if rows is None else found.index_select(0, rows)
 
 
 @contextmanager
@@ -214,7 +222,7 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
                 f"model has a BatchNorm without running statistics, {name or type(module).__name__!r}, which mixes the "
                 "images of a batch: train it with track_running_stats=True, or pass one image at a time"
             )
-    modes = [(module, module.training) for module in modules.values()]
+    training = [module for module in modules.values() if module.training]
     buffers = [
         (module, name, buffer, buffer._version, buffer.clone())
         for module in modules.values()
@@ -224,12 +232,12 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
     held = ((f"{path}.{name}" if path else name, tensor) for path, module in modules.items() for name, tensor in _tensors(module))
     made_in_inference_mode = {name: tensor.clone() for name, tensor in held if tensor.is_inference()}
     try:
-        for module, _ in modes:
+        for module in training:
             module.training = False
         yield partial(functional_call, model, made_in_inference_mode) if made_in_inference_mode else model
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True
         for module, name, buffer, version, kept in buffers:
             if getattr(module, name) is not buffer:
                 setattr(module, name, buffer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cvxpy as cp
 import numpy as np
@@ -12,9 +13,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Lp", "largest", "round_down", "round_inwards", "round_up", "rounding_slack"]
+__all__ = ["Lp", "by_rows", "dot64", "largest", "round_down", "round_inwards", "round_up", "rounding_slack", "sum64"]
 
 UNIT = 2.0**-53  # unit roundoff of float64
+BLOCK = 2**16  # entries at a time of what is copied to float64 on a CPU
+
+
+def by_rows(function: Callable[..., Any], *parts: Float[Tensor, "N *D"]) -> Any:
+    """function(*parts), which is one tensor or a tuple of them, N rows each, and takes every row by itself.
+
+    On a CPU it is called for a few rows at a time: what it makes on the way stays in the cache, and in memory that was touched before. A
+    fresh float64 copy of a batch of images costs ten times its arithmetic.
+    """
+    first = parts[0]
+    rows = max(1, BLOCK // max(1, first[:1].numel()))
+    if first.ndim < 2 or first.device.type != "cpu" or len(first) <= rows:
+        return function(*parts)
+    found = [function(*block) for block in zip(*(part.split(rows) for part in parts), strict=True)]
+    return torch.cat(found) if isinstance(found[0], Tensor) else tuple(torch.cat(column) for column in zip(*found, strict=True))
+
+
+def sum64(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+    """Σ_i x_i, summed in float64."""
+    found: Tensor = by_rows(lambda x: x.sum(-1, dtype=torch.float64), x)
+    return found
+
+
+def dot64(x: Float[Tensor, "*N d"], y: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+    """Σ_i x_i y_i in float64."""
+    found: Tensor = by_rows(lambda x, y: (x.to(torch.float64) * y.to(torch.float64)).sum(-1), x, y)
+    return found
 
 
 def rounding_slack(d: int) -> float:
@@ -151,24 +179,21 @@ class Lp:
             return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
         if self.p == math.inf:
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
-            total = g.sum(-1, dtype=torch.float64)  # not finite where an entry is not, and in one pass
-            if bool(total.isfinite().all()):
+            if bool(sum64(g).isfinite().all()):  # as it is not where an entry is not
                 return g.sign().mul_(round_down(-r, g.dtype)[..., None])
         return self._scaled(g, radius)
 
     def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
-        """`steepest` for p = 2 in float32, without a copy in float64: kept where it is inside the ball and loses less than one unit in the
-        last place, by a sum in float64 of squares that float32 may have rounded by half a unit; elsewhere `_scaled`.
-        """
-        half = torch.finfo(g.dtype).eps / 2
-        square = radius.square()
-        scale = radius * (1 - half) / (g * g).sum(-1, dtype=torch.float64).sqrt()
-        head = scale.to(g.dtype)
-        rest = (scale - head).to(g.dtype)
-        eta = torch.addcmul(g * -rest[..., None], g, -head[..., None])
-        length = (eta * eta).sum(-1, dtype=torch.float64)
-        good = (length <= square * (1 - 1.01 * half)) & (length >= square * (1 - 2.99 * half))
-        good = good & (scale > 1e-15) & (scale < 1e15) & (square > 1e-20) & (square < 1e30)  # no square that matters is below 1e-38
+        """`steepest` for p = 2 in float32: kept where it is inside the ball and loses less than a unit in the last place, elsewhere `_scaled`."""
+        half, slack = torch.finfo(g.dtype).eps / 2, rounding_slack(g.shape[-1])
+
+        def scaled(g: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+            wide = g.to(torch.float64)
+            eta = wide.mul_((-radius * (1 - half) / _length(wide))[..., None]).to(g.dtype)
+            length = _length(wide.copy_(eta))
+            return eta, (length <= radius * (1 - slack)) & (length >= radius * (1 - 2.01 * half)) & (radius > 1e-10) & (radius < 1e15)
+
+        eta, good = by_rows(scaled, g, radius.expand(g.shape[:-1]))
         if not bool(good.all()):
             bad = ~good
             eta[bad] = self._scaled(g[bad], radius.expand(good.shape)[bad])
@@ -220,14 +245,21 @@ def _norm(x: Tensor, p: float) -> Tensor:
     if p == math.inf:
         return largest(x).to(torch.float64)
     if x.dtype != torch.float64 and p == 2:  # its squares neither vanish nor overflow in float64
-        short: Tensor = torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64)
+        short: Tensor = by_rows(lambda x: torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64), x)
         return short
-    x = x.to(torch.float64)
+    if x.dtype != torch.float64:
+        wide: Tensor = by_rows(lambda x: _norm(x.to(torch.float64), p), x)
+        return wide
     if p == 2:
         length = _sum(x * x).sqrt()
         plain = (length > 1e-140) & (length < 1e140)
         return length if bool(plain.all()) else torch.where(plain, length, _unit_norm(x, p))
     return _unit_norm(x, p)
+
+
+def _length(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+    """‖x‖_2 of float64 where no square leaves its range; by pairwise summation or better, whatever the vector unit."""
+    return torch.linalg.vector_norm(x, 2, -1)
 
 
 def _unit_norm(x: Tensor, p: float) -> Tensor:

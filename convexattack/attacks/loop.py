@@ -14,18 +14,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm, least_value
+from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm, least_value, steepness
 from convexattack.attacks.total import Edges, bind, shrink, take
 from convexattack.certificates import Certificate, certify
-from convexattack.linearize import Linearization, check_images, check_label, evaluating, forward_pass, linearize
+from convexattack.linearize import Linearization, backward_pass, check_images, check_label, evaluating, forward_pass, linearize
 from convexattack.losses import Loss, Model
-from convexattack.norms import Lp
+from convexattack.norms import Lp, round_down
 from convexattack.programs import GNII, MinNorm, Program
-from convexattack.sets import Ball, ConvexSet, PixelRange
+from convexattack.sets import Ball, Box, ConvexSet, PixelRange
 from convexattack.solution import Solution
 from convexattack.solvers import solve
 
 __all__ = ["Attack", "Perturbation", "evaluate", "lowest_margin"]
+
+Pass = tuple[Tensor, Tensor, Tensor, Tensor]  # images as a leaf, the output with its graph, which rows they are, positions of those still alive
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +160,8 @@ class Attack:
         """Perturb B images.
 
         A step costs one forward pass and K backward passes (one for piece="active"). One more forward pass follows the last step; with
-        `until_fooled` one follows every step, and all of them are over the images still alive.
+        `until_fooled` one follows every step, all of them are over the images still alive, and where few images fall the next step starts
+        from the pass that told so.
 
         Args:
             model: (B, *S) → (B, m): any callable, as for `linearize`, whose rules hold.
@@ -173,46 +176,59 @@ class Attack:
         check_label(label, x)
         clean = x.detach().flatten(1)
         sets = resolve(self.sets, x)
-        rows, edges = torch.arange(len(x), device=x.device), Edges.of(sets, clean)
+        rows, wide = torch.arange(len(x), device=x.device), torch.promote_types(x.dtype, torch.float32)
+        edges, outer = (Edges.of(sets, clean, dtype) for dtype in (x.dtype, wide))
         ball = None if self.radius is None else Ball(self.norm, self.radius)
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
             raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
         balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
-        total, eta = torch.zeros((), dtype=torch.float64, device=x.device).expand(clean.shape), torch.zeros_like(clean[:1]).expand_as(clean)
+        total, eta = (torch.zeros((), dtype=dtype, device=x.device).expand(clean.shape) for dtype in (wide, x.dtype))
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         codes, kept = torch.zeros_like(rows, dtype=torch.int8), LastSteps(len(x))
-        longest = torch.linalg.vector_norm(clean, 2, -1, dtype=torch.promote_types(x.dtype, torch.float32)) if self.radius is None else None
+        longest = torch.linalg.vector_norm(clean, self._scale(sets).p, -1, dtype=wide) if self.radius is None else None
+        own = False  # whether these tensors are nobody else's, so that they may be written to
+        passed: Pass | None = None
+        steady = self.until_fooled  # few images fell at the last step: then the pass that asks the model keeps its graph
         for step in range(self.steps):
             base = _rows(total, rows)
             point = clean if step == 0 else _rows(clean, rows) + _rows(eta, rows)
-            lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows)
+            lin, output = self._look(model, point.view(-1, *x.shape[1:]), label, rows, passed)
+            passed = None
             label = lin.label if label is None or step == 0 else label
             if step == 0:
                 start = at_end = lowest_margin(output, label)
                 lowest = lin.value.amin(1)
             found = self._solve(lin, output, clean, longest, sets, None if step == 0 else total, rows)
             moved = found.moved()
-            if self.steps == 1 and found.solver == "closed_form":  # it is inside to the last bit
-                clipped, there = base, found.eta
-            else:
-                step_total = base + found.eta
-                for item in balls:
-                    step_total = shrink(step_total, item.norm, item.radii(clean)[rows])
-                clipped = edges.clip(step_total, rows, torch.float64)
-                there = edges.clip(clipped, rows, x.dtype)
+            reached = found.eta.to(wide) if step == 0 else base + found.eta
+            if step > 0 or found.solver != "closed_form":  # else it is inside to the last bit
+                if balls:
+                    exact = base.to(torch.float64) + found.eta
+                    for item in balls:
+                        exact = shrink(exact, item.norm, item.radii(clean)[rows])
+                    reached = round_down(exact, wide)
+                reached = outer.clip(reached, rows)
             if not bool(found.usable.all()):
-                clipped = torch.where(found.usable[:, None], clipped, base)
-                there = torch.where(found.usable[:, None], there, eta[rows])
-            total, eta = _put(total, rows, clipped), _put(eta, rows, there)
+                reached = torch.where(found.usable[:, None], reached, base)
+            there = reached if x.dtype == wide else edges.clip(round_down(reached, x.dtype), rows)
+            total = _put(total, rows, reached, own)
+            eta = total if x.dtype == wide else _put(eta, rows, there, own)
             taken[rows] += moved
             flagged[rows] |= found.relaxed | ~found.usable
-            codes = _put(codes, rows, found.codes)
+            codes = _put(codes, rows, found.codes, own)
+            own = len(rows) < len(x)
             kept.add(rows, found, base)
             if self.until_fooled:
-                output = evaluate(model, (_rows(clean, rows) + there).view(-1, *x.shape[1:]), own=True)
-                reached = self._pieces(output, label, rows).amin(1).to(lowest)
-                lowest, at_end = lowest.index_copy(0, rows, reached), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
-                rows = rows[moved & ~(reached < 0)]
+                point = (_rows(clean, rows) + there).view(-1, *x.shape[1:])
+                traced = trace(model, point) if steady and step + 1 < self.steps else None
+                output = evaluate(model, point, own=True) if traced is None else traced[1].detach()
+                least = self._pieces(output, label, rows).amin(1).to(lowest)
+                lowest, at_end = lowest.index_copy(0, rows, least), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
+                alive = (moved & ~(least < 0)).nonzero().flatten()
+                steady = 2 * lin.pieces * (len(rows) - len(alive)) <= len(alive)
+                passed = (*traced, rows, alive) if steady and traced is not None else None
+                del traced  # its graph is as large as that of the next step
+                rows = rows[alive]
                 if len(rows) == 0:
                     break
         assert label is not None  # at least one step was taken
@@ -233,18 +249,29 @@ class Attack:
             judge=partial(self._certify, kept, sets),
         )
 
-    def _look(self, model: Model, point: Tensor, label: Tensor | None, rows: Tensor) -> tuple[Linearization, Tensor]:
-        """The linearization of these rows, and the output that it started from."""
+    def _look(
+        self, model: Model, point: Tensor, label: Tensor | None, rows: Tensor, passed: Pass | None
+    ) -> tuple[Linearization, Tensor]:
+        """The linearization of these rows, and the output that it started from; it may start from a pass that has been made."""
         seen: list[Tensor] = []
 
-        def loss(output: Tensor, classes: Tensor) -> Tensor:
+        def loss(rows: Tensor, output: Tensor, classes: Tensor) -> Tensor:
             seen.append(output.detach())
             pieces = self._pieces(output, classes if label is None or len(rows) == len(label) else label, rows)
             if self.piece == "best" or not isinstance(pieces, Tensor) or pieces.ndim != 2:
                 return pieces
             return pieces.gather(1, pieces.detach().argmin(1, keepdim=True))
 
-        return linearize(model, point, label if label is None else label if len(rows) == len(label) else label[rows], loss), seen[0]
+        if passed is not None and label is not None:
+            leaf, output, before, alive = passed
+            try:
+                with torch.enable_grad(), evaluating(model, len(before)):
+                    return backward_pass(leaf, output, _rows(label, before), partial(loss, before), alive), seen[0][alive]
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # the model has changed in place what its graph needs
+                seen.clear()
+        return linearize(model, point, label if label is None else _rows(label, rows), partial(loss, rows)), seen[0]
 
     def _pieces(self, output: Tensor, label: Tensor, rows: Tensor) -> Tensor:
         """The loss of these rows alone; it is shown a whole batch, for it may hold one number (a target class) per image."""
@@ -286,8 +313,10 @@ class Attack:
             least = nothing if lin.pieces == 1 else least_value(value, gradient, self.norm, radius, here)
             return best_piece(least, partial(posed, ball=True))
         assert longest is not None
-        value = value + self._beyond(lin, output, clean, longest, total, rows)
-        least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here)
+        scale = self._scale(here)
+        steep = steepness(scale, gradient)
+        value = value + self._beyond(lin, output, clean, longest, total, rows, scale, steep)
+        least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here, steep if scale is self.norm else None)
         step = best_piece(least, partial(posed, small=True))
         stuck = (~step.usable).nonzero().flatten()
         if len(stuck) == 0:
@@ -302,8 +331,21 @@ class Attack:
         assert self.radius is not None
         return Ball(self.norm, self.radius / self.steps)
 
+    def _scale(self, sets: Sequence[ConvexSet]) -> Lp:
+        """The norm in which rounding is bounded: the attack's own where its dual is computed in any case, and is cheap."""
+        boxes = any(isinstance(item, Box) or (isinstance(item, Ball) and item.norm.p == math.inf) for item in sets)
+        return Lp(2) if boxes or self.norm.p not in (1, 2, math.inf) else self.norm
+
     def _beyond(
-        self, lin: Linearization, output: Tensor, clean: Tensor, longest: Tensor, total: Tensor | None, rows: Tensor
+        self,
+        lin: Linearization,
+        output: Tensor,
+        clean: Tensor,
+        longest: Tensor,
+        total: Tensor | None,
+        rows: Tensor,
+        scale: Lp,
+        steep: Tensor,
     ) -> Float[Tensor, "n K"]:
         """How far below 0 (8) is to push each piece with L ≥ 0: overshoot·L, and no less than rounding can hide.
 
@@ -313,15 +355,14 @@ class Attack:
         value, unit = lin.value.to(torch.float64), 2 * torch.finfo(clean.dtype).eps
         beyond = torch.where(value < 0, 0.0, self.overshoot * value)
         score = output.to(torch.float64).abs().amax(1, keepdim=True)
-        slope = lin.gradient.to(torch.promote_types(clean.dtype, torch.float32))
-        steep = torch.linalg.vector_norm(slope, 2, -1).to(torch.float64)
         length = _rows(longest, rows).to(torch.float64)
         if total is not None:
-            length = length + torch.linalg.vector_norm(_rows(total, rows), 2, -1)
-        most = 1.001 * unit * (score + steep * length[:, None])  # by Cauchy and Schwarz
+            length = length + torch.linalg.vector_norm(_rows(total, rows), scale.p, -1).to(torch.float64)
+        most = 1.001 * unit * (score + steep * length[:, None])  # by Hölder
         near = (~(beyond >= most) & ~(value < 0)).any(1).nonzero().flatten()
         if len(near):
-            slope, far = _rows(slope, near).abs(), _rows(rows, near)
+            slope = _rows(lin.gradient, near).to(torch.promote_types(clean.dtype, torch.float32)).abs()
+            far = _rows(rows, near)
             size = clean.index_select(0, far).to(torch.float64).abs()
             if total is not None:
                 size = size + total.index_select(0, far).abs()
@@ -352,9 +393,11 @@ def _rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
     return whole if len(rows) == len(whole) else whole.index_select(0, rows)
 
 
-def _put(whole: Tensor, rows: Int[Tensor, " n"], part: Tensor) -> Tensor:
-    """The whole with these rows replaced."""
-    return part if len(rows) == len(whole) else whole.index_copy(0, rows, part)
+def _put(whole: Tensor, rows: Int[Tensor, " n"], part: Tensor, own: bool) -> Tensor:
+    """The whole with these rows replaced, in place where told."""
+    if len(rows) == len(whole):
+        return part
+    return whole.index_copy_(0, rows, part) if own else whole.index_copy(0, rows, part)
 
 
 def resolve(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSet, ...]:
@@ -377,6 +420,12 @@ def lowest_margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Flo
         return torch.full_like(output[:, 0], torch.nan)
     classes = label.to(output.device)[:, None]
     return output.gather(1, classes)[:, 0] - output.scatter(1, classes, -torch.inf).amax(1)
+
+
+def trace(model: Model, x: Float[Tensor, "B *S"]) -> tuple[Float[Tensor, "B *S"], Float[Tensor, "B m"]]:
+    """x as a leaf, and f(x) with the graph that leads there; for the rest as `evaluate`."""
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
+        return forward_pass(function, x)
 
 
 def _merged(where: Tensor, one: Certificate, other: Certificate) -> Certificate:

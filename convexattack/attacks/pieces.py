@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, largest
+from convexattack.norms import Lp, dot64, largest
 from convexattack.programs import MinNorm, Program
 from convexattack.sets import Box, ConvexSet
 from convexattack.solution import Solution, Status
 
-__all__ = ["LastSteps", "Step", "best_piece", "least_norm", "least_value"]
+__all__ = ["LastSteps", "Step", "best_piece", "least_norm", "least_value", "steepness"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class Step:
     gradient: Float[Tensor, "n d"]
     eta: Float[Tensor, "n d"]
     objective: Float[Tensor, " n"]  # 0 where there is one piece alone, NaN where η is not finite
+    length: Float[Tensor, " n"]  # ‖η‖_∞
     codes: Int[Tensor, " n"]
     proof: Callable[[], Proof]  # computed when someone looks
     usable: Bool[Tensor, " n"]
@@ -42,7 +43,8 @@ class Step:
     @staticmethod
     def of(program: Program, found: Solution, alone: bool = False) -> Step:
         """Of what a solver found; where no other piece is there to be compared, no objective is computed."""
-        objective = found.eta.sum(1, dtype=torch.float64) * 0 if alone else program.primal(found.eta)
+        length = largest(found.eta)
+        objective = length.to(torch.float64) * 0 if alone else program.primal(found.eta)
         usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
         small = isinstance(program, MinNorm)
 
@@ -51,16 +53,16 @@ class Step:
             return lam, found.multipliers[small:]
 
         return Step(
-            program.value, program.gradient, found.eta, objective, found.codes, proof, usable, torch.zeros_like(usable),
+            program.value, program.gradient, found.eta, objective, length, found.codes, proof, usable, torch.zeros_like(usable),
             str(found.stats.get("solver")),
         )  # fmt: skip
 
     def moved(self) -> Bool[Tensor, " n"]:
         """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
-        some = self.usable & (largest(self.eta) > 0)
+        some = self.usable & (self.length > 0)
         if not bool(self.relaxed.any()):
             return some
-        fall = -(self.gradient.to(torch.float64) * self.eta.to(torch.float64)).sum(1)
+        fall = -dot64(self.gradient, self.eta)
         return some & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
 
     def at(self, rows: Tensor) -> Step:
@@ -84,7 +86,7 @@ class Step:
 
 
 Proof = tuple[Float[Tensor, " n"], tuple[Tensor, ...]]  # λ of (8), and one multiplier a set
-_TENSORS = ("value", "gradient", "eta", "objective", "codes", "usable", "relaxed")
+_TENSORS = ("value", "gradient", "eta", "objective", "length", "codes", "usable", "relaxed")
 
 
 def _replaced(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
@@ -162,11 +164,23 @@ def least_value(
 
 
 def least_norm(
-    value: Float[Tensor, "n K"], gradient: Float[Tensor, "n K d"], norm: Lp, sets: Sequence[ConvexSet]
+    value: Float[Tensor, "n K"],
+    gradient: Float[Tensor, "n K d"],
+    norm: Lp,
+    sets: Sequence[ConvexSet],
+    steep: Float[Tensor, "n K"] | None = None,
 ) -> Float[Tensor, "n K"]:
-    """A lower bound on (8) over the boxes among `sets`, (n, d): L⁺/‖g‖_q over the coordinates that no box blocks."""
-    steep = _dual(norm, gradient, _boxes(sets, gradient))
+    """A lower bound on (8) over the boxes among `sets`, (n, d): L⁺/‖g‖_q over the coordinates that no box blocks.
+
+    `steep` is `steepness` of these gradients, where that is known and there is no box.
+    """
+    steep = _dual(norm, gradient, _boxes(sets, gradient)) if steep is None else steep
     return _rounded(value.clamp_min(0) / steep * (1 - _slack(gradient)), steep)
+
+
+def steepness(norm: Lp, gradient: Float[Tensor, "n K d"]) -> Float[Tensor, "n K"]:
+    """‖g‖_q of each piece, as exact as the gradients."""
+    return _dual(norm, gradient, None)
 
 
 def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Float[Tensor, "n K"]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down, round_inwards, rounding_slack
+from convexattack.norms import Lp, round_inwards, rounding_slack
 from convexattack.sets import Ball, Box, ConvexSet, CustomSet
 from convexattack.sets import Link as Linked
 
@@ -133,25 +133,19 @@ def bind(
             low, high = item.bounds(e)
             item = Box(low - e, high - e)
         elif not isinstance(item, Box) and (e is not None or (item is not origin and not isinstance(item, Ball))):
-            item = Shifted(item, e, origin)
+            item = Shifted(item, None if e is None else e.to(torch.float64), origin)
         bound.append(item)
     return tuple(bound)
 
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """All boxes (and ℓ∞ balls) among the sets of B images, as one: (lower, upper), each (B, d); None where there are none.
+    """All boxes (and ℓ∞ balls) among the sets of B images, as one: (lower, upper), each (B, d), in a dtype and rounded inwards."""
 
-    Attributes:
-        exact: in float64.
-        inner: in the dtype of the images, rounded inwards.
-    """
-
-    exact: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None
-    inner: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None
+    bounds: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None  # None where there are none
 
     @staticmethod
-    def of(sets: Sequence[ConvexSet], like: Float[Tensor, "B d"]) -> Edges:
+    def of(sets: Sequence[ConvexSet], like: Float[Tensor, "B d"], dtype: torch.dtype) -> Edges:
         pairs = []
         for item in sets:
             if isinstance(item, Box):
@@ -160,22 +154,19 @@ class Edges:
                 edge = item.radii(like)[:, None].expand(like.shape)
                 pairs.append((-edge, edge))
         if not pairs:
-            return Edges(None, None)
-        low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+            return Edges(None)
         box = next((item for item in sets if isinstance(item, Box)), None)
-        if box is not None and len(pairs) == 1:
-            return Edges((low, high), box.inwards(like)[:2])
-        return Edges((low, high), round_inwards(low, high, like.dtype))
+        if box is not None and len(pairs) == 1 and dtype == like.dtype:
+            return Edges(box.inwards(like)[:2])
+        low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+        return Edges(round_inwards(low, high, dtype))
 
-    def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"], dtype: torch.dtype) -> Float[Tensor, "n d"]:
-        """The totals of these images in `dtype`, float64 or that of the images, rounded towards zero and into the box: what rounding has
-        moved outside comes back.
-        """
-        eta, edges = round_down(total, dtype), self.exact if dtype == torch.float64 else self.inner
-        if edges is None:
-            return eta
-        low, high = (edge if len(rows) == len(edge) else edge.index_select(0, rows) for edge in edges)
-        return torch.minimum(torch.maximum(eta, low), high)
+    def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The totals of these images, in this dtype: what rounding has moved outside comes back."""
+        if self.bounds is None:
+            return total
+        low, high = (edge if len(rows) == len(edge) else edge.index_select(0, rows) for edge in self.bounds)
+        return torch.minimum(torch.maximum(total, low), high)
 
 
 def shrink(total: Float[Tensor, "n d"], norm: Lp, radius: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:

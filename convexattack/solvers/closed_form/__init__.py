@@ -16,14 +16,14 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down, round_inwards, round_up, rounding_slack
+from convexattack.norms import Lp, by_rows, round_down, round_inwards, round_up, rounding_slack, sum64
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status, codes
@@ -57,7 +57,7 @@ def solve(program: Program) -> Solution:
     if reason is not None:
         raise ValueError(f"solver='closed_form' cannot take this program: {reason}; use solver='reference'")
     if isinstance(program, MinNorm):
-        return _quick(program, _min_norm) if program.sets else _min_norm_plain(program)
+        return _quick(program, _min_norm if program.sets else _min_norm_plain)
     assert isinstance(program, GN | GNII)
     first = program.sets[0] if len(program.sets) == 1 else None
     found = _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _quick(program, _ball_and_box)
@@ -122,7 +122,14 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
 
 def _min_norm_plain(program: MinNorm) -> Solution:
     """(8) without sets: η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}."""
-    g, L, p, dtype = program.g, program.L, program.norm.p, program.gradient.dtype
+    eta, lam, code, risky = by_rows(partial(_shortest, p=program.norm.p, q=program.norm.q), program.gradient, program.value)
+    found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
+    return _judged(program, found) if bool(risky.any()) else found
+
+
+def _shortest(gradient: Float[Tensor, "N d"], value: Float[Tensor, " N"], p: float, q: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """η, λ, the claim, and whether η has entries so small or large that their rounding counts."""
+    g, L, dtype = gradient.to(torch.float64), value.to(torch.float64), gradient.dtype
     h, unit = g, torch.ones_like(L)
     direction, reach = _direction(h, p) if p in (2, math.inf) else (h, torch.zeros_like(L))
     plain = (reach > 1e-280) & (reach < 1e280)  # nothing vanished or overflowed
@@ -136,15 +143,14 @@ def _min_norm_plain(program: MinNorm) -> Solution:
     step = L.clamp_min(0) * margin / some / unit
     eta = round_up(direction * -step[:, None], dtype)
     none = (reach <= 0) & (L > 0)
-    lam = torch.where(none, 1.0, torch.where(L > 0, 1 / (some ** (1 / program.norm.q) * unit), 0.0))
+    lam = torch.where(none, 1.0, torch.where(L > 0, 1 / (some ** (1 / q) * unit), 0.0))
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     code = torch.where(reach.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
-    found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
     if dtype == torch.float64:
-        return found
+        return eta, lam, code, torch.zeros_like(none)
     length = step * direction.abs().amax(-1)
     risky = ((length > 0) & (length < g.shape[1] * TINY * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
-    return _judged(program, found) if bool(risky.any()) else found
+    return eta, lam, code, risky
 
 
 def _direction(h: Float[Tensor, "N d"], p: float) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
@@ -173,7 +179,7 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
         return None
     low, high, centred = box.inwards(g)
     radius = ball.radii(g)
-    if not (centred and bool((radius.amin() > 0) & g.sum(dtype=torch.float64).isfinite() & program.L.sum().isfinite())):
+    if not (centred and bool((radius.amin() > 0) & sum64(g).sum().isfinite() & program.L.sum().isfinite())):
         return None
     edge = round_down(radius, g.dtype)[:, None]
     eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)

@@ -1,4 +1,4 @@
-"""(GNII) over one ball and one box around 0, and (8) over one such box, in float32: the steps of an attack within a pixel range.
+"""(GNII) over one ball and one box around 0, and (8) alone or over one such box, in float32: the steps of an attack.
 
 The closed forms of `closed_form` without a copy of the gradients in float64. Every answer is checked by sums in float64: it is inside its
 sets and loses at most two units in the last place of the optimum. `Quick.good` is False where that fails, or where numbers are so small or
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import round_down, round_up
+from convexattack.norms import by_rows, round_down, round_up, sum64
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box
 
@@ -41,7 +41,11 @@ def solve(program: Program) -> Quick | None:
     sets, g = program.sets, program.gradient
     boxes = [item for item in sets if isinstance(item, Box)]
     balls = [item for item in sets if isinstance(item, Ball)]
-    if g.dtype != torch.float32 or g.numel() == 0 or len(boxes) != 1 or len(boxes) + len(balls) != len(sets):
+    if g.dtype != torch.float32 or g.numel() == 0:
+        return None
+    if isinstance(program, MinNorm) and not sets:
+        return _shortest_alone(program) if program.norm.p in (1, 2, math.inf) else None
+    if len(boxes) != 1 or len(boxes) + len(balls) != len(sets):
         return None
     low, high, centred = boxes[0].inwards(g)
     if isinstance(program, MinNorm) and not balls and program.norm.p in (1, 2, math.inf):
@@ -69,10 +73,10 @@ def _lowest(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: Tensor)
     w, most = g.abs(), _room(g, low, high)
     slopes, rooms = w * w, most * most
     kappa, full = _newton(slopes, rooms, square, lambda kappa, out: torch.mul(w, kappa[:, None], out=out).ge_(most), 0.5)
-    fixed, free = rooms.mul_(full).sum(-1, dtype=torch.float64), slopes.mul_(1 - full).sum(-1, dtype=torch.float64)
+    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.mul_(1 - full))
     kappa = ((square * (1 - 2 * HALF) - fixed) / free).sqrt()
     eta = _scaled(g, kappa, low, high)
-    length = (eta * eta).sum(-1, dtype=torch.float64)
+    length = sum64(eta * eta)
     good = (length <= square * (1 - 1.01 * HALF)) & (length >= square * (1 - 2.99 * HALF)) & program.L.isfinite()
     good = good & (kappa > 1e-15) & (kappa < 1e15) & (square > 1e-20) & (square < 1e30)
 
@@ -111,7 +115,7 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
         return out.copy_(most).le_(kappa[:, None]) if cube else torch.mul(w, kappa[:, None], out=out).ge_(most)
 
     kappa, full = _newton(slopes, rooms, L, full_at, 1.0)
-    fixed, free = rooms.mul_(full).sum(-1, dtype=torch.float64), slopes.mul_(1 - full).sum(-1, dtype=torch.float64)
+    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.mul_(1 - full))
     kappa = (L * (1 + (1.05 if cube else 1.5) * HALF) - fixed) / free
     if cube:
         edge = round_up(kappa, g.dtype)
@@ -119,8 +123,8 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
         slope = kappa * free  # L·dκ/dL is L/free
     else:
         eta = _scaled(g, kappa, low, high)
-        slope = (eta * eta).sum(-1, dtype=torch.float64) / kappa
-    fall = (g * eta).sum(-1, dtype=torch.float64).neg_()  # of products that float32 has rounded by half a unit at most
+        slope = sum64(eta * eta) / kappa
+    fall = sum64(g * eta).neg_()  # of products that float32 has rounded by half a unit at most
     excess = fall - L + 2 * HALF * fixed  # the bounds may have lost a unit each, which the other coordinates made good
     good = (fall >= L * (1 + 1.01 * HALF)) & (excess <= 4 * HALF * slope) & (L < 1e30) & (L > 1e-20)
     good = good & (kappa > 1e-15) & (kappa < 1e15)
@@ -133,6 +137,32 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
     return Quick(eta, good, multipliers)
 
 
+def _shortest_alone(program: MinNorm) -> Quick:
+    """(8) without sets: η = −L/‖g‖_q^q · sign(g)|g|^{q−1}, of which p = 1 and ∞ round one number up, and p = 2 aims half a unit above."""
+    g, L, p = program.gradient, program.L, program.norm.p
+    need = L * (1 + 2.0**-40)  # sums in float64 may be off by less
+    if p == 2:
+        eta, steep, fall = by_rows(_straight, g, need * (1 + HALF))
+        good = (fall >= need) & (fall <= need * (1 + 2.01 * HALF))
+    else:
+        at = g.abs().argmax(-1, keepdim=True) if p == 1 else None
+        steep = sum64(g.abs()) if at is None else g.gather(1, at)[:, 0].abs().to(torch.float64)
+        edge = round_up(need / steep, g.dtype)[:, None]
+        eta = g.sign().mul_(-edge) if at is None else torch.zeros_like(g).scatter_(1, at, -edge * g.gather(1, at).sign())
+        good = edge[:, 0] > 0
+    length = need / steep
+    good = good & (steep > 1e-15) & (steep < 1e15) & (length > 1e-15) & (length < 1e15) & (L > 1e-20) & (L < 1e30)
+    return Quick(eta, good, lambda: (1 / steep,))
+
+
+def _straight(g: Float[Tensor, "N d"], goal: Float[Tensor, " N"]) -> tuple[Tensor, Tensor, Tensor]:
+    """η = −goal·g/‖g‖² in the dtype of g, ‖g‖, and −gᵀη."""
+    wide = g.to(torch.float64)
+    steep = torch.linalg.vector_norm(wide, 2, -1)
+    eta = wide.mul_(-(goal / steep / steep)[:, None]).to(g.dtype)
+    return eta, steep, wide.copy_(eta).mul_(g).sum(-1).neg_()
+
+
 def _shortest_sparse(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
     """(8), p = 1: the steepest coordinates go to their bounds until the linear model has fallen to 0."""
     g, L = program.gradient, program.L
@@ -142,7 +172,7 @@ def _shortest_sparse(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Q
     eta = steepest.eta(g, part)
     excess = steepest.lost(program, box) / steepest.price + 2 * HALF * part
     good = steepest.good & (part <= steepest.most) & (part > 1e-30) & (L < 1e30) & (L > 1e-20)
-    good = good & (excess <= 4 * HALF * eta.abs().sum(1, dtype=torch.float64))
+    good = good & (excess <= 4 * HALF * sum64(eta.abs()))
 
     def multipliers() -> tuple[Tensor, ...]:
         return _scaled_multipliers(program, torch.minimum(program.g.abs(), steepest.price[:, None]))
