@@ -179,12 +179,15 @@ class Lp:
             return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
         if self.p == math.inf:
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
-            if bool(sum64(g).isfinite().all()):  # as it is not where an entry is not
+            if bool(g.sum(-1).isfinite().all()):  # as it is not where an entry is not
                 return g.sign().mul_(round_down(-r, g.dtype)[..., None])
         return self._scaled(g, radius)
 
     def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
-        """`steepest` for p = 2 in float32: kept where it is inside the ball and loses less than a unit in the last place, elsewhere `_scaled`."""
+        """`steepest` for p = 2 in float32: kept where it is inside the ball and loses less than one unit in the last place.
+
+        Elsewhere it is `_scaled`.
+        """
         half, slack = torch.finfo(g.dtype).eps / 2, rounding_slack(g.shape[-1])
 
         def scaled(g: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,6 +196,7 @@ class Lp:
             length = _length(wide.copy_(eta))
             return eta, (length <= radius * (1 - slack)) & (length >= radius * (1 - 2.01 * half)) & (radius > 1e-10) & (radius < 1e15)
 
+        eta: Tensor
         eta, good = by_rows(scaled, g, radius.expand(g.shape[:-1]))
         if not bool(good.all()):
             bad = ~good
@@ -201,12 +205,12 @@ class Lp:
 
     def _scaled(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
         """`steepest` from g divided by its largest entry."""
-        top = g.abs().amax(-1, keepdim=True).to(torch.float64)
+        k = g.abs().argmax(-1, keepdim=True)  # NaN counts as the largest
+        top = g.gather(-1, k).abs().to(torch.float64)
         r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top  # NaN where a gradient is not finite
         if self.p == math.inf:
             return g.sign().mul_(round_down(-r, g.dtype))
         if self.p == 1:
-            k = g.abs().argmax(-1, keepdim=True)
             return (0 * top).to(g.dtype).expand_as(g).clone().scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
         h = g / torch.where(top > 0, top, 1.0)
         if self.p == 2:
@@ -258,8 +262,9 @@ def _norm(x: Tensor, p: float) -> Tensor:
 
 
 def _length(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-    """‖x‖_2 of float64 where no square leaves its range; by pairwise summation or better, whatever the vector unit."""
-    return torch.linalg.vector_norm(x, 2, -1)
+    """‖x‖_2, where no square leaves the range of x."""
+    length: Tensor = torch.linalg.vector_norm(x, 2, -1)
+    return length
 
 
 def _unit_norm(x: Tensor, p: float) -> Tensor:

@@ -27,7 +27,7 @@ from convexattack.solvers import solve
 
 __all__ = ["Attack", "Perturbation", "evaluate", "lowest_margin"]
 
-Pass = tuple[Tensor, Tensor, Tensor, Tensor]  # images as a leaf, the output with its graph, which rows they are, positions of those still alive
+Pass = tuple[Tensor, Tensor, Tensor, Tensor]  # images as a leaf, their output with its graph, which rows they are, who of them is alive
 
 
 @dataclass(frozen=True, eq=False)

@@ -102,11 +102,11 @@ class LastSteps:
         self.parts: list[tuple[Tensor, Step, Tensor]] = []  # rows, their step, the total from which it was taken
 
     def add(self, rows: Int[Tensor, " n"], step: Step, base: Float[Tensor, "n d"]) -> None:
-        """The step of these rows replaces an earlier one of theirs; at most three rows an image are kept."""
+        """The step of these rows replaces an earlier one of theirs; at most eight rows an image are kept."""
         if len(rows) == self.images:
             self.parts.clear()
         self.parts.append((rows, step, base))
-        if sum(len(part[0]) for part in self.parts) > 3 * self.images:
+        if sum(len(part[0]) for part in self.parts) > 8 * self.images:
             whole, start = self.merged()
             known = whole.proof()
             whole = dataclasses.replace(whole, proof=lambda: known)
@@ -187,13 +187,13 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
     """‖g‖_q in the dtype of the gradient, over those coordinates alone that the boxes let go downhill."""
     g = _wide(gradient)
     if boxes is not None:
-        free = g.new_tensor([0.0, torch.inf])
-        down, up = (free[(room > 0).to(torch.int64)][:, None] for room in (-boxes[0], boxes[1]))
+        most = torch.finfo(g.dtype).max
+        down, up = (room.sign().clamp_min_(0).mul_(most).to(g)[:, None] for room in (-boxes[0], boxes[1]))
         g = g.clamp(-up, down)
     if norm.q == 1:
         length = g.abs().sum(-1)
     elif norm.q == math.inf:
-        length = g.abs().amax(-1)
+        length = largest(g)
     elif norm.q == 2:
         length = torch.linalg.vector_norm(g, 2, -1)
     else:  # a power may leave the range of float32
@@ -202,8 +202,8 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
 
 
 def _boxes(sets: Sequence[ConvexSet], gradient: Tensor) -> tuple[Tensor, Tensor] | None:
-    """All boxes as one, (n, d); None where there are none."""
-    pairs = [item.bounds(gradient[:, 0]) for item in sets if isinstance(item, Box)]
+    """All boxes as one, (n, d), as far as η in the dtype of the gradient can go; None where there are none."""
+    pairs = [item.inwards(gradient[:, 0]) for item in sets if isinstance(item, Box)]
     if not pairs:
         return None
     return reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])

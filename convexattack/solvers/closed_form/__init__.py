@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import Lp, by_rows, round_down, round_inwards, round_up, rounding_slack, sum64
+from convexattack.norms import Lp, by_rows, round_down, round_inwards, round_up, rounding_slack
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status, codes
@@ -179,7 +179,7 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
         return None
     low, high, centred = box.inwards(g)
     radius = ball.radii(g)
-    if not (centred and bool((radius.amin() > 0) & sum64(g).sum().isfinite() & program.L.sum().isfinite())):
+    if not (centred and bool((radius.amin() > 0) & g.sum().isfinite() & program.L.sum().isfinite())):
         return None
     edge = round_down(radius, g.dtype)[:, None]
     eta = torch.minimum(torch.maximum(-edge * g.sign(), low), high)
