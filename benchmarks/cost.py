@@ -8,10 +8,13 @@ The floor of an attack is plain PyTorch, run on the same images, in the same rou
 Nothing of what the backward passes return is looked at. They run one after another, or all K at once as `torch.autograd.grad` batches
 them by vmap: the floor takes whichever is faster in two rounds beforehand, and the page says which. `ca.linearize` chooses between the two
 by the number of entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it
-asks the network after each step, on the rows alive.
+asks the network after each step, on the rows alive; where few of them fall, the next step starts from that pass.
 
-A round is the attack once and its floor once; times are seconds of the processor, so that a busy machine falsifies little; the ratio is
-the median over rounds of the round's own quotient.
+Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has: what nobody can do without who wants
+a perturbation and not gradients alone. It rounds as it comes and proves nothing.
+
+A round is the attack, its floor and its bare code once each; times are seconds of the processor, so that a busy machine falsifies little; a
+ratio is the median over rounds of the round's own quotient.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from torch import Tensor, nn
 
 import convexattack as ca
-from benchmarks import pages, paper, results, subjects
+from benchmarks import bare, pages, paper, results, subjects
 from benchmarks.results import Sheet
 from convexattack import datasets, models
 
@@ -66,7 +69,8 @@ class Row:
         images, steps: how many images, and steps of all of them together.
         seconds, floor: of the attack, and of its floor.
         ratio, low, high: median and quartiles of attack ÷ floor.
-        batched: whether the floor's backward passes run all at once.
+        bare: median of bare code ÷ floor; None with a pixel range, for which there is none.
+        batched: whether the backward passes of floor and bare code run all at once.
         rounds: how often each ran.
         wanted: the ratio aimed at.
     """
@@ -82,6 +86,7 @@ class Row:
     ratio: float
     low: float
     high: float
+    bare: float | None
     batched: bool
     rounds: int
     wanted: float
@@ -148,14 +153,21 @@ def measure(
     forms = [partial(floor, model, x, label, loss, alive, batched) for batched in (False, True)]
     tried = [min(_seconds(form) for _ in range(2)) for form in forms]
     batched = tried[1] < tried[0] and attack in ("Algorithm 1, best piece", "DeepFool")  # others have one piece
-    times = [(_seconds(lambda: ours(model, x, label)), _seconds(forms[batched])) for _ in range(rounds)]
-    quotients = [mine / bare for mine, bare in times]
+    plain = None if box else partial(_bare, attack, p, model, x, label, loss, batched)
+    timed = (partial(ours, model, x, label), forms[batched], plain)
+    times = [tuple(_seconds(form) if form else math.nan for form in timed) for _ in range(rounds)]
+    quotients = [mine / bottom for mine, bottom, _ in times]
     low, _, high = statistics.quantiles(quotients, n=4, method="inclusive") if rounds > 1 else quotients * 3
-    seconds, bare = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio, simple = statistics.median(quotients), None if box else statistics.median(simple / bottom for _, bottom, simple in times)
+    seconds, bottom, _ = (statistics.median(column) for column in zip(*times, strict=True))
     steps = int(result.steps.sum()) if attack == "DeepFool" else len(x)
-    return Row(
-        name, attack, f"{p:g}", box, len(x), steps, seconds, bare, statistics.median(quotients), low, high, batched, rounds, wanted
-    )  # fmt: skip
+    return Row(name, attack, f"{p:g}", box, len(x), steps, seconds, bottom, ratio, low, high, simple, batched, rounds, wanted)
+
+
+def _bare(attack: str, p: float, model: nn.Module, x: Tensor, label: Tensor, loss: Loss, batched: bool) -> bare.Found:
+    if attack == "DeepFool":
+        return bare.deepfool(model, x, label, p, batched)
+    return bare.one_step(model, x, label, loss, p, RADII[p], batched)
 
 
 def floor(model: nn.Module, x: Tensor, label: Tensor, loss: Loss, alive: Sequence[Tensor], batched: bool) -> None:
@@ -197,14 +209,15 @@ def _subject(name: str, images: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def _sheets(rows: Sequence[Row], missing: dict[str, str]) -> list[Sheet]:
-    columns = ["attack", "p", "pixel range", "attack ÷ floor (quartiles)", "wanted", "met", "attack, ms", "floor, ms", "backward passes"]
+    columns = ["attack", "p", "pixel range", "attack ÷ floor (quartiles)", "wanted", "met", "bare code ÷ floor"]
+    columns += ["attack, ms", "floor, ms", "backward passes"]
     found = []
     for name in dict.fromkeys(row.model for row in rows):
         mine = [row for row in rows if row.model == name]
         lines = [
             (row.attack, row.p, "yes" if row.box else "no", f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})", f"{row.wanted:g}",
-             "yes" if row.ratio <= row.wanted else "no", f"{1e3 * row.seconds:.1f}", f"{1e3 * row.floor:.1f}",
-             "all at once" if row.batched else "in turn")
+             "yes" if row.ratio <= row.wanted else "no", "–" if row.bare is None else f"{row.bare:.2f}",
+             f"{1e3 * row.seconds:.1f}", f"{1e3 * row.floor:.1f}", "all at once" if row.batched else "in turn")
             for row in mine
         ]  # fmt: skip
         title = paper.NETWORKS[name].title if name in paper.NETWORKS else name
@@ -217,7 +230,7 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], missing: dict[str, str
 
     facts = results.about("cpu", "float32", subjects.SEED, 0, 0)
     del facts["limits"]
-    met = sum(row.ratio <= row.wanted for row in rows)
+    met, free = sum(row.ratio <= row.wanted for row in rows), [row for row in rows if not row.box]
     facts |= {"command": command, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
     radii = {f"{p:g}": radius for p, radius in RADII.items()}
     content = {"about": facts, "radii": radii, "rows": [asdict(row) for row in rows], "not run": missing}
@@ -226,7 +239,10 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], missing: dict[str, str
         f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them, float32"
         + (f"; load average {facts['load']:.1f} at the end." if facts["load"] is not None else "."),
         "; ".join(f"{package} {version}" for package, version in facts["versions"].items()) + ".",
-        f"{met} of {len(rows)} ratios are at or below what was wanted. One-step attacks: "
+        f"{met} of {len(rows)} ratios are at or below what was wanted; of those without a pixel range "
+        f"{sum(row.ratio <= row.wanted for row in free)} of {len(free)}, where bare code has "
+        f"{sum(row.bare <= row.wanted for row in free if row.bare is not None)}.",
+        "One-step attacks: "
         + ", ".join(f"ε = {radius:g} for p = {p}" for p, radius in radii.items()) + "; DeepFool: at most 50 steps.",
     ]  # fmt: skip
     parts = ["# Cost of the attacks", "  \n".join(said), _FLOOR.strip(), *map(results.section, _sheets(rows, missing))]

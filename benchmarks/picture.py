@@ -186,6 +186,8 @@ def cost_picture(rows: Sequence[CostRow]) -> bytes:
                 row.ratio, y, xerr=[[row.ratio - row.low], [row.high - row.ratio]], fmt="o", color=colours[row.p], markersize=5,
                 markerfacecolor=colours[row.p] if row.box else "white", linewidth=1,
             )  # fmt: skip
+            if row.bare is not None:
+                ax.plot(row.bare, y, "x", color=colours[row.p], markersize=5)
         for k, attack in enumerate(attacks):
             wanted = next(row.wanted for row in rows if row.attack == attack)
             ax.plot([wanted, wanted], [k - 0.45, k + 0.45], color="#505050", linewidth=1, linestyle=":")
@@ -205,7 +207,8 @@ def cost_picture(rows: Sequence[CostRow]) -> bytes:
         Line2D([], [], marker="o", color="#505050", markerfacecolor=face, linestyle="", label=label)
         for face, label in (("white", "no further set"), ("#505050", "pixel range"))
     ]
-    figure.legend(handles=[*marks, Line2D([], [], color="#505050", linestyle=":", label="wanted")], loc="outside lower center", ncols=6)
+    marks.append(Line2D([], [], marker="x", color="#505050", linestyle="", label="bare code, no further set"))
+    figure.legend(handles=[*marks, Line2D([], [], color="#505050", linestyle=":", label="wanted")], loc="outside lower center", ncols=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

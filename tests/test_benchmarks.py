@@ -417,17 +417,30 @@ def test_the_floor_is_these_passes_and_no_more(batched: bool) -> None:
 
 def test_costs_that_are_above_what_was_wanted_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(name: str, attack: str, p: float, box: bool, *_: object) -> cost.Row:
-        ratio = 1.0 if p == 2 else 1.5
-        return cost.Row(name, attack, f"{p:g}", box, 5, 5, 0.1 * ratio, 0.1, ratio, ratio, ratio, False, 3, cost.ATTACKS[attack][2])
+        ratio, bare = 1.0 if p == 2 else 1.5, None if box else 1.15 if p == 2 else 1.35
+        return cost.Row(name, attack, f"{p:g}", box, 5, 5, 0.1 * ratio, 0.1, ratio, ratio, ratio, bare, False, 3, cost.ATTACKS[attack][2])
 
     monkeypatch.setattr(cost, "measure", made)
     assert main(["cost", "--model", "digits", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "cost.md").read_text()
-    assert "10 of 30 ratios are at or below what was wanted" in text
-    assert text.count("| yes | 100.0 | 100.0 |") == 10
-    assert text.count("| no | 150.0 | 100.0 |") == 20
-    rows = [made("digits", "DeepFool", p, True) for p in (1.0, 2.0)]
-    assert cost_picture(rows) != cost_picture(rows[:1])
+    assert "10 of 30 ratios are at or below what was wanted; of those without a pixel range 5 of 15, where bare code has 4." in text
+    assert (text.count("| yes | 1.15 | 100.0 | 100.0 |"), text.count("| yes | – | 100.0 | 100.0 |")) == (5, 5)
+    assert (text.count("| no | 1.35 | 150.0 | 100.0 |"), text.count("| no | – | 150.0 | 100.0 |")) == (10, 10)
+    rows = [made("digits", "DeepFool", p, False) for p in (1.0, 2.0)]
+    pictures = [cost_picture(rows), cost_picture(rows[:1]), cost_picture([replace(row, bare=None) for row in rows])]
+    assert len(set(pictures)) == 3
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("p", cost.NORMS)
+@pytest.mark.parametrize("attack", cost.ATTACKS)
+def test_bare_code_does_the_same(attack: str, p: float, batched: bool) -> None:
+    make, loss, _ = cost.ATTACKS[attack]
+    model, x, label = cost._subject("digits", 40)
+    ours = make(ca.Lp(p), ())(model, x, label)
+    size, margin = cost._bare(attack, p, model, x, label, loss, batched)
+    torch.testing.assert_close(size.double(), ours.size, rtol=1e-4, atol=0)
+    torch.testing.assert_close(margin, ours.margin, rtol=0, atol=2e-4)
 
 
 def test_an_interrupted_cost_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
