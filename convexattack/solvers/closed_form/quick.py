@@ -73,7 +73,7 @@ def _lowest(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: Tensor)
     w, most = g.abs(), _room(g, low, high)
     slopes, rooms = w * w, most * most
     kappa, full = _newton(slopes, rooms, square, lambda kappa, out: torch.mul(w, kappa[:, None], out=out).ge_(most), 0.5)
-    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.mul_(1 - full))
+    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.addcmul_(slopes, full, value=-1))
     kappa = ((square * (1 - 2 * HALF) - fixed) / free).sqrt()
     eta = _scaled(g, kappa, low, high)
     length = sum64(eta * eta)
@@ -115,7 +115,7 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
         return out.copy_(most).le_(kappa[:, None]) if cube else torch.mul(w, kappa[:, None], out=out).ge_(most)
 
     kappa, full = _newton(slopes, rooms, L, full_at, 1.0)
-    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.mul_(1 - full))
+    fixed, free = sum64(rooms.mul_(full)), sum64(slopes.addcmul_(slopes, full, value=-1))
     kappa = (L * (1 + (1.05 if cube else 1.5) * HALF) - fixed) / free
     if cube:
         edge = round_up(kappa, g.dtype)
@@ -191,11 +191,12 @@ def _newton(
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N d"]]:
     """κ with Σ_full rooms + κ^{1/root} Σ_free slopes = goal, from below; and 1.0 where a coordinate is full, else 0.0."""
     goal = goal.to(slopes.dtype)
-    kappa, full = (goal / slopes.sum(-1)).pow(root), torch.empty_like(slopes)
+    kappa, full, terms = (goal / slopes.sum(-1)).pow(root), torch.empty_like(slopes), torch.empty_like(slopes)
     for _ in range(40):  # 5 to 10 as a rule
         full = full_at(kappa, full)
-        left = goal - torch.linalg.vecdot(rooms, full)
-        new = (left.clamp_min_(0) / torch.linalg.vecdot(slopes, 1 - full)).pow(root)
+        left = goal - torch.mul(rooms, full, out=terms).sum(-1)
+        free = torch.addcmul(slopes, slopes, full, value=-1, out=terms).sum(-1)
+        new = (left.clamp_min_(0) / free).pow(root)
         moved = (new > kappa * (1 + 1e-6)) & (new < torch.inf)
         if not bool(moved.any()):
             break
