@@ -200,11 +200,11 @@ def as_label(label: Any, output: Any, name: str = "label") -> Int[Tensor, " B"]:
     if label.shape != output.shape[:1]:
         raise ValueError(f"{name} must have shape ({len(output)},), got {tuple(label.shape)}: give one class index per image")
     classes = torch.empty(len(output), dtype=torch.long, device=output.device).copy_(label)
-    outside = (classes < 0) | (classes >= output.shape[1])
-    if outside.any():
-        raise ValueError(
-            f"{name} {int(classes[outside][0])} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}"
-        )
+    if len(classes):
+        lowest, highest = (int(end) for end in classes.aminmax())
+        if lowest < 0 or highest >= output.shape[1]:
+            wrong = lowest if lowest < 0 else highest
+            raise ValueError(f"{name} {wrong} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}")
     return classes
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 __all__ = ["Lp", "by_rows", "dot64", "largest", "round_down", "round_inwards", "round_up", "rounding_slack", "sum64"]
 
 UNIT = 2.0**-53  # unit roundoff of float64
-BLOCK = 2**16  # entries at a time of what is copied to float64 on a CPU
+BLOCK = 2**17  # entries at a time of what is copied to float64 on a CPU
 
 
 def by_rows(function: Callable[..., Any], *parts: Float[Tensor, "N *D"]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,8 +106,10 @@ class Ball(ConvexSet):
         if not isinstance(self.norm, Lp):
             raise TypeError(f"norm must be a ca.Lp, got {self.norm!r}; write ca.Ball(ca.Lp(2), radius)")
         radius = _floating("radius", self.radius)
-        numbers = torch.as_tensor(radius, dtype=torch.float64)
-        lowest = float(numbers.nan_to_num(-1.0, -1.0).min()) if numbers.numel() else 0.0
+        if isinstance(radius, Tensor):
+            lowest = float(radius.nan_to_num(-1.0, -1.0).min()) if radius.numel() else 0.0
+        else:
+            lowest = radius if math.isfinite(radius) else -1.0
         if lowest < 0:
             raise ValueError(f"radius must be a finite number >= 0, got {self.radius}; leave the Ball out for no bound")
         object.__setattr__(self, "radius", radius)

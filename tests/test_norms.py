@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
+from convexattack import norms
 from convexattack.norms import round_down, round_up, rounding_slack
 
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
@@ -213,3 +214,40 @@ def test_p_that_is_no_number_is_refused(p: Any) -> None:
 def test_norms_are_values() -> None:
     assert ca.Lp(2) == ca.Lp(2.0) == ca.Lp(np.float64(2))
     assert len({ca.Lp(2), ca.Lp(2.0), ca.Lp(3)}) == 2
+
+
+def test_rows_are_taken_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = normal(0, 7, 3)
+    monkeypatch.setattr(norms, "BLOCK", 6)
+    seen: list[int] = []
+
+    def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(len(x))
+        return x + y[:, None], y
+
+    total, last = norms.by_rows(both, x, x[:, 0])
+    assert seen == [2, 2, 2, 1]
+    assert torch.equal(total, x + x[:, :1])
+    assert torch.equal(last, x[:, 0])
+    assert torch.equal(norms.by_rows(lambda x: 2 * x, x[0]), 2 * x[0])
+    assert norms.by_rows(lambda x: x.sum(-1), x[:0]).shape == (0,)
+    assert norms.sum64(torch.ones(5, 2, 3)).shape == (5, 2)
+    big = torch.tensor([[2.0**30, 1.0, -(2.0**30)]] * 4)
+    assert norms.sum64(big).tolist() == [1.0] * 4  # float32 would lose the 1
+    tiny = torch.full((4, 3), 1e-30)
+    assert (norms.dot64(tiny, tiny) > 0).all()  # float32 would lose all
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, INF])
+def test_blocks_change_nothing(p: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    g, value = normal(1, 9, 50).to(dtype), normal(2, 9).abs().to(dtype)
+
+    def answers() -> list[Tensor]:
+        alone = ca.solve(ca.MinNorm(value, g, ca.Lp(p)))
+        return [ca.Lp(p).length(g), ca.Lp(p).steepest(g, value.double()), alone.eta, alone.multipliers[0]]
+
+    whole = answers()
+    monkeypatch.setattr(norms, "BLOCK", 100)
+    for one, other in zip(whole, answers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0)  # a power may differ

@@ -303,13 +303,13 @@ class Attack:
             if small:
                 program: Program = MinNorm(*data, self.norm, bound)
             else:
-                balls = (self._ball() if each and whole else take(self._ball(), rows[image]),) if ball else ()
+                balls = (self._ball if each and whole else take(self._ball, rows[image]),) if ball else ()
                 program = GNII(*data, (*balls, *bound))
             return Step.of(program, solve(program, self.solver), alone=lin.pieces == 1)
 
         nothing = torch.full_like(value, -torch.inf)
         if self.radius is not None:
-            radius = self._ball().radii(clean)[rows]
+            radius = self._ball.radii(clean)[rows]
             least = nothing if lin.pieces == 1 else least_value(value, gradient, self.norm, radius, here)
             return best_piece(least, partial(posed, ball=True))
         assert longest is not None
@@ -326,6 +326,7 @@ class Attack:
         instead = dataclasses.replace(instead, relaxed=instead.usable)
         return step.updated(stuck[usable], instead.at(usable))
 
+    @cached_property
     def _ball(self) -> Ball:
         """The ball of one step, for B images."""
         assert self.radius is not None
@@ -378,7 +379,7 @@ class Attack:
         index = torch.arange(len(base), device=base.device)
         bound = bind(sets, base if self.steps > 1 else None, index, True)
         if self.radius is not None:
-            program: Program = GNII(last.value, last.gradient, (self._ball(), *bound))
+            program: Program = GNII(last.value, last.gradient, (self._ball, *bound))
             return certify(program, Solution(last.eta, last.codes, multipliers))
         smallest = MinNorm(last.value, last.gradient, self.norm, bound)
         judged = certify(smallest, Solution(last.eta, last.codes, (lam, *multipliers)))
