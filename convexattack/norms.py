@@ -251,6 +251,9 @@ def _norm(x: Tensor, p: float) -> Tensor:
     if x.dtype != torch.float64 and p == 2:  # its squares neither vanish nor overflow in float64
         short: Tensor = by_rows(lambda x: torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64), x)
         return short
+    if x.dtype != torch.float64 and p == 1:  # nor does its sum
+        sums: Tensor = by_rows(lambda x: _sum(x.abs().to(torch.float64)), x)
+        return sums
     if x.dtype != torch.float64:
         wide: Tensor = by_rows(lambda x: _norm(x.to(torch.float64), p), x)
         return wide

@@ -17,14 +17,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import by_rows, round_down, round_up, sum64
+from convexattack.norms import Lp, by_rows, round_down, round_up, sum64
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box
 
 __all__ = ["Quick", "solve"]
 
 HALF = 2.0**-24  # half a unit in the last place of float32
-STEEPEST = 64  # how many of the steepest coordinates p = 1 looks at
+STEEPEST = (16, 64)  # how many of the steepest coordinates p = 1 looks at, first and where those are too few
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +90,19 @@ def _lowest(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: Tensor)
 
 def _lowest_sparse(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: Tensor) -> Quick:
     """(GNII), p = 1: the steepest coordinates go to their bounds until ε is spent."""
-    g = program.gradient
-    radius = ball.radii(g)
-    budget = radius * (1 - 2.0**-40)
-    steepest = _Steepest.of(g, low, high, budget, weighted=False)
-    part = round_down(steepest.left, g.dtype)
-    eta = steepest.eta(g, part)
-    good = steepest.good & (radius > 1e-20) & (radius < 1e30) & program.L.isfinite()
+    radius = ball.radii(program.gradient)
+
+    def spend(k: int, g: Tensor, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steepest = _Steepest.of(k, g, low, high, radius * (1 - 2.0**-40), weighted=False)
+        return steepest.eta(g, round_down(steepest.left, g.dtype)), steepest.price, steepest.good & (radius > 1e-20) & (radius < 1e30)
+
+    eta, price, good = _few_then_many(spend, program.gradient, low, high, radius)
 
     def multipliers() -> tuple[Tensor, ...]:
-        v_ball = torch.minimum(program.g.abs(), steepest.price[:, None]).copysign(-program.g)
+        v_ball = torch.minimum(program.g.abs(), price[:, None]).copysign(-program.g)
         return tuple(v_ball if item is ball else -program.g - v_ball for item in program.sets)
 
-    return Quick(eta, good, multipliers)
+    return Quick(eta, good & program.L.isfinite(), multipliers)
 
 
 def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
@@ -132,7 +132,7 @@ def _shortest(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
     def multipliers() -> tuple[Tensor, ...]:
         share, room = program.g.abs(), _room(program.g, *box.bounds(g))
         share = share * (room > kappa[:, None]) if cube else torch.minimum(share, room / kappa[:, None])
-        return _scaled_multipliers(program, share)
+        return _scaled_multipliers(g, program.norm, share)
 
     return Quick(eta, good, multipliers)
 
@@ -165,25 +165,36 @@ def _straight(g: Float[Tensor, "N d"], goal: Float[Tensor, " N"]) -> tuple[Tenso
 
 def _shortest_sparse(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Quick:
     """(8), p = 1: the steepest coordinates go to their bounds until the linear model has fallen to 0."""
-    g, L = program.gradient, program.L
-    budget = L * (1 + 2.0**-40)
-    steepest = _Steepest.of(g, low, high, budget, weighted=True)
-    part = round_up(steepest.left / steepest.price, g.dtype)
-    eta = steepest.eta(g, part)
-    excess = steepest.lost(program, box) / steepest.price + 2 * HALF * part
-    good = steepest.good & (part <= steepest.most) & (part > 1e-30) & (L < 1e30) & (L > 1e-20)
-    good = good & (excess <= 4 * HALF * sum64(eta.abs()))
 
-    def multipliers() -> tuple[Tensor, ...]:
-        return _scaled_multipliers(program, torch.minimum(program.g.abs(), steepest.price[:, None]))
+    def spend(k: int, g: Tensor, low: Tensor, high: Tensor, L: Tensor, *exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steepest = _Steepest.of(k, g, low, high, L * (1 + 2.0**-40), weighted=True)
+        part = round_up(steepest.left / steepest.price, g.dtype)
+        eta = steepest.eta(g, part)
+        excess = steepest.lost(g, *exact) / steepest.price + 2 * HALF * part
+        good = steepest.good & (part <= steepest.most) & (part > 1e-30) & (L < 1e30) & (L > 1e-20)
+        return eta, steepest.price, good & (excess <= 4 * HALF * sum64(eta.abs()))
 
-    return Quick(eta, good, multipliers)
+    g, norm = program.gradient, program.norm
+    eta, price, good = _few_then_many(spend, g, low, high, program.L, *box.bounds(g))
+    return Quick(eta, good, lambda: _scaled_multipliers(g, norm, torch.minimum(g.to(torch.float64).abs(), price[:, None])))
 
 
-def _scaled_multipliers(program: MinNorm, share: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
+def _few_then_many(spend: Callable[..., tuple[Tensor, Tensor, Tensor]], *parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """η, the last price and which items hold, from few of the steepest coordinates, and from more where those did not do."""
+    few, many = STEEPEST
+    found = spend(few, *parts)
+    again = (~found[2]).nonzero().flatten()
+    if len(again) == 0 or parts[0].shape[1] <= few:
+        return found
+    others = spend(many, *(part[again] for part in parts))
+    eta, price, good = (old.index_copy(0, again, new) for old, new in zip(found, others, strict=True))
+    return eta, price, good
+
+
+def _scaled_multipliers(gradient: Tensor, norm: Lp, share: Float[Tensor, "N d"]) -> tuple[Tensor, ...]:
     """(λ, v) of (8) from the norm's share of |g|: λ scales it to a unit vector of ‖·‖_q, and the box takes the rest of −λg."""
-    lam = 1 / program.norm.dual(share)
-    return lam, ((program.g.abs() - share) * lam[:, None]).copysign(-program.g)
+    g, lam = gradient.to(torch.float64), 1 / norm.dual(share)
+    return lam, ((g.abs() - share) * lam[:, None]).copysign(-g)
 
 
 def _newton(
@@ -225,9 +236,9 @@ class _Steepest:
     good: Tensor  # (N,) whether the budget ends there, at a coordinate as steep as no other
 
     @staticmethod
-    def of(g: Tensor, low: Tensor, high: Tensor, budget: Tensor, weighted: bool) -> _Steepest:
+    def of(k: int, g: Tensor, low: Tensor, high: Tensor, budget: Tensor, weighted: bool) -> _Steepest:
         """The budget is one of Σa_i, or of Σ|g_i|a_i (`weighted`)."""
-        k = min(STEEPEST, g.shape[1])
+        k = min(k, g.shape[1])
         top, at = g.abs().topk(k, -1)
         room = _room(g.gather(1, at), low.gather(1, at), high.gather(1, at))
         wide = room.to(torch.float64)
@@ -243,10 +254,9 @@ class _Steepest:
         columns = (last, price.to(torch.float64), room.gather(1, last), left, known & alone & numbers)
         return _Steepest(at, room, *(column[:, 0] for column in columns))
 
-    def lost(self, program: Program, box: Box) -> Float[Tensor, " N"]:
-        """How much less the linear model falls over those before the last, because their bounds were rounded to float32."""
-        low, high = (bound.gather(1, self.at) for bound in box.bounds(program.gradient))
-        g = program.gradient.gather(1, self.at)
+    def lost(self, g: Tensor, low: Tensor, high: Tensor) -> Float[Tensor, " N"]:
+        """How much less the linear model falls over those before the last, because these bounds were rounded to float32."""
+        low, high, g = (whole.gather(1, self.at) for whole in (low, high, g))
         order = torch.arange(self.at.shape[1], device=g.device)
         less = (_room(g.to(torch.float64), low, high) - self.room) * (order < self.last[:, None])
         return (g.abs() * less).sum(1)
