@@ -184,20 +184,20 @@ class Lp:
         return self._scaled(g, radius)
 
     def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
-        """`steepest` for p = 2 in float32: kept where it is inside the ball and loses less than one unit in the last place.
+        """`steepest` for p = 2 in float32: each entry is rounded by half a unit in the last place, and aimed half a unit lower.
 
-        Elsewhere it is `_scaled`.
+        What is not finite, and a radius that the smallest numbers of float32 cannot resolve, is for `_scaled`.
         """
-        half, slack = torch.finfo(g.dtype).eps / 2, rounding_slack(g.shape[-1])
+        least = 1 - torch.finfo(g.dtype).eps / 2 - (g.shape[-1] + 70) * UNIT  # however the sum of squares is rounded
 
         def scaled(g: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
             wide = g.to(torch.float64)
-            eta = wide.mul_((-radius * (1 - half) / _length(wide))[..., None]).to(g.dtype)
-            length = _length(wide.copy_(eta))
-            return eta, (length <= radius * (1 - slack)) & (length >= radius * (1 - 2.01 * half)) & (radius > 1e-10) & (radius < 1e15)
+            length = torch.linalg.vector_norm(wide, 2, -1)
+            return wide.mul_((radius * -least / length)[..., None]).to(g.dtype), length
 
         eta: Tensor
-        eta, good = by_rows(scaled, g, radius.expand(g.shape[:-1]))
+        eta, length = by_rows(scaled, g, radius.expand(g.shape[:-1]))
+        good = (length > 0) & (length < math.inf) & (radius > 1e-10) & (radius < 1e30)
         if not bool(good.all()):
             bad = ~good
             eta[bad] = self._scaled(g[bad], radius.expand(good.shape)[bad])
@@ -262,12 +262,6 @@ def _norm(x: Tensor, p: float) -> Tensor:
         plain = (length > 1e-140) & (length < 1e140)
         return length if bool(plain.all()) else torch.where(plain, length, _unit_norm(x, p))
     return _unit_norm(x, p)
-
-
-def _length(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-    """‖x‖_2, where no square leaves the range of x."""
-    length: Tensor = torch.linalg.vector_norm(x, 2, -1)
-    return length
 
 
 def _unit_norm(x: Tensor, p: float) -> Tensor:
