@@ -177,7 +177,8 @@ class Attack:
         clean = x.detach().flatten(1)
         sets = resolve(self.sets, x)
         rows, wide = torch.arange(len(x), device=x.device), torch.promote_types(x.dtype, torch.float32)
-        edges, outer = (Edges.of(sets, clean, dtype) for dtype in (x.dtype, wide))
+        outer = Edges.of(sets, clean, wide)
+        edges = outer if x.dtype == wide else Edges.of(sets, clean, x.dtype)
         ball = None if self.radius is None else Ball(self.norm, self.radius)
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
             raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
