@@ -524,44 +524,63 @@ def test_deepfool_costs_its_floor_over_live_images(sets: tuple[Any, ...], counti
 
 
 class Exponential(nn.Module):
-    """L = e^t − 1/2, t = Σx: each step of (8) lowers t by about 1, so that images fall one after another."""
+    """f = (e^t, e^−t) with t = Σx, or (e^t, 0): a step of (8) moves t by about 1, so that images fall one after another, or none does."""
 
-    def __init__(self, floor: float = 0.5, drifting: bool = False) -> None:
+    def __init__(self, endless: bool = False, drifting: bool = False) -> None:
         super().__init__()
-        self.floor, self.drifting = floor, drifting
+        self.endless, self.drifting = endless, drifting
         self.scale: Tensor
         self.register_buffer("scale", torch.ones(()).double())
 
     def forward(self, x: Tensor) -> Tensor:
         if self.drifting:  # then the graph does not outlive the pass: the buffer is put back
             self.scale.add_(0)
-        score = (x.sum(1) * self.scale).exp()
-        return torch.stack([score, torch.full_like(score, self.floor)], 1)
+        t = x.sum(1) * self.scale
+        return torch.stack([t.exp(), torch.zeros_like(t) if self.endless else (-t).exp()], 1)
 
 
 def test_deepfool_goes_on_from_the_pass_that_asked_the_model() -> None:
-    model = Counting(Exponential(0.0))  # nobody falls
+    model = Counting(Exponential(endless=True))
     result = deepfool(ca.Lp(2), max_steps=5)(model, torch.ones(3, 2).double(), torch.zeros(3, dtype=torch.int64))
     assert result.steps.tolist() == [5, 5, 5]
     assert (model.forward_with, model.backward, model.forward_without) == (3 * 5, 3 * 5, 3)
 
 
 @pytest.mark.parametrize("drifting", [False, True])
+@pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("sets", [(), (ca.PixelRange(-20.0, 20.0),)], ids=["no box", "pixel range"])
-def test_images_that_fall_in_a_shared_pass_leave_the_others_alone(sets: tuple[Any, ...], drifting: bool) -> None:
-    x, label = torch.linspace(0.2, 3.0, 29).double()[:, None].expand(29, 2).clone(), torch.zeros(29, dtype=torch.int64)
-    attack, model = deepfool(ca.Lp(2), sets=sets), Counting(Exponential(drifting=drifting))
-    result = attack(model, x, label)
-    assert result.steps.unique().tolist() == [4, 5, 6, 7, 8, 9]
+def test_images_that_fall_in_a_shared_pass_leave_the_others_alone(sets: tuple[Any, ...], targeted: bool, drifting: bool) -> None:
+    x = torch.linspace(0.2, 3.0, 29).double()[:, None].expand(29, 2) * (-1.0) ** torch.arange(29)[:, None]
+    label = (x[:, 0] < 0).long()
+    model = Counting(Exponential(drifting=drifting))
+    result = deepfool(ca.Lp(2), sets=sets, loss=ca.targeted(1 - label) if targeted else ca.margin)(model, x, label)
+    assert result.steps.unique().tolist() == [2, 3, 4, 5, 6, 7]
     assert result.fooled.all()
     assert result.certificate is not None
     assert result.certificate.holds().all()
     saved = 2 * int(result.steps.sum()) - model.forward_with - model.forward_without
     assert saved == 0 if drifting else saved > 29
     for i in range(29):
-        alone = attack(Exponential(), x[i : i + 1], label[:1])
+        alone = deepfool(ca.Lp(2), sets=sets)(Exponential(), x[i : i + 1], label[i : i + 1])
         assert alone.steps == result.steps[i]
         torch.testing.assert_close(alone.eta[0], result.eta[i], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, INF])
+def test_totals_of_several_steps_are_inside_in_exact_arithmetic(p: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(20, 8), nn.Tanh(), nn.Linear(8, 4)).to(dtype)
+    x = torch.rand(8, 20, generator=torch.Generator().manual_seed(1)).to(dtype)
+    low, high = torch.full((8, 20), -0.3).double(), torch.full((8, 20), 0.17).double()
+    low[:, 0] = 0.013  # an entry that has to go up
+    for sets in ((), (ca.PixelRange(0.0, 1.0),), (ca.Box(low, high),)):
+        result = algorithm1(0.37, ca.Lp(p), steps=4, sets=sets)(model, x)
+        assert all(in_ball(eta, p, 0.37) for eta in result.eta)
+        for item in sets:
+            below, above = (item if isinstance(item, ca.Box) else item.at(x)).bounds(x.double())
+            assert in_box(result.eta, below, above)
+        assert (result.eta != 0).any(1).all()
 
 
 # --- the caller's mistakes ----------------------------------------------------------------------------------------------------------------

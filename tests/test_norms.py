@@ -251,3 +251,12 @@ def test_blocks_change_nothing(p: float, dtype: torch.dtype, monkeypatch: pytest
     monkeypatch.setattr(norms, "BLOCK", 100)
     for one, other in zip(whole, answers(), strict=True):
         torch.testing.assert_close(one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0)  # a power may differ
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
+@pytest.mark.parametrize("radius", [1e-44, 3e-41, 1e-37, 1e-12, 1e12, 3e38])
+def test_steepest_at_radii_that_float32_hardly_resolves(p: float, radius: float) -> None:
+    for vector in VECTORS.values():
+        eta = ca.Lp(p).steepest(vector.float()[None], torch.tensor([radius], dtype=torch.float64))[0]
+        assert in_ball(eta, p, radius)
+        assert (eta * vector.sign() <= 0).all()

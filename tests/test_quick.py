@@ -102,6 +102,18 @@ def test_the_shortest_step_alone_is_optimal_in_exact_arithmetic(p: float, scale:
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
+@pytest.mark.parametrize(
+    ("value", "slope"), [(1e-30, 1e-12), (1e20, 1e-12), (1e35, 1e10), (1e-22, 1e-10), (1.0, 1e-18), (1.0, 1e18), (1e-38, 1.0)]
+)
+def test_the_shortest_step_alone_leaves_the_edges_of_float32_to_others(p: float, value: float, slope: float) -> None:
+    program = ca.MinNorm(torch.full((4,), value), (slope * normal(5, 4, 30)).float(), ca.Lp(p))
+    fast = quick.solve(program)
+    assert fast is not None
+    assert not fast.good.any()
+    assert ca.certify(program, ca.solve(program), exact=True).holds()[ca.solve(program).codes == ca.Status.OPTIMAL.code].all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
 def test_no_item_leans_on_another_without_sets(p: float) -> None:
     plain = alone(p)
     g, value = plain.gradient.clone(), plain.value.clone()
