@@ -575,12 +575,13 @@ def test_totals_of_several_steps_are_inside_in_exact_arithmetic(p: float, dtype:
     low, high = torch.full((8, 20), -0.3).double(), torch.full((8, 20), 0.17).double()
     low[:, 0] = 0.013  # an entry that has to go up
     for sets in ((), (ca.PixelRange(0.0, 1.0),), (ca.Box(low, high),)):
-        result = algorithm1(0.37, ca.Lp(p), steps=4, sets=sets)(model, x)
-        assert all(in_ball(eta, p, 0.37) for eta in result.eta)
-        for item in sets:
-            below, above = (item if isinstance(item, ca.Box) else item.at(x)).bounds(x.double())
-            assert in_box(result.eta, below, above)
-        assert (result.eta != 0).any(1).all()
+        for radius in (0.21, 0.37, 0.7, 1.1) if sets else (0.1, 0.21, 0.3, 0.37, 0.7, 1.1):
+            result = algorithm1(radius, ca.Lp(p), steps=4, sets=sets)(model, x)
+            assert all(in_ball(eta, p, radius) for eta in result.eta)
+            for item in sets:
+                below, above = (item if isinstance(item, ca.Box) else item.at(x)).bounds(x.double())
+                assert in_box(result.eta, below, above)
+            assert (result.eta != 0).any(1).all()
 
 
 # --- the caller's mistakes ----------------------------------------------------------------------------------------------------------------

@@ -151,7 +151,7 @@ def _shortest_alone(program: MinNorm) -> Quick:
         edge = round_up(need / steep, g.dtype)[:, None]
         eta = g.sign().mul_(-edge) if at is None else torch.zeros_like(g).scatter_(1, at, -edge * g.gather(1, at).sign())
     length = need / steep
-    good = (steep > 1e-15) & (steep < 1e15) & (length > 1e-15) & (length < 1e15) & (L > 1e-20) & (L < 1e30)
+    good = (length > 1e-15) & (length < 1e15) & (L > 1e-20) & (L < 1e30)
     return Quick(eta, good, lambda: (1 / steep,))
 
 
