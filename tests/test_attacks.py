@@ -582,6 +582,10 @@ def test_totals_of_several_steps_are_inside_in_exact_arithmetic(p: float, dtype:
                 below, above = (item if isinstance(item, ca.Box) else item.at(x)).bounds(x.double())
                 assert in_box(result.eta, below, above)
             assert (result.eta != 0).any(1).all()
+    radii = torch.linspace(0.1, 1.0, 60, dtype=torch.float64) / 3
+    for steps in (3, 5):
+        result = algorithm1(radii, ca.Lp(p), steps=steps)(model[0], x[:1].expand(60, 20))
+        assert all(in_ball(eta, p, float(radius)) for eta, radius in zip(result.eta, radii, strict=True))
 
 
 # --- the caller's mistakes ----------------------------------------------------------------------------------------------------------------
