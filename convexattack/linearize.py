@@ -222,7 +222,7 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
                 f"model has a BatchNorm without running statistics, {name or type(module).__name__!r}, which mixes the "
                 "images of a batch: train it with track_running_stats=True, or pass one image at a time"
             )
-    training = [module for module in modules.values() if module.training]
+    modes = [(module, module.training) for module in modules.values()]
     buffers = [
         (module, name, buffer, buffer._version, buffer.clone())
         for module in modules.values()
@@ -232,12 +232,14 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
     held = ((f"{path}.{name}" if path else name, tensor) for path, module in modules.items() for name, tensor in _tensors(module))
     made_in_inference_mode = {name: tensor.clone() for name, tensor in held if tensor.is_inference()}
     try:
-        for module in training:
-            module.training = False
+        for module, training in modes:
+            if training:
+                module.training = False
         yield partial(functional_call, model, made_in_inference_mode) if made_in_inference_mode else model
     finally:
-        for module in training:
-            module.training = True
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
         for module, name, buffer, version, kept in buffers:
             if getattr(module, name) is not buffer:
                 setattr(module, name, buffer)

@@ -588,6 +588,62 @@ def test_totals_of_several_steps_are_inside_in_exact_arithmetic(p: float, dtype:
         assert all(in_ball(eta, p, float(radius)) for eta, radius in zip(result.eta, radii, strict=True))
 
 
+def falls_slowly(output: Tensor, label: Tensor) -> Tensor:
+    """The margin, by a loss that writes to the output."""
+    output *= 2
+    return ca.margin(output, label)
+
+
+def test_a_loss_that_writes_to_the_output_spoils_no_step() -> None:
+    x, label = torch.linspace(0.5, 3.0, 12).double()[:, None].expand(12, 2), torch.zeros(12, dtype=torch.int64)
+    wild, tame = (deepfool(ca.Lp(2), loss=loss)(Exponential(), x, label) for loss in (falls_slowly, ca.margin))
+    assert wild.steps.tolist() == tame.steps.tolist()
+    torch.testing.assert_close(wild.eta, tame.eta, rtol=1e-12, atol=0)
+
+
+def test_a_radius_that_its_owner_changes_is_the_new_one() -> None:
+    radius = numbers(0.5, 0.5, 0.5, 0.5)
+    attack = algorithm1(radius, ca.Lp(2))
+    assert torch.allclose(attack(affine, X, LABEL).size, radius, atol=1e-12)
+    radius.mul_(0.1)
+    assert torch.allclose(attack(affine, X, LABEL).size, radius, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_an_image_without_a_step_stays_whatever_the_box(dtype: torch.dtype) -> None:
+    result = algorithm1(0.5, ca.Lp(2), steps=2, sets=(ca.Box(-0.2, -0.1),))(lambda x: x[:, :2] * math.nan, torch.ones(2, 3).to(dtype))
+    assert (result.eta == 0).all()
+    assert result.flagged.all()
+    assert (result.steps == 0).all()
+
+
+def test_who_writes_to_a_perturbation_leaves_its_certificate_alone() -> None:
+    for attack in (deepfool(ca.Lp(2)), algorithm1(0.1), algorithm1(0.1, steps=2)):
+        result = attack(affine, X[:1].float(), LABEL[:1])
+        result.eta.mul_(100)
+        assert result.certificate is not None
+        assert result.certificate.holds().all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, INF])
+def test_totals_lose_no_more_with_more_steps(p: float) -> None:
+    """Of an affine model, whose steps add up: at most a few units in the last place of float32 of the whole radius."""
+    radius = 8 / 255
+    result = algorithm1(radius, ca.Lp(p), steps=50, piece="active")(
+        lambda x: x @ torch.linspace(-1, 1, 24).view(12, 2), torch.rand(3, 12), torch.zeros(3).long()
+    )
+    assert (result.size >= radius * (1 - 4 * 2.0**-23)).all()
+    assert all(in_ball(eta, p, radius) for eta in result.eta)
+
+
+def test_steps_that_the_sets_take_back_are_none() -> None:
+    result = algorithm1(20.0, ca.Lp(2), steps=10, sets=(ca.Ball(ca.Lp(INF), 0.1),))(
+        lambda x: x @ torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0]]), torch.zeros(1, 3), torch.zeros(1).long()
+    )
+    assert result.steps[0] == 1
+    assert in_ball(result.eta[0], INF, 0.1)
+
+
 # --- the caller's mistakes ----------------------------------------------------------------------------------------------------------------
 
 _MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [

@@ -462,3 +462,21 @@ def test_running_out_of_memory_is_not_taken_for_a_wrong_image() -> None:
 
     with pytest.raises(torch.OutOfMemoryError, match="deliberate"):
         linearize(model, X)
+
+
+def test_modules_that_a_model_switches_on_are_switched_off_again() -> None:
+    class Dropping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.last = nn.Dropout(0.5), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.drop.train()
+            return self.last(self.drop(x))  # type: ignore[no-any-return]
+
+    model = Dropping().eval()
+    ca.linearize(model, torch.ones(2, 4))
+    assert not model.drop.training
+    model.last.train()
+    ca.linearize(model, torch.ones(2, 4))
+    assert model.last.training

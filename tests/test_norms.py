@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import cvxpy as cp
@@ -260,3 +261,13 @@ def test_steepest_at_radii_that_float32_hardly_resolves(p: float, radius: float)
         eta = ca.Lp(p).steepest(vector.float()[None], torch.tensor([radius], dtype=torch.float64))[0]
         assert in_ball(eta, p, radius)
         assert (eta * vector.sign() <= 0).all()
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0000028610229492, 1.3])
+def test_steepest_of_many_equal_entries_is_inside(factor: float) -> None:
+    """All of them are rounded the same way, and a sum of as many equal squares may be off by its length."""
+    d = 150528
+    for radius in (387.97988965353085, 1.0, 0.1):
+        eta = ca.Lp(2).steepest(torch.full((1, d), factor), torch.tensor([radius], dtype=torch.float64))[0]
+        assert d * fractions(eta[:1])[0] ** 2 <= Fraction(radius) ** 2
+        assert eta.unique().numel() == 1

@@ -174,3 +174,8 @@ def test_float64_holds_the_data_of_every_dtype() -> None:
     assert program.L.tolist() == program.value.tolist()
     value, gradient = program.row(0)
     assert (value, gradient.tolist()) == (program.value.item(), program.gradient[0].tolist())
+
+
+def test_one_point_for_many_items() -> None:
+    program = ca.GNII(torch.zeros(40), torch.ones(40, 5000), (ca.Ball(ca.Lp(2), 1.0),))
+    assert torch.equal(program.linear(torch.ones(1, 5000)), torch.full((40,), 5000.0, dtype=torch.float64))

@@ -102,11 +102,11 @@ class LastSteps:
         self.parts: list[tuple[Tensor, Step, Tensor]] = []  # rows, their step, the total from which it was taken
 
     def add(self, rows: Int[Tensor, " n"], step: Step, base: Float[Tensor, "n d"]) -> None:
-        """The step of these rows replaces an earlier one of theirs; at most eight rows an image are kept."""
+        """The step of these rows replaces an earlier one of theirs; at most four rows an image are kept."""
         if len(rows) == self.images:
             self.parts.clear()
         self.parts.append((rows, step, base))
-        if sum(len(part[0]) for part in self.parts) > 8 * self.images:
+        if sum(len(part[0]) for part in self.parts) > 4 * self.images:
             whole, start = self.merged()
             known = whole.proof()
             whole = dataclasses.replace(whole, proof=lambda: known)
@@ -151,7 +151,7 @@ def least_value(
 ) -> Float[Tensor, "n K"]:
     """A lower bound on (GNII) over ‖η‖_p ≤ ε and the boxes among `sets`, (n, d): L − ε‖g‖_q over the coordinates that no box blocks.
 
-    For p = ∞ it is L − Σ|g_i|c_i, with c_i the room that ball and boxes leave along −g_i, which is the optimal value.
+    For p = ∞ it is L − Σ|g_i|c_i, with c_i the room that ball and boxes leave along −g_i: the optimum, but for the rounding of bounds.
     """
     boxes = _boxes(sets, gradient)
     if boxes is None or norm.p < math.inf:
@@ -188,7 +188,7 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
     g = _wide(gradient)
     if boxes is not None:
         most = torch.finfo(g.dtype).max
-        down, up = (room.sign().clamp_min_(0).mul_(most).to(g)[:, None] for room in (-boxes[0], boxes[1]))
+        down, up = (room.sign().clamp_min_(0).to(g).mul_(most)[:, None] for room in (-boxes[0], boxes[1]))
         g = g.clamp(-up, down)
     if norm.q == 1:
         length = g.abs().sum(-1)

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, round_inwards, rounding_slack
+from convexattack.norms import Lp, round_down, round_inwards, rounding_slack
 from convexattack.sets import Ball, Box, ConvexSet, CustomSet
 from convexattack.sets import Link as Linked
 
-__all__ = ["Edges", "Shifted", "bind", "shrink", "take"]
+__all__ = ["Edges", "Shifted", "bind", "take", "within"]
 
 OFFSET = "the total so far"  # no keyword of a user's function can be called that
 
@@ -167,6 +167,22 @@ class Edges:
             return total
         low, high = (edge if len(rows) == len(edge) else edge.index_select(0, rows) for edge in self.bounds)
         return torch.minimum(torch.maximum(total, low), high)
+
+
+def within(
+    balls: Sequence[Ball], base: Float[Tensor, "n d"], step: Float[Tensor, "n d"], whole: Float[Tensor, "B d"], rows: Int[Tensor, " n"]
+) -> Float[Tensor, "n d"]:
+    """base + step in the dtype of base, shrunk into the balls of these rows: rounded to nearest where that is inside, else towards zero."""
+    exact = base.to(torch.float64) + step
+    limits = [(item.norm, item.radii(whole)[rows]) for item in balls]
+    for norm, radius in limits:
+        exact = shrink(exact, norm, radius)
+    near = exact.to(base.dtype)
+    if base.dtype == torch.float64:
+        return near
+    slack = 1 - rounding_slack(near.shape[-1] ** 2)
+    outside = torch.stack([norm.length(near) > radius * slack for norm, radius in limits]).any(0)
+    return torch.where(outside[:, None], round_down(exact, base.dtype), near) if bool(outside.any()) else near
 
 
 def shrink(total: Float[Tensor, "n d"], norm: Lp, radius: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:

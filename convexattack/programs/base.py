@@ -98,7 +98,7 @@ class Program(abc.ABC):
 
     def linear(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The linear model L + gᵀη, eq. (1)."""
-        return self.L + dot64(self.gradient, eta)
+        return self.L + dot64(self.gradient, eta.expand_as(self.gradient))
 
     def reach(self) -> Float[Tensor, " N"]:
         """The tightest bound on ‖η‖_∞ that the sets give; ∞ where they give none."""

@@ -1,6 +1,6 @@
 """Closed forms: Proposition 1, eqs. (6) and (7), and (8) for every p in [1, ∞], with a box as well. Batched, exact, on any device.
 
-All arithmetic is float64, but for float32 programs that `quick`, or the norm, answers well enough in float32. What is returned has the
+All arithmetic is float64, but for float32 programs that `quick` answers with less of it. What is returned has the
 dtype of the gradient and is rounded so that it stays inside its sets: towards zero for (GNII), away from zero (up to the box) for (8).
 
 With a box, write η = s·a, s = −sign(g), so that −gᵀη = Σ|g_i|a_i, and l ≤ a ≤ u for the box. With n_i the point of [l_i, u_i] nearest
