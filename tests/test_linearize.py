@@ -475,8 +475,8 @@ def test_modules_that_a_model_switches_on_are_switched_off_again() -> None:
             return self.last(self.drop(x))  # type: ignore[no-any-return]
 
     model = Dropping().eval()
-    ca.linearize(model, torch.ones(2, 4))
+    linearize(model, torch.ones(2, 4))
     assert not model.drop.training
     model.last.train()
-    ca.linearize(model, torch.ones(2, 4))
+    linearize(model, torch.ones(2, 4))
     assert model.last.training
