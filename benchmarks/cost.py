@@ -6,8 +6,8 @@ The floor of an attack is plain PyTorch, run on the same images, in the same rou
   DeepFool: at each step one forward pass with a graph and m − 1 backward passes, on the rows that are alive at that step (those of the
   attack itself), and one forward pass without a graph on all images at the end.
 Nothing of what the backward passes return is looked at. They run one after another, or all K at once as `torch.autograd.grad` batches
-them by vmap: the floor takes whichever is faster in two rounds beforehand, and the page says which. `ca.linearize` chooses between the two
-by the number of entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it
+them by vmap: the floor is whichever has the lower median, and the page says which. `ca.linearize` chooses between the two by the number of
+entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it
 asks the network after each step, on the rows alive; where few of them fall, the next step starts from that pass.
 
 Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has: what nobody can do without who wants
@@ -70,7 +70,7 @@ class Row:
         seconds, floor: of the attack, and of its floor.
         ratio, low, high: median and quartiles of attack ÷ floor.
         bare: median of bare code ÷ floor; None with a pixel range, for which there is none.
-        batched: whether the backward passes of floor and bare code run all at once.
+        batched: whether the backward passes of the floor run all at once.
         rounds: how often each ran.
         wanted: the ratio aimed at.
     """
@@ -150,18 +150,22 @@ def measure(
     alive = [torch.arange(len(x))]
     if attack == "DeepFool":
         alive = [(result.steps > k).nonzero().flatten() for k in range(int(result.steps.max()))]
-    forms = [partial(floor, model, x, label, loss, alive, batched) for batched in (False, True)]
-    tried = [min(_seconds(form) for _ in range(2)) for form in forms]
-    batched = tried[1] < tried[0] and attack in ("Algorithm 1, best piece", "DeepFool")  # others have one piece
-    plain = None if box else partial(_bare, attack, p, model, x, label, loss, batched)
-    timed = (partial(ours, model, x, label), forms[batched], plain)
-    times = [tuple(_seconds(form) if form else math.nan for form in timed) for _ in range(rounds)]
-    quotients = [mine / bottom for mine, bottom, _ in times]
+    many = attack in ("Algorithm 1, best piece", "DeepFool")  # others have one piece
+    floors = [partial(floor, model, x, label, loss, alive, batched) for batched in (False, True)[: 1 + many]]
+    batched = many and _seconds(floors[1]) < _seconds(floors[0])  # bare code has to choose beforehand
+    plain = [] if box else [partial(_bare, attack, p, model, x, label, loss, batched)]
+    timed: list[Callable[[], object]] = [partial(ours, model, x, label), *floors, *plain]
+    mine, *others = zip(*([_seconds(form) for form in timed] for _ in range(rounds)), strict=True)
+    batched = many and statistics.median(others[1]) < statistics.median(others[0])
+    bottom = others[batched]
+    quotients = [seconds / least for seconds, least in zip(mine, bottom, strict=True)]
     low, _, high = statistics.quantiles(quotients, n=4, method="inclusive") if rounds > 1 else quotients * 3
-    ratio, simple = statistics.median(quotients), None if box else statistics.median(simple / bottom for _, bottom, simple in times)
-    seconds, bottom, _ = (statistics.median(column) for column in zip(*times, strict=True))
+    simple = None if box else statistics.median(seconds / least for seconds, least in zip(others[-1], bottom, strict=True))
     steps = int(result.steps.sum()) if attack == "DeepFool" else len(x)
-    return Row(name, attack, f"{p:g}", box, len(x), steps, seconds, bottom, ratio, low, high, simple, batched, rounds, wanted)
+    return Row(
+        name, attack, f"{p:g}", box, len(x), steps, statistics.median(mine), statistics.median(bottom), statistics.median(quotients),
+        low, high, simple, batched, rounds, wanted,
+    )  # fmt: skip
 
 
 def _bare(attack: str, p: float, model: nn.Module, x: Tensor, label: Tensor, loss: Loss, batched: bool) -> bare.Found:
