@@ -7,11 +7,11 @@ The floor of an attack is plain PyTorch, run on the same images, in the same rou
   attack itself), and one forward pass without a graph on all images at the end.
 Nothing of what the backward passes return is looked at. They run one after another, or all K at once as `torch.autograd.grad` batches
 them by vmap: the floor is whichever has the lower median, and the page says which. `ca.linearize` chooses between the two by the number of
-entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it
-asks the network after each step, on the rows alive; where few of them fall, the next step starts from that pass.
+entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it asks the network
+after each step, on the rows alive; where few of them fall, the next step starts from that pass.
 
-Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has: what nobody can do without who wants
-a perturbation and not gradients alone. It rounds as it comes and proves nothing.
+Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has, its backward passes in either form,
+whichever is faster: what nobody can do without who wants a perturbation and not gradients alone. It rounds as it comes and proves nothing.
 
 A round is the attack, its floor and its bare code once each; times are seconds of the processor, so that a busy machine falsifies little; a
 ratio is the median over rounds of the round's own quotient.
@@ -151,20 +151,20 @@ def measure(
     if attack == "DeepFool":
         alive = [(result.steps > k).nonzero().flatten() for k in range(int(result.steps.max()))]
     many = attack in ("Algorithm 1, best piece", "DeepFool")  # others have one piece
-    floors = [partial(floor, model, x, label, loss, alive, batched) for batched in (False, True)[: 1 + many]]
-    batched = many and _seconds(floors[1]) < _seconds(floors[0])  # bare code has to choose beforehand
-    plain = [] if box else [partial(_bare, attack, p, model, x, label, loss, batched)]
+    forms = (False, True)[: 1 + many]
+    floors = [partial(floor, model, x, label, loss, alive, batched) for batched in forms]
+    plain = [] if box else [partial(_bare, attack, p, model, x, label, loss, batched) for batched in forms]
     timed: list[Callable[[], object]] = [partial(ours, model, x, label), *floors, *plain]
     mine, *others = zip(*([_seconds(form) for form in timed] for _ in range(rounds)), strict=True)
     batched = many and statistics.median(others[1]) < statistics.median(others[0])
     bottom = others[batched]
-    quotients = [seconds / least for seconds, least in zip(mine, bottom, strict=True)]
+    ratios = [[seconds / least for seconds, least in zip(column, bottom, strict=True)] for column in (mine, *others[len(forms) :])]
+    quotients, *simple = ratios
     low, _, high = statistics.quantiles(quotients, n=4, method="inclusive") if rounds > 1 else quotients * 3
-    simple = None if box else statistics.median(seconds / least for seconds, least in zip(others[-1], bottom, strict=True))
     steps = int(result.steps.sum()) if attack == "DeepFool" else len(x)
     return Row(
         name, attack, f"{p:g}", box, len(x), steps, statistics.median(mine), statistics.median(bottom), statistics.median(quotients),
-        low, high, simple, batched, rounds, wanted,
+        low, high, min(map(statistics.median, simple), default=None), batched, rounds, wanted,
     )  # fmt: skip
 
 
