@@ -44,9 +44,14 @@ class Step:
     def of(program: Program, found: Solution, alone: bool = False) -> Step:
         """Of what a solver found; where no other piece is there to be compared, no objective is computed."""
         length = largest(found.eta)
-        objective = length.to(torch.float64) * 0 if alone else program.primal(found.eta)
-        usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
         small = isinstance(program, MinNorm)
+        if alone:
+            objective = length.to(torch.float64) * 0
+        elif isinstance(program, MinNorm):
+            objective = program.norm.length(found.eta)
+        else:
+            objective = program.L + dot64(program.gradient, found.eta)
+        usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
 
         def proof() -> Proof:
             lam = found.multipliers[0] if small else torch.zeros_like(objective)

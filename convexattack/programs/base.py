@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import dot64
 from convexattack.sets import Ball, Box, ConvexSet, PixelRange
 
 __all__ = ["Bound", "Program", "ratio"]
@@ -98,7 +97,7 @@ class Program(abc.ABC):
 
     def linear(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The linear model L + gᵀη, eq. (1)."""
-        return self.L + dot64(self.gradient, eta.expand_as(self.gradient))
+        return self.L + (self.g * eta.to(torch.float64)).sum(-1)
 
     def reach(self) -> Float[Tensor, " N"]:
         """The tightest bound on ‖η‖_∞ that the sets give; ∞ where they give none."""

@@ -60,7 +60,7 @@ class MinNorm(Program):
 
     def primal(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """‖η‖_p."""
-        return self.norm.length(eta)
+        return self.norm(eta.to(torch.float64))
 
     def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """Of the sets, and of L + gᵀη ≤ 0 relative to |L| + ‖η‖_p‖g‖_q."""
