@@ -16,7 +16,15 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks import cost, exact, figure1, figure2, results, sdp, table1, timing
 from benchmarks.timing import Case, Limits, Row
@@ -33,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, 2 for wrong arguments, 130 after Ctrl-C."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if given.command == "timing" and given.device != "cpu" and (torch.device(given.device).index or 0) >= torch.cuda.device_count():
+    if (
+        given.command == "timing"
+        and given.device != "cpu"
+        and (torch.device(given.device).index or 0) >= torch.cuda.device_count()
+    ):
         parser.error(f"--device {given.device}: this torch finds {torch.cuda.device_count()} GPUs; use --device cpu")
     if importlib.util.find_spec("matplotlib") is None:
         parser.error("the picture needs matplotlib: pip install -c constraints.txt -e '.[plot]'")
@@ -43,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pass
     except OSError as error:
         parser.error(f"--out {given.out} cannot be written to ({error.strerror}): give a folder that can")
-    command = shlex.join(["python", "-m", "benchmarks", *(word for word in arguments or sys.argv[1:] if word != "--resume")])
+    command = shlex.join(
+        ["python", "-m", "benchmarks", *(word for word in arguments or sys.argv[1:] if word != "--resume")]
+    )
     if given.command in STUDIES:
         run: Callable[[argparse.Namespace, str], int] = STUDIES[given.command].run
         return run(given, command)
@@ -69,9 +83,14 @@ def _timing(parser: argparse.ArgumentParser, given: argparse.Namespace, command:
         results.append(lines, facts)
     facts |= {"command": command, "date": time.strftime("%Y-%m-%d"), "CVXPY items": timing.ITEMS}
     try:
-        _measure(cases, batches, Limits(given.budget, given.memory, min(3, plan["most"]), plan["most"]), given, lines, rows)
+        _measure(
+            cases, batches, Limits(given.budget, given.memory, min(3, plan["most"]), plan["most"]), given, lines, rows
+        )
     except KeyboardInterrupt:
-        print(f"interrupted: {len(rows)} rows are in {lines.name}; the same command with --resume goes on from there", file=sys.stderr)
+        print(
+            f"interrupted: {len(rows)} rows are in {lines.name}; the same command with --resume goes on from there",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     rows = [row for case in cases for row in rows if row.case == case]
     _save(given.out, facts | {"load": [pick(row.load for row in rows) for pick in (min, max)]}, rows, batches)
@@ -105,20 +124,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     dims, batches = (",".join(map(str, FULL[name])) for name in ("dims", "batches"))
     one.add_argument("--dims", type=_counts, metavar="D,…", help=f"inputs (default: {dims})")
-    one.add_argument("--batches", type=_counts, metavar="B,…", help=f"of the closed form; CVXPY goes item by item (default: {batches})")
-    one.add_argument("--norms", type=_norms, default=("1", "2", "3", "inf"), metavar="P,…", help="p from 1 to inf (default: 1,2,3,inf)")
+    one.add_argument(
+        "--batches",
+        type=_counts,
+        metavar="B,…",
+        help=f"of the closed form; CVXPY goes item by item (default: {batches})",
+    )
+    one.add_argument(
+        "--norms",
+        type=_norms,
+        default=("1", "2", "3", "inf"),
+        metavar="P,…",
+        help="p from 1 to inf (default: 1,2,3,inf)",
+    )
     names = tuple(timing.PROGRAMS)
-    one.add_argument("--programs", type=_programs, default=names, metavar="NAME,…", help=f"of {', '.join(names)} (default: all)")
-    one.add_argument("--box", type=_box, default=(False, True), metavar="no|yes|both", help="the pixel range as a set (default: both)")
-    one.add_argument("--device", type=_device, default="cpu", help="of the closed form: cpu, cuda, cuda:1 … (default: cpu)")
+    one.add_argument(
+        "--programs", type=_programs, default=names, metavar="NAME,…", help=f"of {', '.join(names)} (default: all)"
+    )
+    one.add_argument(
+        "--box",
+        type=_box,
+        default=(False, True),
+        metavar="no|yes|both",
+        help="the pixel range as a set (default: both)",
+    )
+    one.add_argument(
+        "--device", type=_device, default="cpu", help="of the closed form: cpu, cuda, cuda:1 … (default: cpu)"
+    )
     dtypes = ("float64", "float32", "float16", "bfloat16")
     one.add_argument("--dtype", choices=dtypes, default="float64", help="of the data (default: float64)")
-    one.add_argument("--budget", type=_positive, default=4.0, metavar="SECONDS", help="no call longer than this (default: 4)")
-    one.add_argument("--memory", type=_positive, default=6.0, metavar="GIB", help="no call that needs more than this (default: 6)")
+    one.add_argument(
+        "--budget", type=_positive, default=4.0, metavar="SECONDS", help="no call longer than this (default: 4)"
+    )
+    one.add_argument(
+        "--memory", type=_positive, default=6.0, metavar="GIB", help="no call that needs more than this (default: 6)"
+    )
     one.add_argument("--seed", type=int, default=0, help="of the data (default: 0)")
     one.add_argument("--quick", action="store_true", help="small dims and batches, three rounds")
     one.add_argument("--resume", action="store_true", help="keep the rows that timing.jsonl in --out already has")
-    one.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: benchmarks/results)")
+    one.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: benchmarks/results)"
+    )
     _sdp_parser(commands)
     for name, study in STUDIES.items():
         study.add_parser(commands)
@@ -150,11 +196,17 @@ def _sdp_parser(commands: Any) -> None:
     two.add_argument("--dims", type=_counts, metavar="D,…", help=f"inputs, m = {sdp.M} (default: {dims})")
     two.add_argument("--squares", type=_counts, metavar="D,…", help=f"m = d, ours alone (default: {squares})")
     two.add_argument("--full", action="store_true", help=f"squares {','.join(map(str, sdp.FULL_SQUARES))}")
-    two.add_argument("--budget", type=_positive, default=20.0, metavar="SECONDS", help="no call longer than this (default: 20)")
-    two.add_argument("--memory", type=_positive, default=6.0, metavar="GIB", help="no call that needs more than this (default: 6)")
+    two.add_argument(
+        "--budget", type=_positive, default=20.0, metavar="SECONDS", help="no call longer than this (default: 20)"
+    )
+    two.add_argument(
+        "--memory", type=_positive, default=6.0, metavar="GIB", help="no call that needs more than this (default: 6)"
+    )
     two.add_argument("--seed", type=int, default=0, help="of the data (default: 0)")
     two.add_argument("--quick", action="store_true", help="small dims, no squares, three rounds")
-    two.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: benchmarks/results)")
+    two.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="DIR", help="where results go (default: benchmarks/results)"
+    )
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -208,7 +260,12 @@ def _positive(text: str) -> float:
 
 
 def _measure(
-    cases: Sequence[Case], batches: Sequence[int], limits: Limits, given: argparse.Namespace, lines: Path, rows: list[Row]
+    cases: Sequence[Case],
+    batches: Sequence[int],
+    limits: Limits,
+    given: argparse.Namespace,
+    lines: Path,
+    rows: list[Row],
 ) -> None:
     """Measure what `rows` does not have yet; it grows row by row, and the file with it."""
     seen: timing.Seen = {}
@@ -236,14 +293,22 @@ def _measure(
 
 def _sdp(given: argparse.Namespace, command: str) -> int:
     squares = given.squares or (() if given.quick else sdp.FULL_SQUARES if given.full else sdp.SQUARES)
-    cases = [sdp.Case(sdp.M, d, sdp.batch_at(d)) for d in sorted(set(given.dims or (QUICK_SDP if given.quick else sdp.DIMS)))]
+    cases = [
+        sdp.Case(sdp.M, d, sdp.batch_at(d)) for d in sorted(set(given.dims or (QUICK_SDP if given.quick else sdp.DIMS)))
+    ]
     cases += [sdp.Case(d, d, 1) for d in sorted(set(squares))]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     facts = results.about(device, "float64", given.seed, given.budget, given.memory)
     facts |= {"command": command, "date": time.strftime("%Y-%m-%d")}
     seen: sdp.Seen = {}
     rows: list[sdp.Row] = []
-    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("", total=len(cases))
@@ -268,8 +333,15 @@ def _sdp(given: argparse.Namespace, command: str) -> int:
 
 def _save_sdp(out: Path, facts: dict[str, Any], rows: Sequence[sdp.Row], complete: bool) -> None:
     facts = facts | {"load": [pick(row.load for row in rows) for pick in (min, max)]}
-    content = {"about": facts, "complete": complete, "targets": sdp.targets(rows), "rows": [row.plain() for row in rows]}
-    results.write_whole(out / "sdp.json", (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())
+    content = {
+        "about": facts,
+        "complete": complete,
+        "targets": sdp.targets(rows),
+        "rows": [row.plain() for row in rows],
+    }
+    results.write_whole(
+        out / "sdp.json", (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    )
     if complete:
         from benchmarks.picture import sdp_picture
 
@@ -282,8 +354,14 @@ def _save_sdp(out: Path, facts: dict[str, Any], rows: Sequence[sdp.Row], complet
 def _save(out: Path, facts: dict[str, Any], rows: Sequence[Row], batches: Sequence[int]) -> None:
     from benchmarks.picture import picture
 
-    content = {"about": facts, "targets": results.targets(rows, results.main_batch(batches)), "rows": [results.plain(row) for row in rows]}
-    results.write_whole(out / "timing.json", (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode())
+    content = {
+        "about": facts,
+        "targets": results.targets(rows, results.main_batch(batches)),
+        "rows": [results.plain(row) for row in rows],
+    }
+    results.write_whole(
+        out / "timing.json", (json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    )
     results.write_whole(out / "timing.md", results.markdown(facts, results.sheets(rows, batches, spread=True)).encode())
     heading = f"Time per item, {facts['dtype']}; {facts['cpu']}, torch threads: {facts['torch threads']}"
     results.write_whole(out / "timing.png", picture(rows, batches, heading))

@@ -29,7 +29,9 @@ def one_step(model: nn.Module, x: Tensor, label: Tensor, loss: Loss, p: float, r
     return torch.linalg.vector_norm(eta, p, -1), margin
 
 
-def deepfool(model: nn.Module, x: Tensor, label: Tensor, p: float, batched: bool, most: int = 50, overshoot: float = 0.02) -> Found:
+def deepfool(
+    model: nn.Module, x: Tensor, label: Tensor, p: float, batched: bool, most: int = 50, overshoot: float = 0.02
+) -> Found:
     """(8) for the nearest class, until the network agrees; live rows only."""
     eta, margin, rows = torch.zeros_like(x).flatten(1), torch.zeros(len(x)), torch.arange(len(x))
     for _ in range(most):
@@ -54,7 +56,9 @@ def _pieces(model: nn.Module, x: Tensor, label: Tensor, loss: Loss, batched: boo
         unit = torch.eye(count)[:, None].expand(count, len(x), count)
         (gradient,) = torch.autograd.grad(pieces, point, unit, is_grads_batched=True)
     else:
-        gradient = torch.stack([torch.autograd.grad(pieces[:, k].sum(), point, retain_graph=k < count - 1)[0] for k in range(count)])
+        gradient = torch.stack(
+            [torch.autograd.grad(pieces[:, k].sum(), point, retain_graph=k < count - 1)[0] for k in range(count)]
+        )
     return pieces.detach().T, gradient.flatten(2)
 
 

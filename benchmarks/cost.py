@@ -97,15 +97,29 @@ def add_parser(commands: Any) -> None:
         "cost",
         help="each attack against the bare passes through the network that it needs",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Time of each attack ÷ its floor, p = 1, 2, ∞, with and without the pixel range as a set.\n" + _FLOOR,
+        description="Time of each attack ÷ its floor, p = 1, 2, ∞, with and without the pixel range as a set.\n"
+        + _FLOOR,
         epilog="leaves cost.json, cost.md and cost.png in --out.\n\n"
         "examples:\n"
         "  python -m benchmarks cost --model digits --rounds 3    seconds\n"
         "  python -m benchmarks cost                              minutes",
     )
-    parser.add_argument("--model", choices=(*NETWORKS, "nin", "densenet40", "all"), default="all", help=f"default: {', '.join(NETWORKS)}")
-    parser.add_argument("--images", type=subjects.count, default=256, metavar="N", help="correctly classified test images (default: 256)")
-    parser.add_argument("--rounds", type=subjects.count, default=9, metavar="N", help="attack and floor, in turn (default: 9)")
+    parser.add_argument(
+        "--model",
+        choices=(*NETWORKS, "nin", "densenet40", "all"),
+        default="all",
+        help=f"default: {', '.join(NETWORKS)}",
+    )
+    parser.add_argument(
+        "--images",
+        type=subjects.count,
+        default=256,
+        metavar="N",
+        help="correctly classified test images (default: 256)",
+    )
+    parser.add_argument(
+        "--rounds", type=subjects.count, default=9, metavar="N", help="attack and floor, in turn (default: 9)"
+    )
 
 
 _FLOOR = (__doc__ or "").partition("\n\n")[2]
@@ -116,7 +130,13 @@ def run(given: argparse.Namespace, command: str) -> int:
     names = NETWORKS if given.model == "all" else (given.model,)
     rows: list[Row] = []
     missing: dict[str, str] = {}
-    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("", total=len(names) * len(ATTACKS) * len(NORMS) * 2)
@@ -131,7 +151,10 @@ def run(given: argparse.Namespace, command: str) -> int:
                     rows.append(measure(name, attack, p, box, model, x, label, given.rounds))
                     progress.advance(bar)
     except KeyboardInterrupt:
-        print(f"interrupted after {len(rows)} rows; nothing was written, what stands in {given.out} is an earlier run's", file=sys.stderr)
+        print(
+            f"interrupted after {len(rows)} rows; nothing was written, what stands in {given.out} is an earlier run's",
+            file=sys.stderr,
+        )
         return pages.INTERRUPTED
     if not rows:
         print("\n".join(f"{name} is not run: {why}" for name, why in missing.items()), file=sys.stderr)
@@ -158,7 +181,10 @@ def measure(
     mine, *others = zip(*([_seconds(form) for form in timed] for _ in range(rounds)), strict=True)
     batched = many and statistics.median(others[1]) < statistics.median(others[0])
     bottom = others[batched]
-    ratios = [[seconds / least for seconds, least in zip(column, bottom, strict=True)] for column in (mine, *others[len(forms) :])]
+    ratios = [
+        [seconds / least for seconds, least in zip(column, bottom, strict=True)]
+        for column in (mine, *others[len(forms) :])
+    ]
     quotients, *simple = ratios
     low, _, high = statistics.quantiles(quotients, n=4, method="inclusive") if rounds > 1 else quotients * 3
     steps = int(result.steps.sum()) if attack == "DeepFool" else len(x)
@@ -208,7 +234,11 @@ def _subject(name: str, images: int) -> tuple[nn.Module, Tensor, Tensor]:
     model = models.load(name)
     with torch.no_grad():
         x, label = test.x[: 2 * images], test.label[: 2 * images]
-        right = (torch.cat([model(rows).argmax(1) for rows in x.split(subjects.BATCH)]) == label).nonzero().flatten()[:images]
+        right = (
+            (torch.cat([model(rows).argmax(1) for rows in x.split(subjects.BATCH)]) == label)
+            .nonzero()
+            .flatten()[:images]
+        )
     return model, x[right], label[right]
 
 
@@ -235,7 +265,11 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], missing: dict[str, str
     facts = results.about("cpu", "float32", subjects.SEED, 0, 0)
     del facts["limits"]
     met, free = sum(row.ratio <= row.wanted for row in rows), [row for row in rows if not row.box]
-    facts |= {"command": command, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
+    facts |= {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
     radii = {f"{p:g}": radius for p, radius in RADII.items()}
     content = {"about": facts, "radii": radii, "rows": [asdict(row) for row in rows], "not run": missing}
     said = [

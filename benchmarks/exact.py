@@ -87,7 +87,10 @@ def run(given: argparse.Namespace, command: str) -> int:
                 rows.append(measure(name, p, box, dtype, program))
                 progress.advance(bar)
     except KeyboardInterrupt:
-        print(f"interrupted after {len(rows)} rows; nothing was written, what stands in {given.out} is an earlier run's", file=sys.stderr)
+        print(
+            f"interrupted after {len(rows)} rows; nothing was written, what stands in {given.out} is an earlier run's",
+            file=sys.stderr,
+        )
         return pages.INTERRUPTED
     finally:
         torch.set_num_threads(threads)
@@ -111,10 +114,14 @@ def measure(name: str, p: float, box: bool, dtype: str, program: ca.Program | ca
         exact.append(time.process_time() - middle)
         verdicts.update(verdict.name for verdict in found.verdict)
         gap = max(gap, float(found.gap.nan_to_num(0.0).max()))
-    low, median, high = torch.tensor(exact, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    low, median, high = (
+        torch.tensor(exact, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    )
     d = solution.eta.shape[1]
     wanted = WANTED_NORM if isinstance(program, ca.OperatorNorm) else WANTED[box]
-    return Row(name, f"{p:g}", box, dtype, d, median, low, high, sorted(plain)[len(plain) // 2], dict(verdicts), gap, wanted)
+    return Row(
+        name, f"{p:g}", box, dtype, d, median, low, high, sorted(plain)[len(plain) // 2], dict(verdicts), gap, wanted
+    )
 
 
 def _cases(d: int, n: int) -> Iterator[tuple[str, float, bool, str, ca.Program | ca.OperatorNorm]]:
@@ -143,7 +150,9 @@ def _item(program: ca.Program | ca.OperatorNorm, i: int) -> ca.Program | ca.Oper
         return ca.OperatorNorm(jacobian[i : i + 1], program.ball)
     sets: list[ca.ConvexSet] = []
     for item in program.sets:
-        sets.append(ca.Box(*(bound[i : i + 1] for bound in item.bounds(program.g))) if isinstance(item, ca.Box) else item)
+        sets.append(
+            ca.Box(*(bound[i : i + 1] for bound in item.bounds(program.g))) if isinstance(item, ca.Box) else item
+        )
     value, gradient = program.value[i : i + 1], program.gradient[i : i + 1]
     if isinstance(program, ca.MinNorm):
         return ca.MinNorm(value, gradient, program.norm, tuple(sets))
@@ -153,7 +162,11 @@ def _item(program: ca.Program | ca.OperatorNorm, i: int) -> ca.Program | ca.Oper
 def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:
     facts = results.about("cpu", "float64", subjects.SEED, 0, 0)
     del facts["limits"]
-    facts |= {"command": command, "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
+    facts |= {
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
     met = sum(row.seconds <= row.wanted for row in rows)
     said = [
         f"`{command}`, {facts['date']}.",
@@ -169,11 +182,29 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:
          ", ".join(f"{count} {name}" for name, count in row.verdicts.items() if count), f"{row.gap:.0e}")
         for row in rows
     ]  # fmt: skip
-    columns = ["program", "p", "box", "η in", "exact, ms an item (quartiles)", "wanted", "met", "float64, ms", "verdicts", "gap, at most"]
+    columns = [
+        "program",
+        "p",
+        "box",
+        "η in",
+        "exact, ms an item (quartiles)",
+        "wanted",
+        "met",
+        "float64, ms",
+        "verdicts",
+        "gap, at most",
+    ]
     sheet = Sheet("Certificates", columns, 4, lines)
-    text = json.dumps({"about": facts, "rows": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1, allow_nan=False)
+    text = json.dumps(
+        {"about": facts, "rows": [asdict(row) for row in rows]}, ensure_ascii=False, indent=1, allow_nan=False
+    )
     results.write_whole(given.out / "exact.json", (text + "\n").encode())
-    page = ["# Exact certificates", "  \n".join(said), (__doc__ or "").partition("\n\n")[2].strip(), results.section(sheet)]
+    page = [
+        "# Exact certificates",
+        "  \n".join(said),
+        (__doc__ or "").partition("\n\n")[2].strip(),
+        results.section(sheet),
+    ]
     results.write_whole(given.out / "exact.md", ("\n\n".join(page) + "\n").encode())
     results.show([sheet])
     print(f"exact.json and exact.md are in {given.out}")

@@ -22,7 +22,10 @@ from benchmarks.subjects import BATCH, Subject, progress_bar, subjects
 __all__ = ["Example", "add_parser", "examples", "run"]
 
 IMAGES = 1024
-CLASSES = {"mnist": tuple("0123456789"), "cifar10": ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")}
+CLASSES = {
+    "mnist": tuple("0123456789"),
+    "cifar10": ("airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,12 @@ def add_parser(commands: Any) -> None:
         "Algorithm 1 (p = ∞, best piece) turns into another class, at the ε of Table I; with η and x + η.",
         epilog="leaves figure1.json, .csv, .md and .png in --out; it takes seconds and starts afresh each time.",
     )
-    parser.add_argument("--model", choices=(*paper.NETWORKS, "all"), default="all", help="default: all; those without weights are not run")
+    parser.add_argument(
+        "--model",
+        choices=(*paper.NETWORKS, "all"),
+        default="all",
+        help="default: all; those without weights are not run",
+    )
     parser.set_defaults(output="logits")
 
 
@@ -100,14 +108,24 @@ def examples(subject: Subject) -> list[Example]:
             if bool(result.fooled[i]):
                 to = int(moved[i].argmax())
                 first[k] = Example(
-                    subject.network, int(rows[i]), x[i].cpu(), result.eta[i].cpu(), k, to, float(clean[i, k]), float(moved[i, to]), tried[k]
+                    subject.network,
+                    int(rows[i]),
+                    x[i].cpu(),
+                    result.eta[i].cpu(),
+                    k,
+                    to,
+                    float(clean[i, k]),
+                    float(moved[i, to]),
+                    tried[k],
                 )
         if len(first) == clean.shape[1]:
             break
     return [first[k] for k in sorted(first)]
 
 
-def _save(given: argparse.Namespace, shown: Sequence[Example], missing: Mapping[str, str], facts: dict[str, Any]) -> None:
+def _save(
+    given: argparse.Namespace, shown: Sequence[Example], missing: Mapping[str, str], facts: dict[str, Any]
+) -> None:
     from benchmarks.paper_pictures import figure1
 
     table: list[dict[str, Any]] = [
@@ -124,7 +142,16 @@ def _save(given: argparse.Namespace, shown: Sequence[Example], missing: Mapping[
          str(example.position), str(example.tried))
         for example in shown
     ]  # fmt: skip
-    columns = ["network", "class", "becomes", "ε", "probability at x", "probability at x + η", "place in the test set", "images tried"]
+    columns = [
+        "network",
+        "class",
+        "becomes",
+        "ε",
+        "probability at x",
+        "probability at x + η",
+        "place in the test set",
+        "images tried",
+    ]
     sheets = [Sheet("The first image of each class that is fooled", columns, 3, lines), *pages.missing_sheet(missing)]
     remarks = [
         "Each network at the ε of the paper's Table I, at which its DeepFool fools more than 99%; Algorithm 1 fools fewer.",

@@ -122,7 +122,9 @@ def add_parser(commands: Any) -> None:
         "  python -m benchmarks figure2 --output probabilities     f of unit ℓ1 norm, as equation (2) has it",
     )
     add_arguments(parser)
-    parser.add_argument("--piece", choices=(*PIECES, "both"), default="both", help="of Algorithm 1 and 1-n (default: both)")
+    parser.add_argument(
+        "--piece", choices=(*PIECES, "both"), default="both", help="of Algorithm 1 and 1-n (default: both)"
+    )
 
 
 def run(given: argparse.Namespace, command: str) -> int:
@@ -135,9 +137,17 @@ def run(given: argparse.Namespace, command: str) -> int:
     try:
         panels = measured(found, given.output, PIECES if given.piece == "both" else (given.piece,), ledger)
     except KeyboardInterrupt:
-        print(f"interrupted: what was measured is in {ledger.path.name}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"interrupted: what was measured is in {ledger.path.name}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return pages.INTERRUPTED
-    _save(given, panels, missing, pages.conditions(found, command, given) | {"wall seconds": round(time.perf_counter() - start)})
+    _save(
+        given,
+        panels,
+        missing,
+        pages.conditions(found, command, given) | {"wall seconds": round(time.perf_counter() - start)},
+    )
     return 0
 
 
@@ -155,7 +165,9 @@ class _Task:
 
     @property
     def words(self) -> str:
-        return " ".join(str(self.item[key]) for key in ("model", "measure", "method", "piece", "radius") if self.item.get(key))
+        return " ".join(
+            str(self.item[key]) for key in ("model", "measure", "method", "piece", "radius") if self.item.get(key)
+        )
 
     def counted(self, advance: Callable[[float], object]) -> Callable[[int], object]:
         """From images done to seconds done."""
@@ -170,7 +182,9 @@ def measured(found: Sequence[Subject], output: str, pieces: Sequence[str], ledge
     with progress_bar() as progress:
         bar = progress.add_task("", total=sum(task.seconds for task in left))
         if workers > 1:
-            _shared(left, ledger, workers, lambda task: progress.update(bar, description=task.words, advance=task.seconds))
+            _shared(
+                left, ledger, workers, lambda task: progress.update(bar, description=task.words, advance=task.seconds)
+            )
         for task in left if workers == 1 else ():
             progress.update(bar, description=task.words)
             ledger.get(task.item, partial(task.work, task.counted(partial(progress.advance, bar))))
@@ -212,7 +226,9 @@ def _tasks(subject: Subject, output: str, pieces: Sequence[str]) -> list[_Task]:
     unit = _pace(subject, output)
     tasks = []
 
-    def add(work: Callable[[measure.Progress], Mapping[str, Any]], units: float, images: int = right, **what: object) -> None:
+    def add(
+        work: Callable[[measure.Progress], Mapping[str, Any]], units: float, images: int = right, **what: object
+    ) -> None:
         tasks.append(_Task(subject.item(output=output, **what), work, images, units * unit))
 
     for name in ("test error", "rho_2"):
@@ -220,13 +236,25 @@ def _tasks(subject: Subject, output: str, pieces: Sequence[str]) -> list[_Task]:
     add(partial(measure.random, subject, output, radii), 2, method="Random", piece="", radii=radii, seed=SEED)
     for method in ONE_STEP:
         for piece in pieces if method == "Algorithm 1" else ("",):
-            add(partial(measure.one_step, subject, method, piece, output, radii), 2, method=method, piece=piece, radii=radii)
+            add(
+                partial(measure.one_step, subject, method, piece, output, radii),
+                2,
+                method=method,
+                piece=piece,
+                radii=radii,
+            )
     add(partial(measure.deepfool, subject, output), 4, method="DeepFool", piece="")
     for method, steps in ITERATIVE.items():
         for piece in pieces:
             units = steps * (1.2 if piece == "best" else 0.25)
             for radius in radii:
-                add(partial(measure.iterated, subject, method, piece, output, radius), units, method=method, piece=piece, radius=radius)
+                add(
+                    partial(measure.iterated, subject, method, piece, output, radius),
+                    units,
+                    method=method,
+                    piece=piece,
+                    radius=radius,
+                )
     return tasks
 
 
@@ -257,7 +285,14 @@ def _panel(subject: Subject, made: Sequence[tuple[dict[str, object], dict[str, A
     hits = measure.fooled_at(sizes, network.epsilon)
     share, (low, high) = float(hits.mean()), measure.wilson(int(hits.sum()), len(hits))
     error = math.sqrt(share * (1 - share) / len(hits)) or None
-    at_paper: dict[str, Any] = {"value": share, "low": low, "high": high, "standard error": error, "images": len(hits), "left out": {}}
+    at_paper: dict[str, Any] = {
+        "value": share,
+        "low": low,
+        "high": high,
+        "standard error": error,
+        "images": len(hits),
+        "left out": {},
+    }
     compared = (
         Compared(network, "test error", "Table I", network.test_error, numbers["test error"][0]),
         Compared(network, "ρ₂, active piece", "Table I", network.rho_2, numbers["rho_2"][0]),
@@ -282,23 +317,51 @@ def _sheets(panels: Sequence[Panel], missing: Mapping[str, str], spread: bool) -
     for panel in panels:
         lines = []
         for curve in panel.curves:
-            shown = [f"{r:.1%}" + (f" ({low:.1%} to {high:.1%})" if spread else "") for _, _, r, low, high in curve.shares]
+            shown = [
+                f"{r:.1%}" + (f" ({low:.1%} to {high:.1%})" if spread else "") for _, _, r, low, high in curve.shares
+            ]
             lines.append((curve.method, curve.piece or "–", *shown, f"{curve.seconds:,.0f}"))
         for curve in panel.curves:
             if curve.other and curve.piece == "best":
                 images = curve.fooled.shape[1]
-                lines.append(("images whose best piece is not the active one", "–", *(f"{k / images:.1%}" for k in curve.other), "–"))
+                lines.append(
+                    (
+                        "images whose best piece is not the active one",
+                        "–",
+                        *(f"{k / images:.1%}" for k in curve.other),
+                        "–",
+                    )
+                )
         images = panel.curves[0].fooled.shape[1]
-        title = f"{panel.network.title}: fooling ratio of {images:,} images{', 95% intervals by Wilson' if spread else ''}"
-        found.append(Sheet(title, ["method", "piece", *(f"ε = {radius:.4g}" for radius in panel.network.radii), "seconds (CPU)"], 2, lines))
+        title = (
+            f"{panel.network.title}: fooling ratio of {images:,} images{', 95% intervals by Wilson' if spread else ''}"
+        )
+        found.append(
+            Sheet(
+                title,
+                ["method", "piece", *(f"ε = {radius:.4g}" for radius in panel.network.radii), "seconds (CPU)"],
+                2,
+                lines,
+            )
+        )
     lines = [
         (gap.network.title, gap.claim.words, f"{gap.claim.first} − {gap.claim.second}", gap.piece or "–", gap.said,
          f"{100 * gap.most:+.1f}", f"{100 * gap.least:+.1f}")
         for gap in _gaps(panels)
     ]  # fmt: skip
-    columns = ["network", "Section IV says", "difference", "piece", "by over 2 s.e., of ten ε", "largest, points", "smallest, points"]
+    columns = [
+        "network",
+        "Section IV says",
+        "difference",
+        "piece",
+        "by over 2 s.e., of ten ε",
+        "largest, points",
+        "smallest, points",
+    ]
     found.append(Sheet("What the paper says of the curves, on the same images (paired)", columns, 5, lines))
-    found.append(pages.compared_sheet("The paper's numbers beside ours", [row for panel in panels for row in panel.numbers]))
+    found.append(
+        pages.compared_sheet("The paper's numbers beside ours", [row for panel in panels for row in panel.numbers])
+    )
     return found + pages.missing_sheet(missing)
 
 
@@ -315,7 +378,9 @@ def _remarks(panels: Sequence[Panel], wall: float) -> list[str]:
     ]
 
 
-def _save(given: argparse.Namespace, panels: Sequence[Panel], missing: Mapping[str, str], facts: dict[str, Any]) -> None:
+def _save(
+    given: argparse.Namespace, panels: Sequence[Panel], missing: Mapping[str, str], facts: dict[str, Any]
+) -> None:
     from benchmarks.paper_pictures import figure2
 
     table = [

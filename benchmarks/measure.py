@@ -17,7 +17,18 @@ from torch import Tensor, nn
 import convexattack as ca
 from benchmarks.subjects import BATCH, SEED, Subject
 
-__all__ = ["ITERATIVE", "MEASURES", "ONE_STEP", "deepfool", "fooled_at", "iterated", "measure", "one_step", "random", "wilson"]
+__all__ = [
+    "ITERATIVE",
+    "MEASURES",
+    "ONE_STEP",
+    "deepfool",
+    "fooled_at",
+    "iterated",
+    "measure",
+    "one_step",
+    "random",
+    "wilson",
+]
 
 CUBE = ca.Lp(math.inf)
 LEVEL = 0.95
@@ -57,7 +68,9 @@ def one_step(
     return {**_curve(hits), "other": [other[radius] for radius in radii]}
 
 
-def iterated(subject: Subject, method: str, piece: str, output: str, radius: float, progress: Progress | None = None) -> dict[str, Any]:
+def iterated(
+    subject: Subject, method: str, piece: str, output: str, radius: float, progress: Progress | None = None
+) -> dict[str, Any]:
     """Algorithm 1-n at one ε."""
     attack = ca.algorithm1(radius, CUBE, ITERATIVE[method], piece)
     model, hits = subject.function(output), []
@@ -123,7 +136,11 @@ def _fooled(model: nn.Module, x: Tensor, label: Tensor) -> Tensor:
 
 def _curve(hits: dict[float, list[Tensor]]) -> dict[str, Any]:
     whole = [torch.cat(parts).cpu().numpy() for parts in hits.values()]
-    return {"images": len(whole[0]), "radii": list(hits), "fooled": [np.packbits(bits).tobytes().hex() for bits in whole]}
+    return {
+        "images": len(whole[0]),
+        "radii": list(hits),
+        "fooled": [np.packbits(bits).tobytes().hex() for bits in whole],
+    }
 
 
 # --- Table I ------------------------------------------------------------------------------------------------------------------------------
@@ -167,4 +184,8 @@ def _plain(found: ca.Estimate, error: float) -> dict[str, Any]:
     """An estimate and its standard error; None for what is not finite."""
     numbers = {"value": found.value, "low": found.low, "high": found.high, "standard error": error}
     finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-    return {**finite, "images": found.images, "left out": {why: count for why, count in found.left_out.items() if count}}
+    return {
+        **finite,
+        "images": found.images,
+        "left out": {why: count for why, count in found.left_out.items() if count},
+    }

@@ -17,7 +17,17 @@ from benchmarks import paper, results
 from benchmarks.results import Sheet
 from benchmarks.subjects import SEED, Subject
 
-__all__ = ["INTERRUPTED", "Compared", "compared_sheet", "conditions", "missing_sheet", "number", "plain", "reasons", "save"]
+__all__ = [
+    "INTERRUPTED",
+    "Compared",
+    "compared_sheet",
+    "conditions",
+    "missing_sheet",
+    "number",
+    "plain",
+    "reasons",
+    "save",
+]
 
 INTERRUPTED = 130
 OTHER = 2.0  # standard errors from which two numbers are called different
@@ -71,7 +81,14 @@ def conditions(found: Sequence[Subject], command: str, given: argparse.Namespace
         for subject in found
     }
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {**facts, "command": command, "date": time.strftime("%Y-%m-%d"), "output": given.output, "load": load, "networks": networks}
+    return {
+        **facts,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d"),
+        "output": given.output,
+        "load": load,
+        "networks": networks,
+    }
 
 
 def plain(row: Compared) -> dict[str, Any]:
@@ -90,7 +107,17 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def compared_sheet(title: str, rows: Iterable[Compared]) -> Sheet:
     """The paper's numbers beside ours."""
-    columns = ["network", "number", "where", "paper", "ours", "95% interval", "(ours − paper) / s.e.", "ours / paper", "images"]
+    columns = [
+        "network",
+        "number",
+        "where",
+        "paper",
+        "ours",
+        "95% interval",
+        "(ours − paper) / s.e.",
+        "ours / paper",
+        "images",
+    ]
     lines = []
     for row in rows:
         share = row.what.startswith(("test error", "DeepFool"))
@@ -132,7 +159,9 @@ def reasons(rows: Sequence[Compared]) -> list[str]:
             text += f"{' ' if off else ''}Within {OTHER:g} standard errors: {', '.join(near)}."
         said.append(text)
     if said:
-        said.append("ρ₂ needs L and its gradient at x alone: a difference there is one of networks (or of units of x), not of attacks.")
+        said.append(
+            "ρ₂ needs L and its gradient at x alone: a difference there is one of networks (or of units of x), not of attacks."
+        )
     return said
 
 
@@ -155,7 +184,12 @@ def save(
     writer.writeheader()
     writer.writerows(table)
     results.write_whole(out / f"{name}.csv", lines.getvalue().encode())
-    parts = [f"# {title}", "  \n".join(_said(facts)), "\n".join(f"- {remark}" for remark in remarks), *map(results.section, sheets)]
+    parts = [
+        f"# {title}",
+        "  \n".join(_said(facts)),
+        "\n".join(f"- {remark}" for remark in remarks),
+        *map(results.section, sheets),
+    ]
     results.write_whole(out / f"{name}.md", ("\n\n".join(parts) + "\n").encode())
     results.write_whole(out / f"{name}.png", picture())
 
@@ -164,7 +198,8 @@ def _said(facts: Mapping[str, Any]) -> list[str]:
     said = [
         f"`{facts['command']}`, {facts['date']}.",
         f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; on {facts['device']}, {facts['dtype']}; "
-        f"seed {facts['seed']}" + (f"; load average {facts['load']:.1f} at the end." if facts["load"] is not None else "."),
+        f"seed {facts['seed']}"
+        + (f"; load average {facts['load']:.1f} at the end." if facts["load"] is not None else "."),
         "; ".join(f"{package} {version}" for package, version in facts["versions"].items()) + ".",
         f"f is the network's {facts['output']}; ε is in units of the data range; p = ∞; no clipping to that range.",
     ]

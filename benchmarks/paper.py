@@ -74,6 +74,12 @@ CLAIMS = (
     Claim("the proposed Algorithm 1-n outperforms DeepFool", "Algorithm 1-10", "DeepFool"),
     Claim("the same holds true for Algorithm 1 with respect to … FastGrad", "Algorithm 1", "FastGrad"),
     Claim("Algorithm 2 obtains competitive performance with respect to FastGrad", "Algorithm 2", "FastGrad"),
-    Claim("the gap between iterative and non-iterative algorithms is not always significant", "Algorithm 1-10", "Algorithm 1"),
-    Claim("the gap between iterative and non-iterative algorithms is not always significant", "DeepFool", "Algorithm 1"),
+    Claim(
+        "the gap between iterative and non-iterative algorithms is not always significant",
+        "Algorithm 1-10",
+        "Algorithm 1",
+    ),
+    Claim(
+        "the gap between iterative and non-iterative algorithms is not always significant", "DeepFool", "Algorithm 1"
+    ),
 )

@@ -39,7 +39,9 @@ def figure1(shown: Sequence[Example], missing: Mapping[str, str]) -> bytes:
     parts = figure.subfigures(len(blocks), 1, squeeze=False)[:, 0]
     for part, block in zip(parts, blocks, strict=True):
         epsilon = block[0].network.epsilon
-        part.suptitle(f"{block[0].network.title}: Algorithm 1, p = ∞, ε = {epsilon:g} (probabilities in %)", fontsize=11)
+        part.suptitle(
+            f"{block[0].network.title}: Algorithm 1, p = ∞, ε = {epsilon:g} (probabilities in %)", fontsize=11
+        )
         axes = part.subplots(3, columns, squeeze=False)
         for ax in axes.flat:
             ax.set_xticks([])
@@ -49,13 +51,23 @@ def figure1(shown: Sequence[Example], missing: Mapping[str, str]) -> bytes:
             axes[row, 0].set_ylabel(name, fontsize=11, rotation=0, labelpad=18, va="center")
         for column, example in enumerate(block):
             before, after = example.words
-            noise = example.eta.sign().mean(0) if len(example.eta) == 1 else example.eta.permute(1, 2, 0) / (2 * epsilon) + 0.5
+            noise = (
+                example.eta.sign().mean(0)
+                if len(example.eta) == 1
+                else example.eta.permute(1, 2, 0) / (2 * epsilon) + 0.5
+            )
             pictures = (_pixels(example.x), noise.numpy(), _pixels(example.x + example.eta))
             for row, (picture, title) in enumerate(
-                zip(pictures, (f"{before} ({100 * example.before:.0f})", "", f"{after} ({100 * example.after:.0f})"), strict=True)
+                zip(
+                    pictures,
+                    (f"{before} ({100 * example.before:.0f})", "", f"{after} ({100 * example.after:.0f})"),
+                    strict=True,
+                )
             ):
                 grey = row == 1 and picture.ndim == 2
-                axes[row, column].imshow(picture, cmap="PuOr" if grey else "gray", vmin=-1.4 if grey else 0, vmax=1.4 if grey else 1)
+                axes[row, column].imshow(
+                    picture, cmap="PuOr" if grey else "gray", vmin=-1.4 if grey else 0, vmax=1.4 if grey else 1
+                )
                 axes[row, column].set_title(title, fontsize=9, pad=3)
     figure.supxlabel(note, fontsize=8, color=GREY)
     return _png(figure)
@@ -92,10 +104,19 @@ def _curves(ax: Axes, panel: Panel) -> None:
         color, marker = LINES[curve.method]
         second = both and curve.piece == "active"
         ratios = [ratio for _, _, ratio, _, _ in curve.shares]
-        style: dict[str, Any] = {"ls": "--", "lw": 1.3, "ms": 4, "mfc": "white"} if second else {"ls": "-", "lw": 1.6, "ms": 5.5}
+        style: dict[str, Any] = (
+            {"ls": "--", "lw": 1.3, "ms": 4, "mfc": "white"} if second else {"ls": "-", "lw": 1.6, "ms": 5.5}
+        )
         ax.plot(radii, ratios, color=color, marker=marker, **style)
         if not second:
-            ax.fill_between(radii, [low for *_, low, _ in curve.shares], [high for *_, high in curve.shares], color=color, alpha=0.13, lw=0)
+            ax.fill_between(
+                radii,
+                [low for *_, low, _ in curve.shares],
+                [high for *_, high in curve.shares],
+                color=color,
+                alpha=0.13,
+                lw=0,
+            )
     right = max(max(radii), panel.network.epsilon)
     ax.plot([panel.network.epsilon], [0.99], marker="*", ms=13, color=LINES["DeepFool"][0], mec="black", zorder=5)
     ax.set_title(panel.network.title, fontsize=11)
@@ -128,7 +149,9 @@ def table1(rows: Sequence[Compared], missing: Mapping[str, str], heading: str) -
                 at, value = networks.index(row.network) + 0.18 + 0.16 * k, row.ours["value"]
                 values += [value]
                 sides = [[value - (low or value)], [(high or value) - value]]
-                ax.errorbar([at], [value], sides, color=("#0072b2", "#d55e00")[k], marker="os"[k], ms=6, capsize=4, lw=1.5)
+                ax.errorbar(
+                    [at], [value], sides, color=("#0072b2", "#d55e00")[k], marker="os"[k], ms=6, capsize=4, lw=1.5
+                )
         for k, network in enumerate(networks):
             if network.name in missing:
                 ax.text(k + 0.18, getattr(network, attribute), "not run", fontsize=8, color=GREY, va="center")
@@ -169,7 +192,9 @@ def _pixels(x: Tensor) -> np.ndarray:
 def _not_run(missing: Mapping[str, str], width: int = 150) -> str:
     if not missing:
         return ""
-    return textwrap.fill("not run: " + "; ".join(f"{paper.NETWORKS[name].title}, {_short(why)}" for name, why in missing.items()), width)
+    return textwrap.fill(
+        "not run: " + "; ".join(f"{paper.NETWORKS[name].title}, {_short(why)}" for name, why in missing.items()), width
+    )
 
 
 def _short(why: str) -> str:

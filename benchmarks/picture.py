@@ -21,7 +21,11 @@ __all__ = ["cost_picture", "picture", "sdp_picture"]
 LONG = {"gn": "(GN): feasible?", "gnii": "(GNII): best in the ball", "min-norm": "(8): smallest norm"}
 BLUES = ("#0072b2", "#56b4e9")
 GREENS = ("#a6dba0", "#5aae61", "#1b7837", "#00441b")
-LINES = {FRESH: ("#d55e00", "s", 1.5, 4), RESOLVE: ("#e69f00", "D", 1.5, 4), BARE: ("#000000", "x", 0.8, 5)}  # colour, marker, width, size
+LINES = {
+    FRESH: ("#d55e00", "s", 1.5, 4),
+    RESOLVE: ("#e69f00", "D", 1.5, 4),
+    BARE: ("#000000", "x", 0.8, 5),
+}  # colour, marker, width, size
 
 
 def picture(rows: Sequence[Row], batches: Sequence[int], heading: str) -> bytes:
@@ -68,7 +72,9 @@ def _against_d(ax: Axes, rows: Iterable[Row], shown: Sequence[int]) -> None:
             run = [(d, cell.seconds) for d, cell in cells if cell is not None and cell.seconds is not None]
             above = 4 if method == BARE else 3
             if run:
-                ax.plot(*zip(*run, strict=True), color=color, ls=_dash(box), marker=marker, lw=width, ms=size, zorder=above)
+                ax.plot(
+                    *zip(*run, strict=True), color=color, ls=_dash(box), marker=marker, lw=width, ms=size, zorder=above
+                )
     _say_not_run(ax, rows, shown)
 
 
@@ -79,8 +85,12 @@ def _say_not_run(ax: Axes, rows: Sequence[Row], shown: Sequence[int]) -> None:
         for word in ("failed", "not run"):
             some = {cell.method for cell in idle if cell.not_run.startswith("failed") == (word == "failed")}
             if some:
-                said.append(f"{word} at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(sorted(some, key=METHODS.index))}")
-    ax.text(0.02, 0.985, "\n".join(said), transform=ax.transAxes, fontsize=6.5, color="#606060", va="top", linespacing=1.25)
+                said.append(
+                    f"{word} at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(sorted(some, key=METHODS.index))}"
+                )
+    ax.text(
+        0.02, 0.985, "\n".join(said), transform=ax.transAxes, fontsize=6.5, color="#606060", va="top", linespacing=1.25
+    )
 
 
 def _against_batch(ax: Axes, rows: Iterable[Row], dims: Sequence[int]) -> None:
@@ -112,13 +122,26 @@ def _frame(ax: Axes, ticks: Sequence[int], label: str) -> None:
 
 def _legends(figure: Figure, shown: Sequence[int], dims: Sequence[int], height: float, boxes: Sequence[bool]) -> None:
     names = {FRESH: "CVXPY, a fresh problem", RESOLVE: "CVXPY, re-solve", BARE: "bare solver"}
-    upper = [Line2D([], [], color=c, marker="o", ms=4, label=f"closed form, batch {b:,}") for b, c in zip(shown, BLUES, strict=False)]
-    upper += [Line2D([], [], color=c, marker=m, lw=w, ms=s, label=names[method]) for method, (c, m, w, s) in LINES.items()]
-    lower = [Line2D([], [], color="#707070", ls=_dash(box), label="with the box" if box else "without the box") for box in boxes]
-    lower += [Line2D([], [], color=GREENS[k % len(GREENS)], marker="o", ms=4, label=f"d = {d:,} (last row)") for k, d in enumerate(dims)]
+    upper = [
+        Line2D([], [], color=c, marker="o", ms=4, label=f"closed form, batch {b:,}")
+        for b, c in zip(shown, BLUES, strict=False)
+    ]
+    upper += [
+        Line2D([], [], color=c, marker=m, lw=w, ms=s, label=names[method]) for method, (c, m, w, s) in LINES.items()
+    ]
+    lower = [
+        Line2D([], [], color="#707070", ls=_dash(box), label="with the box" if box else "without the box")
+        for box in boxes
+    ]
+    lower += [
+        Line2D([], [], color=GREENS[k % len(GREENS)], marker="o", ms=4, label=f"d = {d:,} (last row)")
+        for k, d in enumerate(dims)
+    ]
     for handles, inches in ((upper, 0.38), (lower, 0.08)):
         at = (0.5, inches / height)
-        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=at, ncols=len(handles), fontsize=9, frameon=False)
+        figure.legend(
+            handles=handles, loc="lower center", bbox_to_anchor=at, ncols=len(handles), fontsize=9, frameon=False
+        )
 
 
 # --- the relaxation of (9) ----------------------------------------------------------------------------------------------------------------
@@ -141,20 +164,42 @@ def sdp_picture(rows: Sequence[sdp.Row], heading: str) -> bytes:
         name = f"{method}, growth d^{slope:.2f} from 1e3 to 1e6" if method == sdp.OURS and slope is not None else method
         if run:
             time.plot(*zip(*run, strict=True), color=color, marker=marker, ms=5, lw=1.5, label=name)
-    single = [(row.case.d, cell.seconds) for row in thin if (cell := row.cell(sdp.OURS, 1)) and cell.seconds is not None]
+    single = [
+        (row.case.d, cell.seconds) for row in thin if (cell := row.cell(sdp.OURS, 1)) and cell.seconds is not None
+    ]
     if single:
-        time.plot(*zip(*single, strict=True), color="#56b4e9", marker="o", ms=3, lw=1, ls="--", label="ours, one item at a time")
-    square = [(row.case.d, cell.seconds) for row in rows if row.case.m == row.case.d and (cell := row.cell(sdp.OURS)) and cell.seconds]
+        time.plot(
+            *zip(*single, strict=True),
+            color="#56b4e9",
+            marker="o",
+            ms=3,
+            lw=1,
+            ls="--",
+            label="ours, one item at a time",
+        )
+    square = [
+        (row.case.d, cell.seconds)
+        for row in rows
+        if row.case.m == row.case.d and (cell := row.cell(sdp.OURS)) and cell.seconds
+    ]
     if square:
-        time.plot(*zip(*square, strict=True), color="#cc79a7", marker="*", ms=11, ls="none", label="ours, full rank, m = d")
+        time.plot(
+            *zip(*square, strict=True), color="#cc79a7", marker="*", ms=11, ls="none", label="ours, full rank, m = d"
+        )
     idle = {method: [row.case.d for row in thin if (cell := row.cell(method)) and cell.not_run] for method in SDP_LINES}
-    said = [f"{method}: not run from d = {min(dims):,} on" for method, dims in idle.items() if dims and method != sdp.GPU]
+    said = [
+        f"{method}: not run from d = {min(dims):,} on" for method, dims in idle.items() if dims and method != sdp.GPU
+    ]
     said += [f"{sdp.GPU}: not run" for dims in [idle[sdp.GPU]] if len(dims) == len(thin) > 0]
-    time.text(0.99, 0.01, "\n".join(said), transform=time.transAxes, fontsize=7.5, color="#606060", ha="right", va="bottom")
+    time.text(
+        0.99, 0.01, "\n".join(said), transform=time.transAxes, fontsize=7.5, color="#606060", ha="right", va="bottom"
+    )
     needs = [(row.case, cell.peak) for row in thin if (cell := row.cell(sdp.OURS, row.case.batch)) and cell.peak]
     if needs:
         dims = [case.d for case, _ in needs]
-        peaks, limits = ([size / case.batch for case, size in pairs] for pairs in (needs, [(c, sdp.allowed(c)) for c, _ in needs]))
+        peaks, limits = (
+            [size / case.batch for case, size in pairs] for pairs in (needs, [(c, sdp.allowed(c)) for c, _ in needs])
+        )
         memory.plot(dims, peaks, color="#0072b2", marker="o", ms=5, lw=1.5, label="ours, J included")
         memory.plot(dims, limits, color="#707070", ls="--", lw=1, label="3 J + d·m(m+1)/2 numbers")
         memory.plot(dims, [8 * case.m * case.d for case, _ in needs], color="#707070", ls=":", lw=1, label="J itself")
@@ -202,13 +247,20 @@ def cost_picture(rows: Sequence[CostRow]) -> bytes:
         ax.set_title(name)
         ax.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
-    marks = [Line2D([], [], marker="o", color=colours[p], linestyle="", label=f"p = {'∞' if p == 'inf' else p}") for p in norms]
+    marks = [
+        Line2D([], [], marker="o", color=colours[p], linestyle="", label=f"p = {'∞' if p == 'inf' else p}")
+        for p in norms
+    ]
     marks += [
         Line2D([], [], marker="o", color="#505050", markerfacecolor=face, linestyle="", label=label)
         for face, label in (("white", "no further set"), ("#505050", "pixel range"))
     ]
     marks.append(Line2D([], [], marker="x", color="#505050", linestyle="", label="bare code, no further set"))
-    figure.legend(handles=[*marks, Line2D([], [], color="#505050", linestyle=":", label="wanted")], loc="outside lower center", ncols=7)
+    figure.legend(
+        handles=[*marks, Line2D([], [], color="#505050", linestyle=":", label="wanted")],
+        loc="outside lower center",
+        ncols=7,
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

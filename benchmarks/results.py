@@ -86,7 +86,10 @@ def read(path: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 def row_of(entry: Mapping[str, Any]) -> Row:
-    cells = tuple(Cell(**{**cell, "quartiles": tuple(cell["quartiles"]) if cell["quartiles"] else None}) for cell in entry["cells"])
+    cells = tuple(
+        Cell(**{**cell, "quartiles": tuple(cell["quartiles"]) if cell["quartiles"] else None})
+        for cell in entry["cells"]
+    )
     ratios = tuple(Ratio(**{**ratio, "quartiles": tuple(ratio["quartiles"])}) for ratio in entry["ratios"])
     return Row(Case(**entry["case"]), entry["solver"], entry["rounds"], entry["load"], cells, ratios)
 
@@ -129,11 +132,17 @@ def targets(rows: Iterable[Row], batch: int) -> list[dict[str, Any]]:
         for above, below, p, box, wanted in TARGETS:
             row = at.get(Case(program, p, box, TARGET_D))
             found.append(_target(Case(program, p, box, TARGET_D), row, above, below, batch, "at least", wanted))
-        found += [_target(case, row, RESOLVE, BARE, 1, "at most", BARE_TARGET) for case, row in at.items() if case.program == program]
+        found += [
+            _target(case, row, RESOLVE, BARE, 1, "at most", BARE_TARGET)
+            for case, row in at.items()
+            if case.program == program
+        ]
     return found
 
 
-def _target(case: Case, row: Row | None, above: str, below: str, batch: int, sense: str, wanted: float) -> dict[str, Any]:
+def _target(
+    case: Case, row: Row | None, above: str, below: str, batch: int, sense: str, wanted: float
+) -> dict[str, Any]:
     """`of_fastest`: the quotient of the two fastest rounds, which is what a busy machine falsifies least."""
     ratio = row.ratio(above, below, batch) if row else None
     over, under = (row.cell(above), row.cell(below, batch)) if row else (None, None)
@@ -186,7 +195,9 @@ def _idle(rows: Sequence[Row]) -> list[Sequence[str]]:
     for row in rows:
         for cell in sorted((c for c in row.cells if c.not_run), key=lambda c: METHODS.index(c.method)):
             what = f"{cell.method}, batch {cell.batch:,}" if cell.method == CLOSED else cell.method
-            lines.append((PROGRAMS[row.case.program], row.case.p, _box(row.case.box), f"{row.case.d:,}", what, cell.not_run))
+            lines.append(
+                (PROGRAMS[row.case.program], row.case.p, _box(row.case.box), f"{row.case.d:,}", what, cell.not_run)
+            )
     return lines
 
 
@@ -200,13 +211,19 @@ def _time(cell: Cell | None, rounds: int, spread: bool) -> str:
     if cell.seconds is None or cell.quartiles is None:
         return "failed" if cell.not_run.startswith("failed") else "not run"
     failed = f", {rounds - cell.repeats} of {rounds} failed" if cell.repeats < rounds else ""
-    return brief(cell.seconds) + (f" ({brief(cell.quartiles[0])} to {brief(cell.quartiles[1])})" if spread else "") + failed
+    return (
+        brief(cell.seconds)
+        + (f" ({brief(cell.quartiles[0])} to {brief(cell.quartiles[1])})" if spread else "")
+        + failed
+    )
 
 
 def _ratio(ratio: Ratio | None, spread: bool) -> str:
     if ratio is None:
         return "–"
-    return _number(ratio.value) + (f" ({_number(ratio.quartiles[0])} to {_number(ratio.quartiles[1])})" if spread else "")
+    return _number(ratio.value) + (
+        f" ({_number(ratio.quartiles[0])} to {_number(ratio.quartiles[1])})" if spread else ""
+    )
 
 
 def _number(x: float) -> str:
@@ -232,7 +249,9 @@ def show(found: Sequence[Sheet]) -> None:
 
 def markdown(facts: Mapping[str, Any], found: Sequence[Sheet], title: str = "Timing", ours: str = "closed form") -> str:
     """The conditions and the tables; `ours` is what `facts["device"]` and the dtype are those of."""
-    items = f" CVXPY was timed on {facts['CVXPY items']} items of each row, one a round." if "CVXPY items" in facts else ""
+    items = (
+        f" CVXPY was timed on {facts['CVXPY items']} items of each row, one a round." if "CVXPY items" in facts else ""
+    )
     conditions = [
         f"`{facts['command']}`, {facts['date']}.",
         f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; "

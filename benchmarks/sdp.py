@@ -46,9 +46,15 @@ DIMS = (25, 50, 100, 784, 1_000, 3_072, 10_000, 100_000, 150_528, 1_000_000)
 SQUARES = (500,)  # m = d
 FULL_SQUARES = (500, 2_000)
 PROBES = {CLARABEL: (20, 40), SCS: (20, 40), CVXPY: (20, 100)}  # d, measured first where nothing smaller was
-SLOPES = {CLARABEL: (2.0, 6.0), SCS: (2.0, 4.0), CVXPY: (1.0, 1.3)}  # of seconds in d, as far as an extrapolation may believe
+SLOPES = {
+    CLARABEL: (2.0, 6.0),
+    SCS: (2.0, 4.0),
+    CVXPY: (1.0, 1.3),
+}  # of seconds in d, as far as an extrapolation may believe
 ROUNDS = 7
-LARGE = 500_000  # numbers of J from which the memory of a call is measured, as it drowns in that of the libraries before
+LARGE = (
+    500_000  # numbers of J from which the memory of a call is measured, as it drowns in that of the libraries before
+)
 GROWTH = (1_000, 1_000_000)
 TARGETS = [  # m, d, seconds an item, relative gap
     (M, 784, 0.003, 1e-8), (M, 3_072, 0.010, 1e-8), (M, 150_528, 0.4, 1e-8), (500, 500, 2.0, 1e-7), (2_000, 2_000, 60.0, 1e-6),
@@ -110,8 +116,16 @@ class Row:
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it."""
-        ratios = [{"above": above, "below": OURS, "batch": batch, "value": value} for (above, batch), value in self.ratios.items()]
-        return {"case": asdict(self.case), "load": self.load, "cells": [asdict(cell) for cell in self.cells], "ratios": ratios}
+        ratios = [
+            {"above": above, "below": OURS, "batch": batch, "value": value}
+            for (above, batch), value in self.ratios.items()
+        ]
+        return {
+            "case": asdict(self.case),
+            "load": self.load,
+            "cells": [asdict(cell) for cell in self.cells],
+            "ratios": ratios,
+        }
 
 
 @dataclass(eq=False)
@@ -149,7 +163,13 @@ def data(case: Case, seed: int) -> Tensor:
 
 
 def measure(
-    case: Case, budget: float, gib: float, seen: Seen, seed: int = 0, rounds: int = ROUNDS, say: Callable[[str], object] = lambda _: None
+    case: Case,
+    budget: float,
+    gib: float,
+    seen: Seen,
+    seed: int = 0,
+    rounds: int = ROUNDS,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Row:
     """One row.
 
@@ -202,12 +222,18 @@ def _contenders(case: Case, J: Tensor) -> list[_Contender]:
             raise ArithmeticError(found.stats["words"][0])
         return seconds, float(ca.certify(one, found).dual)
 
-    slow = [_Contender(CLARABEL, 1, square(cp.CLARABEL)), _Contender(SCS, 1, square(cp.SCS)), _Contender(CVXPY, 1, reference)]
+    slow = [
+        _Contender(CLARABEL, 1, square(cp.CLARABEL)),
+        _Contender(SCS, 1, square(cp.SCS)),
+        _Contender(CVXPY, 1, reference),
+    ]
     if case.m == case.d:
         for contender in slow:
             contender.not_run = "not asked: m = d is about ours alone"
     ours = [_Contender(OURS, batch, _ours(J[:batch], "cpu")) for batch in sorted({1, case.batch}, reverse=True)]
-    gpu = _Contender(GPU, case.batch, _ours(J, "cuda"), not_run="" if torch.cuda.is_available() else "this torch finds no GPU")
+    gpu = _Contender(
+        GPU, case.batch, _ours(J, "cuda"), not_run="" if torch.cuda.is_available() else "this torch finds no GPU"
+    )
     return [*slow, *ours, gpu]
 
 
@@ -248,9 +274,15 @@ def _too_large(case: Case, method: str, gib: float) -> str:
     """Why memory forbids it; "" where it does not."""
     unknowns = case.d * (case.d + 1) // 2
     need, what = {
-        CLARABEL: (4.0 * unknowns**2, f"a dense triangle for the {unknowns:,} unknowns of X in Clarabel's linear system"),
+        CLARABEL: (
+            4.0 * unknowns**2,
+            f"a dense triangle for the {unknowns:,} unknowns of X in Clarabel's linear system",
+        ),
         SCS: (8.0 * 20 * unknowns, f"about 20 vectors of the {unknowns:,} unknowns of X"),
-        CVXPY: (8.0 * 10 * case.d * case.m**2, f"about ten sparse copies of the {case.d:,} × {case.m**2:,} matrix of the rows j_ij_iᵀ"),
+        CVXPY: (
+            8.0 * 10 * case.d * case.m**2,
+            f"about ten sparse copies of the {case.d:,} × {case.m**2:,} matrix of the rows j_ij_iᵀ",
+        ),
     }.get(method, (8.0 * case.batch * case.m * case.d * 4, "four times J"))
     return f"memory: {what}, {need / 2**30:,.1f} GiB; the limit is {gib:g} GiB" if need > gib * 2**30 else ""
 
@@ -355,7 +387,11 @@ def _ratios(contenders: Sequence[_Contender]) -> dict[tuple[str, int], float]:
 
 def exponent(rows: Sequence[Row], method: str = OURS) -> float | None:
     """The slope of log(seconds per item) against log d from d = 1,000 to 1,000,000, m = 10, by least squares; None for fewer than two d."""
-    cells = [(row.case.d, row.cell(method, row.case.batch)) for row in rows if row.case.m == M and GROWTH[0] <= row.case.d <= GROWTH[1]]
+    cells = [
+        (row.case.d, row.cell(method, row.case.batch))
+        for row in rows
+        if row.case.m == M and GROWTH[0] <= row.case.d <= GROWTH[1]
+    ]
     points = [(math.log(d), math.log(cell.seconds)) for d, cell in cells if cell is not None and cell.seconds]
     return float(np.polyfit(np.array(points)[:, 0], np.array(points)[:, 1], 1)[0]) if len(points) > 1 else None
 
@@ -382,11 +418,21 @@ def targets(rows: Sequence[Row]) -> list[dict[str, Any]]:
         add(f"ours, relative gap, {name}", "at most", gap, cell.gap if cell else None)
     row = at.get((M, 100))
     for method, wanted in ((SCS, 300.0), (CLARABEL, 20_000.0)):
-        add(f"{method} / ours, m = {M}, d = 100", "at least", wanted, row.ratios.get((method, row.case.batch)) if row else None)
+        add(
+            f"{method} / ours, m = {M}, d = 100",
+            "at least",
+            wanted,
+            row.ratios.get((method, row.case.batch)) if row else None,
+        )
     for row in rows:
         cell = row.cell(OURS, row.case.batch)
         if row.case.m == M and row.case.d >= 100_000 and cell and cell.peak is not None:
-            add(f"ours, peak memory / (3 J + d·m(m+1)/2 numbers), {row.case}", "at most", 1.0, cell.peak / allowed(row.case))
+            add(
+                f"ours, peak memory / (3 J + d·m(m+1)/2 numbers), {row.case}",
+                "at most",
+                1.0,
+                cell.peak / allowed(row.case),
+            )
     add("ours, growth exponent of seconds in d, 1e3 to 1e6", "at most", 1.1, exponent(rows))
     return found
 
@@ -394,10 +440,27 @@ def targets(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def sheets(rows: Sequence[Row]) -> list[Sheet]:
     """Targets, times and ratios, what was not run."""
     wanted = [
-        (t["what"], t["wanted"], _text(t["measured"], ".3g").replace("–", "not measured"), {None: "–", True: "yes", False: "no"}[t["met"]])
+        (
+            t["what"],
+            t["wanted"],
+            _text(t["measured"], ".3g").replace("–", "not measured"),
+            {None: "–", True: "yes", False: "no"}[t["met"]],
+        )
         for t in targets(rows)
     ]
-    columns = ["m", "d", *METHODS[:3], "ours, batch 1", "batch", "ours", "ours, GPU", "gap", "steps", "primal / dual", "peak / J"]
+    columns = [
+        "m",
+        "d",
+        *METHODS[:3],
+        "ours, batch 1",
+        "batch",
+        "ours",
+        "ours, GPU",
+        "gap",
+        "steps",
+        "primal / dual",
+        "peak / J",
+    ]
     columns += [f"{method} / ours" for method in METHODS[:3]]
     lines = []
     for row in rows:
@@ -410,14 +473,19 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
             _text(ours.gap, ".1e"), _text(ours.steps, "d"), _text(ours.bracket, ".4f"),
             _text(ours.peak and ours.peak / size, ".2f"), *(_times(row.ratios.get((method, batch))) for method in METHODS[:3]),
         ))  # fmt: skip
-    found = [Sheet("Targets", ["what", "wanted", "measured", "met"], 2, wanted), Sheet("Time per item (median)", columns, 1, lines)]
+    found = [
+        Sheet("Targets", ["what", "wanted", "measured", "met"], 2, wanted),
+        Sheet("Time per item (median)", columns, 1, lines),
+    ]
     accuracy = [
         (str(row.case), cell.method, f"{cell.difference:.1e}", str(cell.repeats))
         for row in rows for cell in row.cells if cell.difference is not None
     ]  # fmt: skip
     idle = [(str(row.case), cell.method, cell.not_run) for row in rows for cell in row.cells if cell.not_run]
     if accuracy:
-        found.append(Sheet("Their bound against ours, relative", ["row", "contender", "difference", "calls"], 2, accuracy))
+        found.append(
+            Sheet("Their bound against ours, relative", ["row", "contender", "difference", "calls"], 2, accuracy)
+        )
     if idle:
         found.append(Sheet("Not run, or failed", ["row", "contender", "why"], 3, idle))
     return found

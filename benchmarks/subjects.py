@@ -13,14 +13,33 @@ from importlib.resources import files
 import torch
 from jaxtyping import Bool, Float, Int
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 
 import convexattack as ca
 from benchmarks import paper
 from convexattack import datasets, models
 
-__all__ = ["BATCH", "OUTPUTS", "SEED", "Subject", "add_arguments", "count", "load", "progress_bar", "said_of", "subjects"]
+__all__ = [
+    "BATCH",
+    "OUTPUTS",
+    "SEED",
+    "Subject",
+    "add_arguments",
+    "count",
+    "load",
+    "progress_bar",
+    "said_of",
+    "subjects",
+]
 
 SEED = 0
 BATCH = 256
@@ -123,7 +142,9 @@ def subjects(names: str, images: int | None) -> tuple[list[Subject], dict[str, s
 
 def said_of(given: argparse.Namespace) -> str:
     """What to add to the name of a file, so that results of another kind do not overwrite those of the default."""
-    return ("" if given.images == IMAGES else f"-{given.images or 'all'}") + ("" if given.output == "logits" else f"-{given.output}")
+    return ("" if given.images == IMAGES else f"-{given.images or 'all'}") + (
+        "" if given.output == "logits" else f"-{given.output}"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +155,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one, those for one data set, or all (default; on a CPU those for MNIST)",
     )  # fmt: skip
     parser.add_argument(
-        "--images", type=_images, default=IMAGES, metavar="N|all", help=f"the first N of the shuffled test set (default: {IMAGES})"
+        "--images",
+        type=_images,
+        default=IMAGES,
+        metavar="N|all",
+        help=f"the first N of the shuffled test set (default: {IMAGES})",
     )
     parser.add_argument("--output", choices=OUTPUTS, default="logits", help="what f is (default: logits)")
 

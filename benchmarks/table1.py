@@ -58,7 +58,10 @@ def run(given: argparse.Namespace, command: str) -> int:
     try:
         rows = measured(found, given.output, ledger)
     except KeyboardInterrupt:
-        print(f"interrupted: what was measured is in {ledger.path.name}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"interrupted: what was measured is in {ledger.path.name}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return pages.INTERRUPTED
     _save(given, rows, missing, pages.conditions(found, command, given))
     return 0
@@ -98,7 +101,8 @@ def _quotients(rows: Sequence[Compared]) -> list[dict[str, Any]]:
 def _sheets(rows: Sequence[Compared], missing: Mapping[str, str]) -> list[Sheet]:
     absent = [(name, what) for name in missing for numbers in NUMBERS.values() for what in numbers]
     printed = [
-        (paper.NETWORKS[name].title, what, f"{getattr(paper.NETWORKS[name], attribute):g}", "not run") for name, (what, attribute) in absent
+        (paper.NETWORKS[name].title, what, f"{getattr(paper.NETWORKS[name], attribute):g}", "not run")
+        for name, (what, attribute) in absent
     ]
     lines = [
         (paper.NETWORKS[q["model"]].title, q["quotient"], f"{q['paper']:.3f}", f"{q['low']:.3f} to {q['high']:.3f}", f"{q['ours']:.3f}",
@@ -106,20 +110,33 @@ def _sheets(rows: Sequence[Compared], missing: Mapping[str, str]) -> list[Sheet]
         for q in _quotients(rows)
     ]  # fmt: skip
     columns = ["network", "quotient", "paper", "range of the paper's rounding", "ours", "within"]
-    found = [pages.compared_sheet("Table I, p = ∞", rows), Sheet("Free of a network's scale: over its ρ₁", columns, 2, lines)]
+    found = [
+        pages.compared_sheet("Table I, p = ∞", rows),
+        Sheet("Free of a network's scale: over its ρ₁", columns, 2, lines),
+    ]
     if printed:
         found.append(Sheet("The paper's other networks", ["network", "number", "paper", "ours"], 2, printed))
     return found + pages.missing_sheet(missing)
 
 
-def _save(given: argparse.Namespace, rows: Sequence[Compared], missing: Mapping[str, str], facts: dict[str, Any]) -> None:
+def _save(
+    given: argparse.Namespace, rows: Sequence[Compared], missing: Mapping[str, str], facts: dict[str, Any]
+) -> None:
     from benchmarks.paper_pictures import table1
 
     name = f"table1{said_of(given)}"
-    left_out = [{"model": row.network.name, "number": row.what, **row.ours["left out"]} for row in rows if row.ours["left out"]]
+    left_out = [
+        {"model": row.network.name, "number": row.what, **row.ours["left out"]} for row in rows if row.ours["left out"]
+    ]
     odd = [row for row in left_out if row.keys() - {"model", "number", "misclassified"}]
     table = [pages.plain(row) for row in rows]
-    content = {"about": facts, "compared": table, "quotients": _quotients(rows), "left out": left_out, "not run": dict(missing)}
+    content = {
+        "about": facts,
+        "compared": table,
+        "quotients": _quotients(rows),
+        "left out": left_out,
+        "not run": dict(missing),
+    }
     most = max(known["images"] for known in facts["networks"].values())
     heading = f"Table I: p = ∞, {facts['output']}, {most:,} test images (test error: all)"
     remarks = [*REMARKS, *(_said_of(row) for row in odd), *pages.reasons(rows)]

@@ -43,7 +43,10 @@ CLOSED, FRESH, RESOLVE, BARE = METHODS = ("closed form", "fresh", "re-solve", "b
 PROGRAMS = {"gn": "(GN)", "gnii": "(GNII)", "min-norm": "(8)"}
 ITEMS = 4  # distinct items that CVXPY is timed on, one a round
 LEAST = 0.005  # s; a shorter call is repeated until it takes as long
-ARRAYS = {False: 16, True: 40}  # of shape (batch, d), float64, that the closed form holds at its peak, without and with a box
+ARRAYS = {
+    False: 16,
+    True: 40,
+}  # of shape (batch, d), float64, that the closed form holds at its peak, without and with a box
 PROBE = 64  # how much smaller than d a program is that tells whether d is affordable, where nothing else does
 
 Seen = dict[tuple[str, str, bool, str], dict[int, float]]
@@ -168,7 +171,16 @@ class _Contender:
             why = self.not_run or "failed: " + "; ".join(self.statuses)
             return Cell(self.method, self.batch, statuses=dict(self.statuses), not_run=why)
         low, middle, high = (float(x) for x in np.quantile(good, (0.25, 0.5, 0.75)))
-        return Cell(self.method, self.batch, middle, (low, high), float(good.min()), len(good), dict(self.statuses), self.difference)
+        return Cell(
+            self.method,
+            self.batch,
+            middle,
+            (low, high),
+            float(good.min()),
+            len(good),
+            dict(self.statuses),
+            self.difference,
+        )
 
 
 def measure(
@@ -198,7 +210,9 @@ def measure(
         contenders, solver = _contenders(case, batches, max([ITEMS, *affordable]), device, dtype, seed)
         for one in contenders:
             say(f"{case}: {one.method}{f', batch {one.batch}' if one.method == CLOSED else ''}")
-            one.not_run = _too_large(case, one.batch, limits, one.method, solver) or _too_slow(case, one, limits, seen, device, dtype, seed)
+            one.not_run = _too_large(case, one.batch, limits, one.method, solver) or _too_slow(
+                case, one, limits, seen, device, dtype, seed
+            )
             if not one.not_run:
                 _warm(case, one, limits, seen)
         live = [one for one in contenders if not one.not_run]
@@ -217,7 +231,9 @@ def _contenders(
     value, gradient, image = _data(case, most, seed, dtype)
     answers = ca.solve(case.make(value[:ITEMS], gradient[:ITEMS], image[:ITEMS]), "closed_form")
     singles = [case.make(value[i : i + 1], gradient[i : i + 1], image[i : i + 1]) for i in range(ITEMS)]
-    solver = str(ca.solve(replace(case, d=2).make(*_data(replace(case, d=2), 1, seed, dtype)), "reference").stats["solver"])
+    solver = str(
+        ca.solve(replace(case, d=2).make(*_data(replace(case, d=2), 1, seed, dtype)), "reference").stats["solver"]
+    )
 
     def difference(i: int, objective: float) -> float:
         eta = answers.eta[i : i + 1]
@@ -248,7 +264,11 @@ def _contenders(
         seconds, problem = _timed(whole)
         found = problem.value is not None and math.isfinite(problem.value)
         objective = float(problem.value) if found else math.nan
-        return seconds, {problem.status: 1}, difference(i, -objective if case.program == "gn" else objective) if found else None
+        return (
+            seconds,
+            {problem.status: 1},
+            difference(i, -objective if case.program == "gn" else objective) if found else None,
+        )
 
     def resolve(k: int) -> tuple[float, Mapping[str, int], float | None]:
         i = k % ITEMS
@@ -256,7 +276,11 @@ def _contenders(
         status = solution.status[0]
         if status is ca.Status.FAILED:
             return math.nan, {_first_line(solution.stats["words"][0]): 1}, None
-        return float(solution.stats["seconds"][0]), {status.name: 1}, difference(i, float(singles[i].primal(solution.eta)))
+        return (
+            float(solution.stats["seconds"][0]),
+            {status.name: 1},
+            difference(i, float(singles[i].primal(solution.eta))),
+        )
 
     calls: dict[int, Callable[[], object]] = {}
 
@@ -304,10 +328,14 @@ def _too_large(case: Case, batch: int, limits: Limits, method: str = CLOSED, sol
         what = "CVXPY compiles a parametrized cone program with 8 bytes for each pair of a variable and a parameter"
     else:
         return ""
-    return f"memory: {what}, {need / 2**30:,.1f} GiB; the limit is {limits.gib:g} GiB" if need > limits.gib * 2**30 else ""
+    return (
+        f"memory: {what}, {need / 2**30:,.1f} GiB; the limit is {limits.gib:g} GiB" if need > limits.gib * 2**30 else ""
+    )
 
 
-def _too_slow(case: Case, one: _Contender, limits: Limits, seen: Seen, device: str, dtype: torch.dtype, seed: int) -> str:
+def _too_slow(
+    case: Case, one: _Contender, limits: Limits, seen: Seen, device: str, dtype: torch.dtype, seed: int
+) -> str:
     """Why it would take too long, judged by smaller ones; "" where it does not."""
     known = seen.setdefault((case.program, case.p, case.box, one.method), {})
     size = one.batch * case.d
@@ -342,7 +370,11 @@ def _power_law(known: Mapping[int, float], size: int) -> tuple[float, int]:
 def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dtype, seed: int) -> None:
     """Run a program that is `PROBE` times smaller, for `seen`."""
     if one.method == CLOSED:
-        small, batch = (case, one.batch // PROBE) if one.batch >= PROBE else (replace(case, d=max(1, case.d * one.batch // PROBE)), 1)
+        small, batch = (
+            (case, one.batch // PROBE)
+            if one.batch >= PROBE
+            else (replace(case, d=max(1, case.d * one.batch // PROBE)), 1)
+        )
     else:
         small, batch = replace(case, d=case.d // PROBE), 1
     contenders, _ = _contenders(small, [batch], max(ITEMS, batch), device, dtype, seed)
@@ -381,7 +413,12 @@ def _note(seen: Seen, case: Case, method: str, batch: int, seconds: float) -> No
 
 
 def _ratios(live: Sequence[_Contender]) -> list[Ratio]:
-    pairs = [(a, b) for a in live for b in live if (a.method, b.method) in ((FRESH, CLOSED), (RESOLVE, CLOSED), (RESOLVE, BARE))]
+    pairs = [
+        (a, b)
+        for a in live
+        for b in live
+        if (a.method, b.method) in ((FRESH, CLOSED), (RESOLVE, CLOSED), (RESOLVE, BARE))
+    ]
     found = []
     for a, b in pairs:
         quotients = np.array(a.seconds) / np.array(b.seconds)

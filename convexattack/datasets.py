@@ -49,7 +49,9 @@ class Images:
         """
         h, w = self.x.shape[2:]
         if h > size or w > size or (size - h) % 2 or (size - w) % 2:
-            raise ValueError(f"size must exceed the {h} × {w} pixels of {self.name} by an even number, got {size}: choose another size")
+            raise ValueError(
+                f"size must exceed the {h} × {w} pixels of {self.name} by an even number, got {size}: choose another size"
+            )
         rows, columns = (size - h) // 2, (size - w) // 2
         x = torch.nn.functional.pad(self.x, (columns, columns, rows, rows))
         return replace(self, x=x, note=f"{self.note}; zeros around to {size} × {size} pixels".lstrip("; "))
@@ -102,7 +104,9 @@ class _Known:
     hub: str
     images: Mapping[str, tuple[int, ...]]  # of each class
     shape: tuple[int, int, int]
-    sha256: Mapping[str, str] = field(default_factory=dict)  # of a whole split, see `_checksum`; none where copies are lossy
+    sha256: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of a whole split, see `_checksum`; none where copies are lossy
 
 
 _KNOWN = {
@@ -145,7 +149,9 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
     """
     _check_limit(limit, "images")
     if not isinstance(name_or_folder, str | PathLike):
-        raise TypeError(f"name_or_folder must be a name or a path, got {name_or_folder!r}: use digits, {', '.join(_KNOWN)} or a folder")
+        raise TypeError(
+            f"name_or_folder must be a name or a path, got {name_or_folder!r}: use digits, {', '.join(_KNOWN)} or a folder"
+        )
     name = os.fspath(name_or_folder)
     if name == "digits":
         return _digits(split, limit)
@@ -248,54 +254,83 @@ def _digits(split: str, limit: int | None) -> Images:
 def _images(source: str, folder: Path | None, name: str, split: str, limit: int | None, known: _Known | None) -> Images:
     images, classes, stated = _rows(source, folder, split, limit, whole=known is not None)
     if known and len(classes) != sum(known.images[split]):
-        raise ValueError(f"{source} holds {len(classes):,} {split} images, and {name} has {sum(known.images[split]):,}: get it again")
+        raise ValueError(
+            f"{source} holds {len(classes):,} {split} images, and {name} has {sum(known.images[split]):,}: get it again"
+        )
     if limit is None and stated is not None and len(classes) != stated:
         raise ValueError(f"{source} holds {len(classes):,} {split} images, and its card says {stated:,}: get it again")
     label = _labels(classes, source)
     if known:
         m = len(known.images[split])
         if int(label.max()) >= m:
-            raise ValueError(f"{source} has a label {int(label.max())}, and {name} has classes 0 to {m - 1}: get it again")
+            raise ValueError(
+                f"{source} has a label {int(label.max())}, and {name} has classes 0 to {m - 1}: get it again"
+            )
         pairs = enumerate(zip(label.bincount(minlength=m).tolist(), known.images[split], strict=True))
         wrong = next(((k, found, right) for k, (found, right) in pairs if found != right), None)
         if wrong is not None:
-            raise ValueError(f"{source} has {wrong[1]:,} {split} images of class {wrong[0]}, and {name} has {wrong[2]:,}: get it again")
+            raise ValueError(
+                f"{source} has {wrong[1]:,} {split} images of class {wrong[0]}, and {name} has {wrong[2]:,}: get it again"
+            )
     label = label[: len(images)].clone()
     pixels = _pixels(images, source)
     shape = (pixels.shape[3], *pixels.shape[1:3])
     if known and shape != known.shape:
         raise ValueError(f"{source} has images of shape {shape} (C, H, W), and {name} has {known.shape}: get it again")
-    if known and split in known.sha256 and len(images) == len(classes) and _checksum(pixels, label) != known.sha256[split]:
-        raise ValueError(f"{source} has {split} images with other pixels or labels than {name} (their SHA-256 differs): get it again")
+    if (
+        known
+        and split in known.sha256
+        and len(images) == len(classes)
+        and _checksum(pixels, label) != known.sha256[split]
+    ):
+        raise ValueError(
+            f"{source} has {split} images with other pixels or labels than {name} (their SHA-256 differs): get it again"
+        )
     x = torch.empty(len(pixels), *shape).copy_(torch.from_numpy(pixels).permute(0, 3, 1, 2)).div_(255)
     return Images(x, label, name, _readme(folder) if folder else f"from the Hugging Face hub, {source}")
 
 
 def _checksum(pixels: np.ndarray, label: Int[Tensor, " n"]) -> str:
     """SHA-256 of the sorted SHA-256s of label and pixels of each image: the same for every order and every lossless encoding."""
-    each = sorted(hashlib.sha256(bytes([k]) + image.tobytes()).digest() for image, k in zip(pixels, label.tolist(), strict=True))
+    each = sorted(
+        hashlib.sha256(bytes([k]) + image.tobytes()).digest() for image, k in zip(pixels, label.tolist(), strict=True)
+    )
     return hashlib.sha256(b"".join(each)).hexdigest()
 
 
-def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole: bool) -> tuple[list[Any], list[Any], int | None]:
+def _rows(
+    source: str, folder: Path | None, split: str, limit: int | None, whole: bool
+) -> tuple[list[Any], list[Any], int | None]:
     """The first `limit` encoded images and their labels, all labels if `whole`; and how many images the card says there are."""
     try:
         from datasets import ClassLabel, Image, Value, load_dataset
     except ImportError as error:
-        raise ImportError(f'reading {source} needs the Hugging Face datasets library: pip install "convexattack[data]"') from error
+        raise ImportError(
+            f'reading {source} needs the Hugging Face datasets library: pip install "convexattack[data]"'
+        ) from error
     images: list[Any] = []
     classes: list[Any] = []
     stated = None
     with tempfile.TemporaryDirectory() as cache:  # a folder is streamed, so that this holds a lock file at most
         try:
-            table = load_dataset(source, split=split, streaming=True, cache_dir=cache) if folder else load_dataset(source, split=split)
+            table = (
+                load_dataset(source, split=split, streaming=True, cache_dir=cache)
+                if folder
+                else load_dataset(source, split=split)
+            )
             columns = table.features or {}
             stated = getattr((table.info.splits or {}).get(split), "num_examples", None)
             image = next((key for key, kind in columns.items() if isinstance(kind, Image)), None)
-            numbers = [key for key, kind in columns.items() if isinstance(kind, Value) and "int" in kind.dtype and "label" in key]
+            numbers = [
+                key
+                for key, kind in columns.items()
+                if isinstance(kind, Value) and "int" in kind.dtype and "label" in key
+            ]
             label = next((key for key, kind in columns.items() if isinstance(kind, ClassLabel)), *numbers[:1] or [None])
             if image and label:
-                table = table.cast_column(image, Image(decode=False)).select_columns([image, label]).with_format("arrow")
+                table = (
+                    table.cast_column(image, Image(decode=False)).select_columns([image, label]).with_format("arrow")
+                )
                 for batch in table.iter(batch_size=1000 if whole else min(limit or 1000, 1000)):
                     missing = len(batch) if limit is None else limit - len(images)
                     images += batch[image].slice(0, missing).to_pylist()
@@ -306,11 +341,15 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             if folder is None:
                 cure = "connect to the hub once, or set CONVEXATTACK_DATA to the folder that holds it"
-                raise FileNotFoundError(f"dataset {source} cannot be had from the Hugging Face hub ({reason}): {cure}") from error
+                raise FileNotFoundError(
+                    f"dataset {source} cannot be had from the Hugging Face hub ({reason}): {cure}"
+                ) from error
             cure = "it must have that split in the Hugging Face layout"
             raise ValueError(f"folder {source} cannot be read for its split {split!r} ({reason}): {cure}") from error
     if not (image and label):
-        raise ValueError(f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare both")
+        raise ValueError(
+            f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare both"
+        )
     if not images:
         raise ValueError(f"{source} has no images in its split {split!r}: choose another split")
     return images, classes, stated
@@ -319,7 +358,9 @@ def _rows(source: str, folder: Path | None, split: str, limit: int | None, whole
 def _labels(classes: Sequence[Any], source: str) -> Int[Tensor, " n"]:
     wrong = next((i for i, value in enumerate(classes) if value is None or value < 0), None)
     if wrong is not None:
-        raise ValueError(f"{source} has no class for image {wrong} (label {classes[wrong]}): choose a split that is labelled")
+        raise ValueError(
+            f"{source} has no class for image {wrong} (label {classes[wrong]}): choose a split that is labelled"
+        )
     return torch.tensor(classes, dtype=torch.long)
 
 
@@ -331,7 +372,9 @@ def _pixels(images: Sequence[Mapping[str, Any] | None], source: str) -> np.ndarr
 
     pixels = np.empty(0, np.uint8)
     console = Console(stderr=True)
-    bar = track(images, "decoding", console=console, transient=True, disable=len(images) < _SLOW or not console.is_terminal)
+    bar = track(
+        images, "decoding", console=console, transient=True, disable=len(images) < _SLOW or not console.is_terminal
+    )
     for i, encoded in enumerate(bar):
         if encoded is None:
             raise ValueError(f"{source} has no image {i}, only a class: choose a split whose images are all there")
@@ -341,11 +384,15 @@ def _pixels(images: Sequence[Mapping[str, Any] | None], source: str) -> np.ndarr
                     raise ValueError(f"its mode {image.mode} is not 8-bit grey or RGB")
                 decoded = np.atleast_3d(np.asarray(image.convert(_MODES[image.mode])))
         except (OSError, ValueError) as error:
-            raise ValueError(f"image {i} of {source} cannot be decoded ({error}): save it as an 8-bit grey or RGB image") from error
+            raise ValueError(
+                f"image {i} of {source} cannot be decoded ({error}): save it as an 8-bit grey or RGB image"
+            ) from error
         if i == 0:
             pixels = np.empty((len(images), *decoded.shape), np.uint8)
         if decoded.shape != pixels.shape[1:]:
-            raise ValueError(f"image {i} of {source} has shape {decoded.shape} and image 0 {pixels.shape[1:]} (H, W, C): bring all to one")
+            raise ValueError(
+                f"image {i} of {source} has shape {decoded.shape} and image 0 {pixels.shape[1:]} (H, W, C): bring all to one"
+            )
         pixels[i] = decoded
     return pixels
 

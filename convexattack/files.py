@@ -52,7 +52,17 @@ _SCALARS = {"program", "p"}
 _PROBLEM = ("value", "gradient", "jacobian", "program", "p", "radius", "lower", "upper")
 _CLAIM = ("eta", "status", "lam", "v_ball", "v_box", "y", "F")
 _FLOATS = {"float16", "float32", "float64"}
-_UNREADABLE = (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError, OverflowError, zlib.error)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    zlib.error,
+)
 
 Read = tuple[AnyProgram, Solution | Tensor]
 
@@ -103,19 +113,27 @@ def read_solution(path: str | PathLike[str]) -> Read:
     given = [name for name in names if name in arrays]
     strange = [name for name in _CLAIM[2:] if name in arrays and name not in names]
     if strange:
-        raise ValueError(f"{path} has {strange[0]!r}, a multiplier of something that its problem does not have: leave it out")
+        raise ValueError(
+            f"{path} has {strange[0]!r}, a multiplier of something that its problem does not have: leave it out"
+        )
     if given and given != names:
         missing = next(name for name in names if name not in given)
-        raise ValueError(f"{path} has the multiplier {given[0]!r} but not {missing!r}: give all of them, or none to have them recovered")
+        raise ValueError(
+            f"{path} has the multiplier {given[0]!r} but not {missing!r}: give all of them, or none to have them recovered"
+        )
     if not given and "status" not in arrays:
         return program, eta
     if "status" not in arrays:
-        raise ValueError(f"{path} has multipliers but no 'status': add one name of a status for each item, such as OPTIMAL")
+        raise ValueError(
+            f"{path} has multipliers but no 'status': add one name of a status for each item, such as OPTIMAL"
+        )
     if given:
         multipliers = tuple(torch.from_numpy(_floating(path, name, arrays[name])) for name in names)
         for name, part, wanted in zip(names, multipliers, _multiplier_shapes(program, multipliers), strict=True):
             if tuple(part.shape) != wanted:
-                raise ValueError(f"{path}: {name} has shape {tuple(part.shape)} instead of {wanted}: give one row an item")
+                raise ValueError(
+                    f"{path}: {name} has shape {tuple(part.shape)} instead of {wanted}: give one row an item"
+                )
     else:
         multipliers, _ = program.recover(eta.to(torch.float64))
     return program, Solution(eta, _codes(path, arrays["status"], len(program)), multipliers)
@@ -149,13 +167,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} does not exist: give the path of an archive that numpy.savez wrote") from error
     except OSError as error:
-        raise OSError(f"{path} cannot be read ({error.strerror or error}): give the path of an archive that numpy.savez wrote") from error
+        raise OSError(
+            f"{path} cannot be read ({error.strerror or error}): give the path of an archive that numpy.savez wrote"
+        ) from error
     except (zipfile.BadZipFile, *_UNREADABLE) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ValueError(f"{path} is no NumPy archive to be read without pickle ({reason}): write numbers with numpy.savez") from error
+        raise ValueError(
+            f"{path} is no NumPy archive to be read without pickle ({reason}): write numbers with numpy.savez"
+        ) from error
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"{path} has an array {unknown[0]!r}, which means nothing here: use the names {', '.join(known)}")
+        raise ValueError(
+            f"{path} has an array {unknown[0]!r}, which means nothing here: use the names {', '.join(known)}"
+        )
     return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
@@ -164,7 +188,9 @@ def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> AnyProgram:
         raise ValueError(f"{path} has no array 'program': use one of {', '.join(PROGRAMS)}")
     for name in _SCALARS & arrays.keys():
         if arrays[name].shape != ():
-            raise ValueError(f"{path}: {name} must be a single entry, got shape {arrays[name].shape}: save one problem a file")
+            raise ValueError(
+                f"{path}: {name} must be a single entry, got shape {arrays[name].shape}: save one problem a file"
+            )
     fields: dict[str, Any] = {name: arrays[name].item() for name in _SCALARS & arrays.keys()}
     needed, words = _needs(fields["program"])
     for name in needed:
@@ -172,7 +198,9 @@ def _problem(path: Path, arrays: Mapping[str, np.ndarray]) -> AnyProgram:
             raise ValueError(f"{path} has no array {name!r}: a problem needs {words}")
     strange = [name for name in ("value", "gradient", "jacobian") if name in arrays and name not in needed]
     if strange:
-        raise ValueError(f"{path} has an array {strange[0]!r}, which means nothing to {fields['program']}: it needs {words}")
+        raise ValueError(
+            f"{path} has an array {strange[0]!r}, which means nothing to {fields['program']}: it needs {words}"
+        )
     for name in {"p", "radius", "lower", "upper"} & arrays.keys():
         if arrays[name].dtype.kind not in "fiu":
             raise ValueError(f"{path}: {name} must hold numbers, got {arrays[name].dtype}: save it as float64")
@@ -198,13 +226,17 @@ def _needs(program: Any) -> tuple[tuple[str, ...], str]:
 
 def _floating(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.name not in _FLOATS:
-        raise ValueError(f"{path}: {name} holds {array.dtype}, not floating-point numbers: save it as float64, {name}.astype(float)")
+        raise ValueError(
+            f"{path}: {name} holds {array.dtype}, not floating-point numbers: save it as float64, {name}.astype(float)"
+        )
     return np.require(array, requirements=["C", "W"])
 
 
 def _codes(path: Path, names: np.ndarray, n: int) -> Tensor:
     if names.shape != (n,) or names.dtype.kind != "U":
-        raise ValueError(f"{path}: status must be N = {n} strings, got {names.dtype} of shape {names.shape}: give one name for each item")
+        raise ValueError(
+            f"{path}: status must be N = {n} strings, got {names.dtype} of shape {names.shape}: give one name for each item"
+        )
     unknown = [name for name in names.tolist() if name not in Status.__members__]
     if unknown:
         raise ValueError(f"{path}: status has {unknown[0]!r}, which is none: use {', '.join(Status.__members__)}")
@@ -234,17 +266,23 @@ def built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
         raise ValueError("p is missing: it says which norm measures the perturbation, a number in [1, inf]")
     if name == "operator-norm":
         if box:
-            raise ValueError("lower and upper have no place in operator-norm: (9) takes one ball, p and radius; leave them out")
+            raise ValueError(
+                "lower and upper have no place in operator-norm: (9) takes one ball, p and radius; leave them out"
+            )
         if radius is None:
             raise ValueError("radius is missing: without it nothing bounds the perturbation of operator-norm")
         return OperatorNorm(data["jacobian"], Ball(Lp(p), radius))  # type: ignore[arg-type]
     value, gradient = data["value"], data["gradient"]
     if name == "min-norm":
         if radius is not None:
-            raise ValueError("radius has no place in min-norm, which minimizes the norm itself: leave it out, or use gnii")
+            raise ValueError(
+                "radius has no place in min-norm, which minimizes the norm itself: leave it out, or use gnii"
+            )
         return MinNorm(value, gradient, Lp(p), box)  # type: ignore[arg-type]
     if radius is None and not box:
-        raise ValueError(f"radius is missing: without it, or lower and upper, nothing bounds the perturbation of {name}")
+        raise ValueError(
+            f"radius is missing: without it, or lower and upper, nothing bounds the perturbation of {name}"
+        )
     ball = () if radius is None else (Ball(Lp(p), radius),)  # type: ignore[arg-type]
     return (GN if name == "gn" else GNII)(value, gradient, (*ball, *box))
 
@@ -254,7 +292,9 @@ def _data(program: AnyProgram) -> dict[str, Tensor]:
     if not isinstance(program, OperatorNorm):
         return {"value": program.value, "gradient": program.gradient}
     if not isinstance(program.jacobian, Tensor):
-        raise ValueError("jacobian is matrix-free, which no file can hold: build ca.OperatorNorm(ca.jacobian(model, x), ball)")
+        raise ValueError(
+            "jacobian is matrix-free, which no file can hold: build ca.OperatorNorm(ca.jacobian(model, x), ball)"
+        )
     return {"jacobian": program.jacobian}
 
 
@@ -314,7 +354,9 @@ def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> di
     fields = {name: _plain(entry) for name, entry in _of_item(program, i).items()}
     data = _data(program)
     dtype = str(data[_needs(name_of(program))[0][-1]].dtype).removeprefix("torch.")
-    problem = {"program": name_of(program), **fields, "dtype": dtype} | {name: _plain(entry[i]) for name, entry in data.items()}
+    problem = {"program": name_of(program), **fields, "dtype": dtype} | {
+        name: _plain(entry[i]) for name, entry in data.items()
+    }
     found = {}
     for path, solution in claims.items():
         row = slice(i, i + 1)
@@ -345,7 +387,9 @@ def certificate_record(certificate: Certificate, i: int) -> dict[str, Any]:
     Of an exact certificate its verdict as well, and the enclosures [lower, upper], numbers written as fractions.
     """
     members = list(Status)
-    numbers = {name: _plain(getattr(certificate, name)[i]) for name in ("primal", "dual", "gap", "violation", "residual")}
+    numbers = {
+        name: _plain(getattr(certificate, name)[i]) for name in ("primal", "dual", "gap", "violation", "residual")
+    }
     record = {**numbers, "proved": members[int(certificate.proved[i])].name, "holds": bool(certificate.holds()[i])}
     if isinstance(certificate, ExactCertificate):
         proof = certificate.proofs[i]
@@ -372,7 +416,9 @@ def read_records(path: str | PathLike[str]) -> Iterator[tuple[dict[str, Any], An
                 program, claims = _from_record(record)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise ValueError(f"{path}:{number} is no record ({reason}): give what `convexattack verify --out` wrote") from error
+                raise ValueError(
+                    f"{path}:{number} is no record ({reason}): give what `convexattack verify --out` wrote"
+                ) from error
             yield record, program, claims
 
 
@@ -383,11 +429,15 @@ def _from_record(record: Mapping[str, Any]) -> tuple[AnyProgram, dict[str, Solut
     dtype = getattr(torch, problem["dtype"])
     fields: dict[str, Any] = {"program": problem["program"]}
     for name in {"p", "radius", "lower", "upper"} & problem.keys():
-        fields[name] = _tensor(problem[name], torch.float64) if isinstance(problem[name], list) else float(problem[name])
+        fields[name] = (
+            _tensor(problem[name], torch.float64) if isinstance(problem[name], list) else float(problem[name])
+        )
     program = built(fields, {name: _tensor(problem[name], dtype)[None] for name in _needs(problem["program"])[0]})
     claims = {}
     for path, claim in record["claims"].items():
-        multipliers = tuple(_tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program))
+        multipliers = tuple(
+            _tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program)
+        )
         code = torch.tensor([Status[claim["status"]].code], dtype=torch.int8)
         claims[path] = Solution(_tensor(claim["eta"], dtype)[None], code, multipliers)
     return program, claims
@@ -474,4 +524,6 @@ def appending(path: str | PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:
-    return OSError(f"{path} cannot be written ({error.strerror or error}): give a file in a folder that can be written to")
+    return OSError(
+        f"{path} cannot be written ({error.strerror or error}): give a file in a folder that can be written to"
+    )

@@ -32,7 +32,9 @@ _NO_GRADIENT = (
     "without detach(), no_grad() or NumPy on the way"
 )
 ENTRIES_AT_ONCE = 2**20  # of the gradients that one backward pass computes together
-PIECES_AT_ONCE = 10  # but no fewer than these, or all: a batch of a few pieces of many images is slower than one after another
+PIECES_AT_ONCE = (
+    10  # but no fewer than these, or all: a batch of a few pieces of many images is slower than one after another
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,9 @@ class Linearization:
         return self.value.flatten(), self.gradient.flatten(0, 1)
 
 
-def linearize(model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None, loss: Loss = margin) -> Linearization:
+def linearize(
+    model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None, loss: Loss = margin
+) -> Linearization:
     """L(x) and ∇L(x) of every piece of `loss` at every image: equation (1), with η in the units of x.
 
     What is not finite at one image stays in that image's rows.
@@ -89,7 +93,9 @@ def backward_pass(
     pieces = loss(output, classes)
     _check_rows(pieces, "loss", "(B, K)", len(point))
     gradient, value, classes = _pull_back(pieces, point, rows), pieces.detach().to(point), classes.to(point.device)
-    return Linearization(value, gradient, classes) if rows is None else Linearization(value[rows], gradient, classes[rows])
+    return (
+        Linearization(value, gradient, classes) if rows is None else Linearization(value[rows], gradient, classes[rows])
+    )
 
 
 def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
@@ -149,7 +155,11 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
 
 def forward_pass(function: Model, x: Tensor, flat: bool = False, spare: bool = False) -> tuple[Tensor, Tensor]:
     """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite, unless x is to spare."""
-    own = x.detach().clone(memory_format=torch.contiguous_format) if x.is_inference() or not x.is_contiguous() else x.detach()
+    own = (
+        x.detach().clone(memory_format=torch.contiguous_format)
+        if x.is_inference() or not x.is_contiguous()
+        else x.detach()
+    )
     point = own.requires_grad_()
     try:
         output = function(own.detach() if spare else point.clone())
@@ -197,7 +207,12 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int, rows: Tensor
     found = None
     if pieces.grad_fn is not None:
         (found,) = torch.autograd.grad(
-            pieces, point, columns if batched else columns[0], retain_graph=True, allow_unused=True, is_grads_batched=batched
+            pieces,
+            point,
+            columns if batched else columns[0],
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=batched,
         )
     if found is None:
         raise ValueError(_NO_GRADIENT)
@@ -209,9 +224,13 @@ def _backward(pieces: Tensor, point: Tensor, start: int, stop: int, rows: Tensor
 def evaluating(model: Any, batch: int) -> Iterator[Model]:
     """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
     if isinstance(model, type):
-        raise TypeError(f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make one, {model.__name__}()")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make one, {model.__name__}()"
+        )
     if not callable(model):
-        raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself"
+        )
     if not isinstance(model, nn.Module):
         yield model
         return
@@ -229,7 +248,11 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
         for name, buffer in module._buffers.items()
         if buffer is not None and not buffer.is_inference()
     ]
-    held = ((f"{path}.{name}" if path else name, tensor) for path, module in modules.items() for name, tensor in _tensors(module))
+    held = (
+        (f"{path}.{name}" if path else name, tensor)
+        for path, module in modules.items()
+        for name, tensor in _tensors(module)
+    )
     made_in_inference_mode = {name: tensor.clone() for name, tensor in held if tensor.is_inference()}
     try:
         for module, training in modes:
@@ -258,7 +281,9 @@ def check_images(x: Any) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor of images (B, *S), got {type(x).__name__}: use torch.as_tensor(...)")
     if not x.is_floating_point():
-        raise TypeError(f"x must be floating point, got {x.dtype}: convert the images, for instance with x.float() / 255")
+        raise TypeError(
+            f"x must be floating point, got {x.dtype}: convert the images, for instance with x.float() / 255"
+        )
     if x.ndim < 2:
         raise ValueError(f"x of shape {tuple(x.shape)} has no batch dimension: pass one image as x.unsqueeze(0)")
     if x.numel() == 0:
@@ -278,7 +303,9 @@ def check_label(label: Any, x: Tensor) -> None:
 def _check_rows(value: Any, name: str, shape: str, batch: int) -> None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise TypeError(f"{name} must return one floating-point tensor {shape}, got {kind}: wrap it in a function that does")
+        raise TypeError(
+            f"{name} must return one floating-point tensor {shape}, got {kind}: wrap it in a function that does"
+        )
     if value.ndim != 2 or len(value) != batch or value.shape[1] == 0:
         raise ValueError(
             f"{name} must return a tensor {shape} with B = {batch}, got shape {tuple(value.shape)}: "

@@ -45,7 +45,9 @@ def margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tens
     """
     label = as_label(label, output)
     if output.shape[1] < 2:
-        raise ValueError(f"output of shape {tuple(output.shape)} has one class, and a margin compares two: use class_score")
+        raise ValueError(
+            f"output of shape {tuple(output.shape)} has one class, and a margin compares two: use class_score"
+        )
     others = torch.arange(output.shape[1] - 1, device=output.device)
     return _pick(output, label) - output.gather(1, others + (others >= label[:, None]))
 
@@ -64,7 +66,9 @@ def targeted(t: int | Int[Tensor, " B"], of: Loss | None = None) -> Loss:
     """
     target = t if isinstance(t, Tensor) and t.ndim > 0 else _as_class(t)
     if of is not None and not callable(of):
-        raise TypeError(f"of must be a function (output, label) -> pieces (B, K), got {of!r}; use ca.negative_cross_entropy")
+        raise TypeError(
+            f"of must be a function (output, label) -> pieces (B, K), got {of!r}; use ca.negative_cross_entropy"
+        )
 
     def loss(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
         label = as_label(label, output)
@@ -120,11 +124,20 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
 
     Raises TypeError for another target; the loss raises ValueError where it does not fit the output.
     """
-    if not isinstance(target, Tensor) or target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+    if (
+        not isinstance(target, Tensor)
+        or target.is_floating_point()
+        or target.is_complex()
+        or target.dtype == torch.bool
+    ):
         kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise TypeError(f"target must be an integer tensor of one class per pixel, got {kind}: use torch.tensor(...) or target.long()")
+        raise TypeError(
+            f"target must be an integer tensor of one class per pixel, got {kind}: use torch.tensor(...) or target.long()"
+        )
     if target.ndim < 2 or target.numel() == 0:
-        raise ValueError(f"target must have shape (B, P), (B, H, W) or (H, W), got {tuple(target.shape)}: give one class per pixel")
+        raise ValueError(
+            f"target must have shape (B, P), (B, H, W) or (H, W), got {tuple(target.shape)}: give one class per pixel"
+        )
 
     def loss(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B P"]:
         as_label(label, output)
@@ -156,7 +169,9 @@ def summed(loss: Loss) -> Loss:
     Its sign says nothing of the single pieces. Raises TypeError for a loss that is no function.
     """
     if not callable(loss):
-        raise TypeError(f"loss must be a function (output, label) -> pieces (B, K), got {loss!r}; use ca.pixel_margins(target)")
+        raise TypeError(
+            f"loss must be a function (output, label) -> pieces (B, K), got {loss!r}; use ca.pixel_margins(target)"
+        )
 
     def total(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
         return loss(output, label).sum(1, keepdim=True)
@@ -170,7 +185,9 @@ def probabilities(model: Model) -> nn.Module:
     `model` (a Module, or any callable from (B, *S) to (B, m)) is held, neither copied nor changed. Raises TypeError if it is not callable.
     """
     if not callable(model):
-        raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself"
+        )
     return _Probabilities(model)
 
 
@@ -181,30 +198,42 @@ def reconstruction_error(model: Model) -> nn.Module:
     callable.
     """
     if not callable(model):
-        raise TypeError(f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself")
+        raise TypeError(
+            f"model must be a torch.nn.Module or a callable, got {type(model).__name__}: pass the network itself"
+        )
     return _ReconstructionError(model)
 
 
 def as_label(label: Any, output: Any, name: str = "label") -> Int[Tensor, " B"]:
     """A fresh int64 copy of `label` on the output's device, after the checks that the module speaks of."""
     if not isinstance(output, Tensor):
-        raise TypeError(f"output must be a tensor (B, m), got {type(output).__name__}: let the model return its scores alone")
+        raise TypeError(
+            f"output must be a tensor (B, m), got {type(output).__name__}: let the model return its scores alone"
+        )
     if output.ndim != 2:
         raise ValueError(f"output must have shape (B, m), got {tuple(output.shape)}: one row of class scores per image")
     if not output.is_floating_point():
-        raise TypeError(f"output must be floating point, got {output.dtype}: let the model return scores, not class indices")
+        raise TypeError(
+            f"output must be floating point, got {output.dtype}: let the model return scores, not class indices"
+        )
     if not isinstance(label, Tensor):
         raise TypeError(f"{name} must be an integer tensor (B,), got {type(label).__name__}: use torch.tensor(...)")
     if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
-        raise TypeError(f"{name} must be an integer tensor, got {label.dtype}: give class indices, for instance {name}.long()")
+        raise TypeError(
+            f"{name} must be an integer tensor, got {label.dtype}: give class indices, for instance {name}.long()"
+        )
     if label.shape != output.shape[:1]:
-        raise ValueError(f"{name} must have shape ({len(output)},), got {tuple(label.shape)}: give one class index per image")
+        raise ValueError(
+            f"{name} must have shape ({len(output)},), got {tuple(label.shape)}: give one class index per image"
+        )
     classes = torch.empty(len(output), dtype=torch.long, device=output.device).copy_(label)
     if len(classes):
         lowest, highest = (int(end) for end in classes.aminmax())
         if lowest < 0 or highest >= output.shape[1]:
             wrong = lowest if lowest < 0 else highest
-            raise ValueError(f"{name} {wrong} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}")
+            raise ValueError(
+                f"{name} {wrong} is out of range: with {output.shape[1]} classes use 0 to {output.shape[1] - 1}"
+            )
     return classes
 
 
@@ -228,12 +257,16 @@ def _threshold(name: str, threshold: float | Tensor, sign: float) -> Loss:
                 f"threshold must be a number or a floating-point tensor (B,), got {threshold.dtype} of shape {tuple(threshold.shape)}"
             )
     elif isinstance(threshold, bool) or not isinstance(threshold, int | float | Tensor):
-        raise TypeError(f"threshold must be a number or a tensor (B,), got {threshold!r}: give the score at which the alarm goes off")
+        raise TypeError(
+            f"threshold must be a number or a tensor (B,), got {threshold!r}: give the score at which the alarm goes off"
+        )
 
     def loss(output: Float[Tensor, "B 1"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
         as_label(label, output)
         if output.shape[1] != 1:
-            raise ValueError(f"output of shape {tuple(output.shape)} has several scores, and {name} a threshold is one: pick a column")
+            raise ValueError(
+                f"output of shape {tuple(output.shape)} has several scores, and {name} a threshold is one: pick a column"
+            )
         limit = torch.as_tensor(threshold).to(output).view(-1, 1)
         if len(limit) not in (1, len(output)):
             raise ValueError(f"threshold must be a number or have shape (B,) = ({len(output)},), got ({len(limit)},)")

@@ -30,7 +30,11 @@ def by_rows(function: Callable[..., Any], *parts: Float[Tensor, "N *D"]) -> Any:
     if first.ndim < 2 or first.device.type != "cpu" or len(first) <= rows:
         return function(*parts)
     found = [function(*block) for block in zip(*(part.split(rows) for part in parts), strict=True)]
-    return torch.cat(found) if isinstance(found[0], Tensor) else tuple(torch.cat(column) for column in zip(*found, strict=True))
+    return (
+        torch.cat(found)
+        if isinstance(found[0], Tensor)
+        else tuple(torch.cat(column) for column in zip(*found, strict=True))
+    )
 
 
 def sum64(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
@@ -95,7 +99,9 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
     back = y.to(x.dtype)
     if torch.equal(back, x):  # as the bounds of a pixel range are, which come from an image of this dtype
         return y
-    bits = y.view(torch.int16 if y.element_size() == 2 else torch.int32)  # one unit in the last place is one as an integer
+    bits = y.view(
+        torch.int16 if y.element_size() == 2 else torch.int32
+    )  # one unit in the last place is one as an integer
     return (bits + wrong(back).to(bits.dtype).mul_(by)).view(dtype)
 
 
@@ -138,7 +144,9 @@ class Lp:
         if isinstance(self.p, bool) or not isinstance(self.p, int | float | np.integer | np.floating):
             raise TypeError(f"p must be a number in [1, inf], got {self.p!r}; write Lp(2) or Lp(math.inf)")
         if not self.p >= 1:
-            raise ValueError(f"p must be in [1, inf], got p = {self.p}: below 1 the ball is not convex; use Lp(1) for sparse perturbations")
+            raise ValueError(
+                f"p must be in [1, inf], got p = {self.p}: below 1 the ball is not convex; use Lp(1) for sparse perturbations"
+            )
         object.__setattr__(self, "p", float(self.p))
 
     @property
@@ -175,7 +183,9 @@ class Lp:
             length = _sum(g.to(torch.float64).square()).sqrt()
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
             eta = round_down(g * (-r * (1 - rounding_slack(g.shape[-1])) / length)[..., None], g.dtype)
-            plain = (length > 1e-140) & (length < 1e140)  # the squares neither vanish nor overflow, so nothing has to be scaled
+            plain = (length > 1e-140) & (
+                length < 1e140
+            )  # the squares neither vanish nor overflow, so nothing has to be scaled
             return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
         if self.p == math.inf:
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
@@ -207,11 +217,19 @@ class Lp:
         """`steepest` from g divided by its largest entry."""
         k = g.abs().argmax(-1, keepdim=True)  # NaN counts as the largest
         top = g.gather(-1, k).abs().to(torch.float64)
-        r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top  # NaN where a gradient is not finite
+        r = (
+            torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top
+        )  # NaN where a gradient is not finite
         if self.p == math.inf:
             return g.sign().mul_(round_down(-r, g.dtype))
         if self.p == 1:
-            return (0 * top).to(g.dtype).expand_as(g).clone().scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
+            return (
+                (0 * top)
+                .to(g.dtype)
+                .expand_as(g)
+                .clone()
+                .scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
+            )
         h = g / torch.where(top > 0, top, 1.0)
         if self.p == 2:
             reach = _sum(h * h)

@@ -142,7 +142,10 @@ def rho_2(
 
     def mean(parts: list[Tensor]) -> Estimate:
         ratio = torch.cat(parts)
-        left_out = {"misclassified": int((~correct).sum()), "without a gradient": int((correct & ~ratio.isfinite()).sum())}
+        left_out = {
+            "misclassified": int((~correct).sum()),
+            "without a gradient": int((correct & ~ratio.isfinite()).sum()),
+        }
         return _mean(ratio[correct & ratio.isfinite()], left_out)
 
     return Rho2(mean(active), mean(smallest))
@@ -190,16 +193,22 @@ def fooling_curve(
     if isinstance(attacks, Attack | RandomSign):
         attacks = (attacks,)
     if not isinstance(attacks, Iterable):
-        raise TypeError(f"attacks must be attacks or names and attacks, got {attacks!r}; write for instance [ca.fastgrad(0.1)]")
+        raise TypeError(
+            f"attacks must be attacks or names and attacks, got {attacks!r}; write for instance [ca.fastgrad(0.1)]"
+        )
     each = list(attacks.values() if isinstance(attacks, Mapping) else attacks)
     for attack in each:
         _check_attack(attack)
     if not each:
-        raise ValueError("attacks must hold at least one attack, got none; write for instance [ca.fastgrad(0.1), ca.deepfool()]")
+        raise ValueError(
+            "attacks must hold at least one attack, got none; write for instance [ca.fastgrad(0.1), ca.deepfool()]"
+        )
     pairs = list(attacks.items()) if isinstance(attacks, Mapping) else [(attack.name, attack) for attack in each]
     named = dict(pairs)
     if len(named) < len(pairs):
-        raise ValueError(f"attacks must have names of their own, got {[name for name, _ in pairs]}; give a dict from names to attacks")
+        raise ValueError(
+            f"attacks must have names of their own, got {[name for name, _ in pairs]}; give a dict from names to attacks"
+        )
     try:
         levels = tuple(float(radius) for radius in radii)
     except (TypeError, ValueError) as error:
@@ -215,7 +224,9 @@ def fooling_curve(
             wrong = int((~runs.right).sum())
             ratios[name] = tuple(_share((runs.fooled & (runs.size < radius))[runs.right], wrong) for radius in levels)
         else:
-            ratios[name] = tuple(fooling_ratio(attack.at(radius), model, x, label, batch, progress) for radius in levels)
+            ratios[name] = tuple(
+                fooling_ratio(attack.at(radius), model, x, label, batch, progress) for radius in levels
+            )
     return FoolingCurve(levels, ratios)
 
 
@@ -247,7 +258,9 @@ def smallest_radius(
     if attack is not None:
         _check_attack(attack)
     if attack is not None and attack.radius is not None:
-        raise ValueError(f"attack must find its own size, but {attack.name} has a radius; use ca.deepfool(), or ca.fooling_curve for it")
+        raise ValueError(
+            f"attack must find its own size, but {attack.name} has a radius; use ca.deepfool(), or ca.fooling_curve for it"
+        )
     runs = _run(deepfool(norm) if attack is None else attack, norm, model, x, label, batch, progress)
     length = torch.where(runs.fooled, runs.size, torch.inf)[runs.right]
     sizes = np.sort(length.numpy())
@@ -274,7 +287,13 @@ class _Runs:
 
 
 def _run(
-    attack: Attack | RandomSign, norm: Lp | None, model: Model, x: Tensor, label: Tensor | None, batch: int, progress: Progress | None
+    attack: Attack | RandomSign,
+    norm: Lp | None,
+    model: Model,
+    x: Tensor,
+    label: Tensor | None,
+    batch: int,
+    progress: Progress | None,
 ) -> _Runs:
     _check_attack(attack)
     norm, parts = attack.norm if norm is None else norm, []

@@ -186,13 +186,21 @@ class Box(ConvexSet):
 
     def bounds(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
         """(lower, upper), each (N, d), without a copy where a number or a row serves all."""
-        low, high = (torch.as_tensor(b, dtype=torch.float64, device=like.device).expand(like.shape) for b in (self.lower, self.upper))
+        low, high = (
+            torch.as_tensor(b, dtype=torch.float64, device=like.device).expand(like.shape)
+            for b in (self.lower, self.upper)
+        )
         return low, high
 
     def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
         """The bounds in the dtype of `like`, rounded into the box, and whether 0 is within them everywhere; kept for the next who asks."""
         low, high = self.bounds(like)
-        key = (like.dtype, like.device, like.shape, *(0 if bound.is_inference() else bound._version for bound in (low, high)))
+        key = (
+            like.dtype,
+            like.device,
+            like.shape,
+            *(0 if bound.is_inference() else bound._version for bound in (low, high)),
+        )
         kept = self.__dict__.get("_inwards", (None,))
         if kept[0] != key:
             centred = low.numel() == 0 or bool((low.amax() <= 0) & (high.amin() >= 0))
@@ -270,12 +278,17 @@ class PixelRange:
         The bounds are rounded inwards, so that x + η is in range in exact arithmetic.
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"x must be a floating-point tensor of images, got {getattr(x, 'dtype', type(x).__name__)}; write x.float()")
+            raise TypeError(
+                f"x must be a floating-point tensor of images, got {getattr(x, 'dtype', type(x).__name__)}; write x.float()"
+            )
         if x.ndim < 2:
             raise ValueError(f"x must have a batch dimension (B, ...), got shape {tuple(x.shape)}; write x[None]")
         x = x.detach().flatten(1)
         largest = float(x.abs().amax()) if x.numel() else 0.0
-        bounds = [_minus(end, x.to(torch.float64), largest, towards) for end, towards in ((self.low, torch.inf), (self.high, -torch.inf))]
+        bounds = [
+            _minus(end, x.to(torch.float64), largest, towards)
+            for end, towards in ((self.low, torch.inf), (self.high, -torch.inf))
+        ]
         return Box(*(bounds if pieces == 1 else [bound.repeat_interleave(pieces, 0) for bound in bounds]))
 
 
@@ -310,14 +323,18 @@ class CustomSet(ConvexSet):
 
     def __post_init__(self) -> None:
         if not callable(self.build):
-            raise TypeError(f"build must be a function eta -> [constraints], got {self.build!r}; write CustomSet(lambda eta: [...])")
+            raise TypeError(
+                f"build must be a function eta -> [constraints], got {self.build!r}; write CustomSet(lambda eta: [...])"
+            )
         rows = {name: torch.as_tensor(value).detach().to("cpu", torch.float64) for name, value in self.data.items()}
         object.__setattr__(self, "data", rows)
 
     def check(self, n: int, d: int) -> None:
         for name, rows in self.data.items():
             if rows.ndim == 0 or len(rows) != n:
-                raise ValueError(f"data[{name!r}] must have one row for each of the N = {n} items, got shape {tuple(rows.shape)}")
+                raise ValueError(
+                    f"data[{name!r}] must have one row for each of the N = {n} items, got shape {tuple(rows.shape)}"
+                )
         self._problem(d, 0)
 
     def _built(self, eta: cp.Expression, **data: Any) -> list[cp.Constraint]:
@@ -325,15 +342,20 @@ class CustomSet(ConvexSet):
         if isinstance(rows, cp.Constraint):
             rows = [rows]
         if not isinstance(rows, list | tuple) or not all(isinstance(row, cp.Constraint) for row in rows):
-            raise TypeError(f"build must return a list of CVXPY constraints, got {rows!r}; write lambda eta: [cp.norm(eta, 1) <= 2]")
+            raise TypeError(
+                f"build must return a list of CVXPY constraints, got {rows!r}; write lambda eta: [cp.norm(eta, 1) <= 2]"
+            )
         return list(rows)
 
     def _problem(self, d: int, i: int) -> tuple[cp.Variable, cp.Problem]:
         eta = cp.Variable(d, name="eta")
-        problem = cp.Problem(cp.Minimize(0), self._built(eta, **{name: rows[i].numpy() for name, rows in self.data.items()}))
+        problem = cp.Problem(
+            cp.Minimize(0), self._built(eta, **{name: rows[i].numpy() for name, rows in self.data.items()})
+        )
         if not problem.is_dcp():
             raise ValueError(
-                "build must return convex constraints: CVXPY's rules (DCP) do not accept " + "; ".join(map(str, problem.constraints))
+                "build must return convex constraints: CVXPY's rules (DCP) do not accept "
+                + "; ".join(map(str, problem.constraints))
             )
         return eta, problem
 
@@ -364,7 +386,11 @@ class CustomSet(ConvexSet):
             found = chain.solve_via_data(problem, arguments)
             solved = str(found.status) in ("Solved", "AlmostSolved")
             value[i] = length * unit * -min(found.obj_val, found.obj_val_dual) if solved else np.inf
-            error[i] = length * unit * (abs(found.obj_val - found.obj_val_dual) + found.r_prim + found.r_dual) if solved else 0.0
+            error[i] = (
+                length * unit * (abs(found.obj_val - found.obj_val_dual) + found.r_prim + found.r_dual)
+                if solved
+                else 0.0
+            )
         return torch.as_tensor(value, device=v.device), torch.as_tensor(error, device=v.device)
 
     def radius_inf(self, like: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:

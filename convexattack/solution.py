@@ -24,9 +24,13 @@ class Status(enum.Enum):
     UNBOUNDED = "The objective falls without end: no set bounds the perturbation along −g; add a Ball or a finite Box."
     UNDECIDED = "So near the edge that float64 cannot tell whether the program is feasible."
     INEXACT = "Its dtype is too coarse to hold the optimum, or any number between two bounds; solve in a wider dtype, or rescale."
-    INVALID = "The value, the gradient or a bound of this item is NaN or infinite; look at the model's output at this sample."
+    INVALID = (
+        "The value, the gradient or a bound of this item is NaN or infinite; look at the model's output at this sample."
+    )
     FAILED = "The solver gave up on this item; try another solver, or another scale of the data."
-    BRACKETED = "The perturbation is feasible and the upper bound holds; the optimum lies between its value and the bound."
+    BRACKETED = (
+        "The perturbation is feasible and the upper bound holds; the optimum lies between its value and the bound."
+    )
 
     @property
     def code(self) -> int:
@@ -74,7 +78,9 @@ class Solution:
         return Solution, (self.eta, self.codes, self.multipliers, self.stats)
 
     @staticmethod
-    def later(eta: Tensor, codes: Tensor, multipliers: Callable[[], tuple[Tensor, ...]], stats: dict[str, Any]) -> Solution:
+    def later(
+        eta: Tensor, codes: Tensor, multipliers: Callable[[], tuple[Tensor, ...]], stats: dict[str, Any]
+    ) -> Solution:
         """A solution whose multipliers are computed when someone looks."""
         return Solution(eta, codes, multipliers, stats)  # type: ignore[arg-type]
 

@@ -119,7 +119,9 @@ GOLDEN = (
     Golden("gnii p=2 box on one side", gnii(0, [3, 4], ball(2), box([-1, -0.6], [1, 0.6])), -4.8, [-0.8, -0.6]),
     Golden("gnii p=1 knapsack", gnii(0, [3, -2, 1], ball(1), ca.Box(-0.6, 0.6)), -2.6, [-0.6, 0.4, 0]),
     Golden("gnii p=inf one-sided", gnii(0, [1, -1], ball(INF), ca.Box(0.0, INF)), -1.0, [0, 1]),
-    Golden("gnii box without 0", gnii(0, [-1, -1], ball(2), box([0.5, -2], [2, 2])), -math.sqrt(2), [math.sqrt(0.5)] * 2),
+    Golden(
+        "gnii box without 0", gnii(0, [-1, -1], ball(2), box([0.5, -2], [2, 2])), -math.sqrt(2), [math.sqrt(0.5)] * 2
+    ),
     Golden("gnii p=1 box without 0", gnii(0, [1, -2], ball(1), box([0.25, -1], [1, 1])), -1.25, [0.25, 0.75]),
     Golden("gnii box alone", gnii(0, [1, -2], ca.Box(-1.0, 2.0)), -5.0, [-1, 2]),
     Golden("gnii two boxes", gnii(0, [1, -2], ca.Box(-1.0, 2.0), ca.Box(-2.0, 1.0)), -3.0, [-1, 1]),
@@ -276,7 +278,9 @@ def simplex(program: ca.Program, i: int) -> float:
         table, right = [*table, np.concatenate([g, zero])[None]], [*right, np.array([-value])]
         cost = np.concatenate([zero, np.ones(d)])
         if program.norm.p == INF:  # one more unknown t ≥ r_j
-            table = [np.hstack([part, np.zeros((len(part), 1))]) for part in table] + [np.hstack([0 * one, one, -np.ones((d, 1))])]
+            table = [np.hstack([part, np.zeros((len(part), 1))]) for part in table] + [
+                np.hstack([0 * one, one, -np.ones((d, 1))])
+            ]
             right, cost, bounds = [*right, zero], np.concatenate([zero, zero, [1.0]]), [*bounds, (0.0, INF)]
         value = 0.0
     else:

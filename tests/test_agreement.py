@@ -113,7 +113,9 @@ def test_against_a_search_over_the_plane(
     assume(abs(excess) > 1e-9)
     assert names(solution) == ["INFEASIBLE" if excess > 0 else "OPTIMAL"]
     if excess < 0:
-        assert float(program.primal(solution.eta)[0]) == pytest.approx(plane(program, low, high, norm.p, 1.1), rel=0, abs=1e-8)
+        assert float(program.primal(solution.eta)[0]) == pytest.approx(
+            plane(program, low, high, norm.p, 1.1), rel=0, abs=1e-8
+        )
 
 
 # --- every p in a few dimensions: the conic path ------------------------------------------------------------------------------------

@@ -26,8 +26,13 @@ OVERSHOOT = 0.02
 
 # --- an affine model whose scores are exact in float64: integers, eighths, and one margin of 2⁻³⁰ -----------------------------------------
 
-WEIGHT = torch.tensor([[3, -1, 4, 1, -5, 9], [2, 6, -5, 3, 5, -8], [-9, 7, 9, -3, 2, 3], [8, 4, -6, 2, 6, -4]], dtype=torch.float64)
-X = torch.tensor([[3, 1, 5, 2, 7, 4], [6, 5, 1, 2, 3, 1], [1, 7, 4, 0, 8, 2], [8, 0, 2, 5, 4, 3]], dtype=torch.float64) / 8
+WEIGHT = torch.tensor(
+    [[3, -1, 4, 1, -5, 9], [2, 6, -5, 3, 5, -8], [-9, 7, 9, -3, 2, 3], [8, 4, -6, 2, 6, -4]], dtype=torch.float64
+)
+X = (
+    torch.tensor([[3, 1, 5, 2, 7, 4], [6, 5, 1, 2, 3, 1], [1, 7, 4, 0, 8, 2], [8, 0, 2, 5, 4, 3]], dtype=torch.float64)
+    / 8
+)
 CLEAN = X @ WEIGHT.T
 _order = CLEAN[0].argsort(descending=True)
 BIAS = torch.zeros(4, dtype=torch.float64)
@@ -47,8 +52,12 @@ ONE_STEP: dict[str, Row] = {
     "targeted": lambda norm, **rest: algorithm1(RADIUS, norm, loss=ca.targeted(TARGET), **rest),
     "class score": lambda norm, **rest: algorithm2(RADIUS, norm, **rest),
     "cross entropy": lambda norm, **rest: fastgrad(RADIUS, norm, **rest),
-    "targeted class score": lambda norm, **rest: algorithm2(RADIUS, norm, loss=ca.targeted(TARGET, ca.class_score), **rest),
-    "targeted cross entropy": lambda norm, **rest: fastgrad(RADIUS, norm, loss=ca.targeted(2, ca.negative_cross_entropy), **rest),
+    "targeted class score": lambda norm, **rest: algorithm2(
+        RADIUS, norm, loss=ca.targeted(TARGET, ca.class_score), **rest
+    ),
+    "targeted cross entropy": lambda norm, **rest: fastgrad(
+        RADIUS, norm, loss=ca.targeted(2, ca.negative_cross_entropy), **rest
+    ),
 }
 ROWS: dict[str, Row] = {
     **ONE_STEP,
@@ -66,7 +75,10 @@ SETS: dict[str, tuple[Any, ...]] = {
 BOUNDS = {
     "ball alone": (torch.full_like(X, -INF), torch.full_like(X, INF)),
     "pixels": (-X, 1 - X),
-    "boxes": (-numbers(0.125, 0.15, 0.15, 0.15)[:, None].expand(4, 6), numbers(0.125, 0.2, 0.2, 0.2)[:, None].expand(4, 6)),
+    "boxes": (
+        -numbers(0.125, 0.15, 0.15, 0.15)[:, None].expand(4, 6),
+        numbers(0.125, 0.2, 0.2, 0.2)[:, None].expand(4, 6),
+    ),
 }
 
 
@@ -181,7 +193,9 @@ def test_deepfool_fools_every_image_of_the_affine_model() -> None:
 @pytest.mark.parametrize("row", ROWS)
 @each_norm
 def test_both_paths_find_perturbations_of_the_same_size(row: str, norm: ca.Lp) -> None:
-    closed, reference = (ROWS[row](norm, sets=SETS["pixels"], solver=solver)(affine, X) for solver in ("closed_form", "reference"))
+    closed, reference = (
+        ROWS[row](norm, sets=SETS["pixels"], solver=solver)(affine, X) for solver in ("closed_form", "reference")
+    )
     torch.testing.assert_close(closed.size, reference.size, rtol=PATHS.at(torch.float64), atol=0)
     assert torch.equal(closed.fooled, reference.fooled)
 
@@ -214,7 +228,9 @@ def test_an_image_on_the_boundary_moves_by_rounding_alone() -> None:
 
 def test_the_overshoot_is_relative() -> None:
     sizes = [deepfool(ca.Lp(2), overshoot=o)(affine, X).size for o in (0.02, 0.5)]
-    torch.testing.assert_close(sizes[1] / sizes[0], torch.full((4,), 1.5 / 1.02, dtype=torch.float64), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        sizes[1] / sizes[0], torch.full((4,), 1.5 / 1.02, dtype=torch.float64), rtol=1e-9, atol=0
+    )
 
 
 # --- a real network -----------------------------------------------------------------------------------------------------------------------
@@ -242,17 +258,25 @@ def test_the_total_satisfies_every_set_at_every_step(name: str, kind: str) -> No
     n = 24 if name in ("pixels", "cube") else 3
     x = DIGITS.x[:n].double()
     sets = tuple(
-        item if isinstance(item, ca.PixelRange) else importlib.import_module("convexattack.attacks.total").take(item, torch.arange(n))
+        item
+        if isinstance(item, ca.PixelRange)
+        else importlib.import_module("convexattack.attacks.total").take(item, torch.arange(n))
         for item in TOTALS[name]
     )
     known = [item.at(x) if isinstance(item, ca.PixelRange) else item for item in sets]
     for count in (1, 3):
-        attack = algorithm1(0.3, ca.Lp(2), steps=count, sets=sets) if kind == "steps" else deepfool(ca.Lp(2), max_steps=count, sets=sets)
+        attack = (
+            algorithm1(0.3, ca.Lp(2), steps=count, sets=sets)
+            if kind == "steps"
+            else deepfool(ca.Lp(2), max_steps=count, sets=sets)
+        )
         result = attack(WIDE, x, DIGITS.label[:n])
         eta = result.eta.flatten(1)
         assert all(item.violation(eta).max() <= (1e-7 if isinstance(item, ca.CustomSet) else 0) for item in known)
         balls = [item for item in known if isinstance(item, ca.Ball)]
-        assert all(in_ball(row, ball.norm.p, float(r)) for ball in balls for row, r in zip(eta, ball.radii(eta), strict=True))
+        assert all(
+            in_ball(row, ball.norm.p, float(r)) for ball in balls for row, r in zip(eta, ball.radii(eta), strict=True)
+        )
         assert result.certificate is not None
         assert result.certificate.holds().all()
         assert (result.steps <= count).all()
@@ -347,7 +371,8 @@ def test_a_target_for_each_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "attack", [row(ca.Lp(2)) for row in (ROWS["best piece"], ROWS["active piece"], ROWS["three steps"], ROWS["deepfool"])]
+    "attack",
+    [row(ca.Lp(2)) for row in (ROWS["best piece"], ROWS["active piece"], ROWS["three steps"], ROWS["deepfool"])],
 )
 def test_a_bad_image_is_its_own_status_and_spoils_no_other(attack: Attack) -> None:
     x = DIGITS.x.clone()
@@ -378,7 +403,10 @@ def test_where_the_sets_are_too_small_deepfool_goes_as_far_as_they_allow_and_fla
     assert result.certificate is not None
     assert result.certificate.holds(ca.Tolerance.closed_form()).all()
     assert (result.certificate.dual[tight] > 0).all()  # the proof that (8) has no solution there
-    first, best = (attack(WIDE, DIGITS.x.double(), DIGITS.label) for attack in (deepfool(max_steps=1, sets=box), algorithm1(9.0, sets=box)))
+    first, best = (
+        attack(WIDE, DIGITS.x.double(), DIGITS.label)
+        for attack in (deepfool(max_steps=1, sets=box), algorithm1(9.0, sets=box))
+    )
     assert torch.equal(first.eta[tight], best.eta[tight])
 
 
@@ -406,7 +434,10 @@ def test_a_radius_for_each_image() -> None:
     radius = numbers(0.0, 0.1, 0.2, 0.3)
     result = algorithm1(radius, ca.Lp(2), steps=2)(affine, X)
     torch.testing.assert_close(result.size, radius, rtol=1e-9, atol=0)
-    assert all(torch.equal(algorithm1(float(r), ca.Lp(2), steps=2)(affine, X).eta[i], result.eta[i]) for i, r in enumerate(radius))
+    assert all(
+        torch.equal(algorithm1(float(r), ca.Lp(2), steps=2)(affine, X).eta[i], result.eta[i])
+        for i, r in enumerate(radius)
+    )
 
 
 def test_one_score_is_pushed_down_and_is_never_called_fooled() -> None:
@@ -452,7 +483,10 @@ def test_names_and_radii() -> None:
 def test_a_part_of_an_attack_takes_its_own_numbers() -> None:
     rows = torch.tensor([1, 3])
     sets = (ca.Box(-normal(1, 4, 6).abs(), normal(2, 4, 6).abs()), ca.PixelRange())
-    for attack in (algorithm1(numbers(0.1, 0.2, 0.3, 0.4), loss=ca.targeted(TARGET), sets=sets), deepfool(loss=ca.targeted(TARGET))):
+    for attack in (
+        algorithm1(numbers(0.1, 0.2, 0.3, 0.4), loss=ca.targeted(TARGET), sets=sets),
+        deepfool(loss=ca.targeted(TARGET)),
+    ):
         whole, part = attack(affine, X, LABEL), attack.part(rows, 4)(affine, X[rows], LABEL[rows])
         assert torch.equal(part.eta, whole.eta[rows])
 
@@ -491,7 +525,9 @@ class Counting(nn.Module):
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
-    monkeypatch.setattr(importlib.import_module("convexattack.linearize"), "ENTRIES_AT_ONCE", 1)  # one piece a pass, to be counted
+    monkeypatch.setattr(
+        importlib.import_module("convexattack.linearize"), "ENTRIES_AT_ONCE", 1
+    )  # one piece a pass, to be counted
     return Counting(NETWORK)
 
 
@@ -518,7 +554,9 @@ def test_deepfool_costs_its_floor_over_live_images(sets: tuple[Any, ...], counti
     steps = int(result.steps.sum())
     assert result.steps.max() > result.steps.min() >= 1
     assert counting.forward_with + counting.forward_without <= 2 * steps
-    assert 9 * steps <= counting.backward <= 9 * steps + steps / 2  # of images that fell in a pass that the others went on from
+    assert (
+        9 * steps <= counting.backward <= 9 * steps + steps / 2
+    )  # of images that fell in a pass that the others went on from
     floor = steps * (1 + 9) + len(x)
     assert counting.forward_with + counting.backward + counting.forward_without <= 1.1 * floor
 
@@ -549,7 +587,9 @@ def test_deepfool_goes_on_from_the_pass_that_asked_the_model() -> None:
 @pytest.mark.parametrize("drifting", [False, True])
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("sets", [(), (ca.PixelRange(-20.0, 20.0),)], ids=["no box", "pixel range"])
-def test_images_that_fall_in_a_shared_pass_leave_the_others_alone(sets: tuple[Any, ...], targeted: bool, drifting: bool) -> None:
+def test_images_that_fall_in_a_shared_pass_leave_the_others_alone(
+    sets: tuple[Any, ...], targeted: bool, drifting: bool
+) -> None:
     x = torch.linspace(0.2, 3.0, 29).double()[:, None].expand(29, 2) * (-1.0) ** torch.arange(29)[:, None]
     label = (x[:, 0] < 0).long()
     model = Counting(Exponential(drifting=drifting))
@@ -611,7 +651,9 @@ def test_a_radius_that_its_owner_changes_is_the_new_one() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_an_image_without_a_step_stays_whatever_the_box(dtype: torch.dtype) -> None:
-    result = algorithm1(0.5, ca.Lp(2), steps=2, sets=(ca.Box(-0.2, -0.1),))(lambda x: x[:, :2] * math.nan, torch.ones(2, 3).to(dtype))
+    result = algorithm1(0.5, ca.Lp(2), steps=2, sets=(ca.Box(-0.2, -0.1),))(
+        lambda x: x[:, :2] * math.nan, torch.ones(2, 3).to(dtype)
+    )
     assert (result.eta == 0).all()
     assert result.flagged.all()
     assert (result.steps == 0).all()

@@ -166,7 +166,9 @@ def rows(steps: list[audit.Step]) -> list[audit.Row]:
 
 
 def test_a_missing_library_is_one_row_that_names_the_cure() -> None:
-    one, other = rows([fake(steepest(2), library="no-such-library"), fake(half, library="no-such-library"), fake(steepest(2))])
+    one, other = rows(
+        [fake(steepest(2), library="no-such-library"), fake(half, library="no-such-library"), fake(steepest(2))]
+    )
     assert one.why == "not installed: pip install -c constraints.txt -e '.[peers]'"
     assert one.measured is None
     assert (other.library, other.version, other.why) == (HERE, version(HERE), "")
@@ -215,7 +217,9 @@ def test_without_any_library_the_table_on_file_stays(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def stop(model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float) -> Tensor:
         raise KeyboardInterrupt
 
@@ -272,7 +276,11 @@ def test_the_committed_table_has_every_step(committed: dict[str, object]) -> Non
     assert committed["command"] == "python -m verification audit"
     entries = committed["rows"]
     assert isinstance(entries, list)
-    found = [(row.library, row.name, row.options, row.program, row.case) for row in map(audit.row_of, entries) if row.measured]
+    found = [
+        (row.library, row.name, row.options, row.program, row.case)
+        for row in map(audit.row_of, entries)
+        if row.measured
+    ]
     assert found == [(step.library, step.name, step.options, step.program.__name__, step.case) for step in audit.STEPS]
 
 
@@ -284,4 +292,6 @@ def test_the_readme_quotes_the_committed_table() -> None:
     assert len(quoted) >= 3
     table = [line.strip("| ").split(" | ") for line in page.splitlines()]
     places = [0, 1, 2, 5, 6]  # of the quoted columns
-    assert [cells for cells in quoted if cells not in [[line[k] for k in places] for line in table if len(line) > 6]] == []
+    assert [
+        cells for cells in quoted if cells not in [[line[k] for k in places] for line in table if len(line) > 6]
+    ] == []

@@ -33,20 +33,38 @@ def run(out: Path, *more: str) -> dict[str, Any]:
 def made_up(case: Case, batches: list[int], not_run: str = "") -> Row:
     """A row nobody measured."""
     seconds = 1e-6 * case.d
-    cells = [Cell(CLOSED, b, seconds / b, (seconds / b, 2 * seconds / b), seconds / b, 3, {"OPTIMAL": b}) for b in batches]
-    cells += [Cell(FRESH, 1, not_run=not_run)] if not_run else [Cell(FRESH, 1, 1.0, (0.9, 1.1), 0.8, 3, {"optimal": 3}, 1e-9)]
+    cells = [
+        Cell(CLOSED, b, seconds / b, (seconds / b, 2 * seconds / b), seconds / b, 3, {"OPTIMAL": b}) for b in batches
+    ]
+    cells += (
+        [Cell(FRESH, 1, not_run=not_run)]
+        if not_run
+        else [Cell(FRESH, 1, 1.0, (0.9, 1.1), 0.8, 3, {"optimal": 3}, 1e-9)]
+    )
     cells += [Cell(method, 1, 0.5, (0.4, 0.6), 0.3, 3, {"OPTIMAL": 3}, 1e-9) for method in (RESOLVE, BARE)]
-    ratios = [Ratio(RESOLVE, CLOSED, b, 1500.0, (1400.0, 1600.0)) for b in batches] + [Ratio(RESOLVE, BARE, 1, 1.5, (1.2, 1.6))]
+    ratios = [Ratio(RESOLVE, CLOSED, b, 1500.0, (1400.0, 1600.0)) for b in batches] + [
+        Ratio(RESOLVE, BARE, 1, 1.5, (1.2, 1.6))
+    ]
     return Row(case, "CLARABEL", 3, 0.5, tuple(cells), tuple(ratios))
 
 
 def test_the_files_come_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = run(tmp_path, "--norms", "2", "--box", "both")
     assert {(r["case"]["program"], r["case"]["p"], r["case"]["box"], r["case"]["d"]) for r in content["rows"]} == {
-        (program, p, box, d) for program in ("gnii", "min-norm") for p in ("2",) for box in (False, True) for d in (8, 40)
+        (program, p, box, d)
+        for program in ("gnii", "min-norm")
+        for p in ("2",)
+        for box in (False, True)
+        for d in (8, 40)
     }
     for row in map(results.row_of, content["rows"]):
-        assert [(cell.method, cell.batch) for cell in row.cells] == [(CLOSED, 1), (CLOSED, 3), (FRESH, 1), (RESOLVE, 1), (BARE, 1)]
+        assert [(cell.method, cell.batch) for cell in row.cells] == [
+            (CLOSED, 1),
+            (CLOSED, 3),
+            (FRESH, 1),
+            (RESOLVE, 1),
+            (BARE, 1),
+        ]
         assert row.rounds == 3
         for cell in row.cells:
             assert cell.not_run == ""
@@ -131,7 +149,9 @@ def test_a_failure_now_and_then_is_counted(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_gn_and_its_fresh_text_have_one_objective() -> None:
     row = timing.measure(Case("gn", "3", False, 8), [2], Limits(4.0, 1.0, 2, 2), {})
-    assert [cell.difference is not None and cell.difference < 1e-6 for cell in row.cells if cell.method in (FRESH, RESOLVE)] == [True, True]
+    assert [
+        cell.difference is not None and cell.difference < 1e-6 for cell in row.cells if cell.method in (FRESH, RESOLVE)
+    ] == [True, True]
 
 
 def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +182,9 @@ def test_a_run_under_other_conditions_is_not_resumed(
     run(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         run(tmp_path, "--resume", "--seed", "1")
-    assert "timing.jsonl was measured with seed = 0, this run has 1; leave --resume out" in " ".join(capsys.readouterr().err.split())
+    assert "timing.jsonl was measured with seed = 0, this run has 1; leave --resume out" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_targets_are_reported_and_never_asserted() -> None:
@@ -203,7 +225,9 @@ def test_the_picture_shows_what_was_not_run() -> None:
         (["--device", "cuda:99"], "--device cuda:99"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_wrong_argument_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["timing", *arguments, "--out", str(tmp_path / "new")])
     assert sentence in capsys.readouterr().err
@@ -222,11 +246,14 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
     said = capsys.readouterr().out
-    assert all(word in said for word in ("closed form", "re-solve", "bare solver", "--resume", "timing.png", "examples:"))
+    assert all(
+        word in said for word in ("closed form", "re-solve", "bare solver", "--resume", "timing.png", "examples:")
+    )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(4.26e-6, "4.26 µs"), (9.999e-4, "1 ms"), (0.0123, "12.3 ms"), (3.6, "3.6 s"), (1234.0, "1,234 s")]
+    ("seconds", "text"),
+    [(4.26e-6, "4.26 µs"), (9.999e-4, "1 ms"), (0.0123, "12.3 ms"), (3.6, "3.6 s"), (1234.0, "1,234 s")],
 )
 def test_seconds_in_words(seconds: float, text: str) -> None:
     assert timing.brief(seconds) == text
@@ -239,21 +266,32 @@ TINY_SDP = ["sdp", "--quick", "--dims", "6,12", "--squares", "8"]
 
 def made_up_sdp(m: int, d: int, seconds: float, peak: int | None = None) -> sdp.Row:
     """A row nobody measured."""
-    slow = (sdp.Cell(sdp.CLARABEL, 1, not_run="memory: too much"), sdp.Cell(sdp.SCS, 1, 400 * seconds, (1.0, 2.0), 1, 1e-9))
+    slow = (
+        sdp.Cell(sdp.CLARABEL, 1, not_run="memory: too much"),
+        sdp.Cell(sdp.SCS, 1, 400 * seconds, (1.0, 2.0), 1, 1e-9),
+    )
     ours = sdp.Cell(sdp.OURS, 256, seconds, (seconds, seconds), 3, None, 3e-9, 9, 0.95, peak)
     return sdp.Row(sdp.Case(m, d, 256), 0.5, (*slow, ours), {(sdp.SCS, 256): 400.0})
 
 
-def test_the_relaxation_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_relaxation_comes_out_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sdp, "batch_at", lambda d: 3)
     assert main([*TINY_SDP, "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "sdp.json").read_text())
     assert content["complete"]
-    assert [(row["case"]["m"], row["case"]["d"], row["case"]["batch"]) for row in content["rows"]] == [(10, 6, 3), (10, 12, 3), (8, 8, 1)]
+    assert [(row["case"]["m"], row["case"]["d"], row["case"]["batch"]) for row in content["rows"]] == [
+        (10, 6, 3),
+        (10, 12, 3),
+        (8, 8, 1),
+    ]
     for row in content["rows"]:
         run = {(cell["method"], cell["batch"]): cell for cell in row["cells"] if not cell["not_run"]}
         thin = row["case"]["m"] == 10
-        others = {(sdp.CLARABEL, 1), (sdp.SCS, 1), (sdp.CVXPY, 1), (sdp.OURS, 3), (sdp.OURS, 1)} if thin else {(sdp.OURS, 1)}
+        others = (
+            {(sdp.CLARABEL, 1), (sdp.SCS, 1), (sdp.CVXPY, 1), (sdp.OURS, 3), (sdp.OURS, 1)} if thin else {(sdp.OURS, 1)}
+        )
         assert set(run) - {(sdp.GPU, row["case"]["batch"])} == others
         for (method, _), cell in run.items():
             assert 0 < cell["quartiles"][0] <= cell["seconds"] <= cell["quartiles"][1]
@@ -278,7 +316,9 @@ def test_the_relaxation_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_relaxation_that_is_too_slow_or_too_large_is_foreseen() -> None:
     seen: sdp.Seen = {method: {10: 1e-3, 20: 4e-3} for method in (sdp.CLARABEL, sdp.SCS, sdp.CVXPY)}
     row = sdp.measure(sdp.Case(2, 400, 1), 0.1, 1.0, seen, rounds=1)
-    assert {cell.method: cell.not_run.split(";")[0] for cell in row.cells if cell.method not in (sdp.OURS, sdp.GPU)} == {
+    assert {
+        cell.method: cell.not_run.split(";")[0] for cell in row.cells if cell.method not in (sdp.OURS, sdp.GPU)
+    } == {
         sdp.CLARABEL: "memory: a dense triangle for the 80,200 unknowns of X in Clarabel's linear system, 24.0 GiB",
         sdp.SCS: "time: about 1.6 s expected, from 4 ms at d = 20",
         sdp.CVXPY: "time: about 197 ms expected, from 4 ms at d = 20",
@@ -418,12 +458,31 @@ def test_the_floor_is_these_passes_and_no_more(batched: bool) -> None:
 def test_costs_that_are_above_what_was_wanted_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made(name: str, attack: str, p: float, box: bool, *_: object) -> cost.Row:
         ratio, bare = 1.0 if p == 2 else 1.5, None if box else 1.15 if p == 2 else 1.35
-        return cost.Row(name, attack, f"{p:g}", box, 5, 5, 0.1 * ratio, 0.1, ratio, ratio, ratio, bare, False, 3, cost.ATTACKS[attack][2])
+        return cost.Row(
+            name,
+            attack,
+            f"{p:g}",
+            box,
+            5,
+            5,
+            0.1 * ratio,
+            0.1,
+            ratio,
+            ratio,
+            ratio,
+            bare,
+            False,
+            3,
+            cost.ATTACKS[attack][2],
+        )
 
     monkeypatch.setattr(cost, "measure", made)
     assert main(["cost", "--model", "digits", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "cost.md").read_text()
-    assert "10 of 30 ratios are at or below what was wanted; of those without a pixel range 5 of 15, where bare code has 4." in text
+    assert (
+        "10 of 30 ratios are at or below what was wanted; of those without a pixel range 5 of 15, where bare code has 4."
+        in text
+    )
     assert (text.count("| yes | 1.15 | 100.0 | 100.0 |"), text.count("| yes | – | 100.0 | 100.0 |")) == (5, 5)
     assert (text.count("| no | 1.35 | 150.0 | 100.0 |"), text.count("| no | – | 150.0 | 100.0 |")) == (10, 10)
     rows = [made("digits", "DeepFool", p, False) for p in (1.0, 2.0)]
@@ -443,7 +502,9 @@ def test_bare_code_does_the_same(attack: str, p: float, batched: bool) -> None:
     torch.testing.assert_close(margin, ours.margin, rtol=0, atol=2e-4)
 
 
-def test_an_interrupted_cost_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_cost_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(*_: object) -> cost.Row:
         raise KeyboardInterrupt
 

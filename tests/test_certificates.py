@@ -8,7 +8,23 @@ from collections.abc import Callable
 import cvxpy as cp
 import pytest
 import torch
-from examples import DTYPES, INF, ORACLE, ball, gn, gnii, inside, like, min_norm, names, normal, numbers, random, rows, simplex
+from examples import (
+    DTYPES,
+    INF,
+    ORACLE,
+    ball,
+    gn,
+    gnii,
+    inside,
+    like,
+    min_norm,
+    names,
+    normal,
+    numbers,
+    random,
+    rows,
+    simplex,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -137,7 +153,11 @@ def test_multipliers_that_are_not_finite_prove_nothing() -> None:
     """Neither optimality nor, above all, infeasibility: ∞ − ∞ is no certificate."""
     tries = [INF, -INF, math.nan, 1e308, -1e308]
     half_line, unit = ca.Box(1.0, INF), ca.Box(-1.0, 1.0)
-    for program in (gnii(0, [-1], ball(2, 5.0), half_line), min_norm(1, [-1], 2, half_line), gn(-1, [1], ball(1), unit)):
+    for program in (
+        gnii(0, [-1], ball(2, 5.0), half_line),
+        min_norm(1, [-1], 2, half_line),
+        gn(-1, [1], ball(1), unit),
+    ):
         eta = ca.solve(program).eta
         for a in tries:
             for b in tries:
@@ -152,8 +172,15 @@ def test_multipliers_that_are_not_finite_prove_nothing() -> None:
 def test_multipliers_of_the_wrong_shape_raise(kind: str) -> None:
     program = programs_of(kind, ca.Lp(2), True)
     solution = ca.solve(program)
-    for wrong in (solution.multipliers[:-1], (*solution.multipliers, solution.eta), tuple(part[1:] for part in solution.multipliers), ()):
-        with pytest.raises(ValueError, match=r"multipliers must have the shapes .* \(one per set; \(8\) has λ first\), got"):
+    for wrong in (
+        solution.multipliers[:-1],
+        (*solution.multipliers, solution.eta),
+        tuple(part[1:] for part in solution.multipliers),
+        (),
+    ):
+        with pytest.raises(
+            ValueError, match=r"multipliers must have the shapes .* \(one per set; \(8\) has λ first\), got"
+        ):
             ca.certify(program, ca.Solution(solution.eta, solution.codes, wrong))
 
 
@@ -238,7 +265,11 @@ def test_undecided_holds_only_where_float64_cannot_tell() -> None:
     for status in (ca.Status.FEASIBLE, ca.Status.INFEASIBLE):
         assert not ca.certify(near, claim(solution.eta, status, solution.multipliers)).holds().any()
     clear = gn(0.5, [1, 1], ball(3, 0.5))
-    assert not ca.certify(clear, claim(ca.solve(clear).eta, ca.Status.UNDECIDED, ca.solve(clear).multipliers)).holds().any()
+    assert (
+        not ca.certify(clear, claim(ca.solve(clear).eta, ca.Status.UNDECIDED, ca.solve(clear).multipliers))
+        .holds()
+        .any()
+    )
 
 
 def test_what_is_gained_outside_the_sets_is_charged() -> None:
@@ -274,7 +305,13 @@ def test_a_certificate_is_float64_whatever_it_judges(dtype: torch.dtype) -> None
         assert solution.eta.dtype == dtype
         certificate = ca.certify(program, solution)
         assert certificate.dtype == dtype
-        for part in (certificate.primal, certificate.dual, certificate.gap, certificate.violation, certificate.residual):
+        for part in (
+            certificate.primal,
+            certificate.dual,
+            certificate.gap,
+            certificate.violation,
+            certificate.residual,
+        ):
             assert part.dtype == torch.float64
             assert part.shape == (N,)
         assert certificate.holds().dtype == torch.bool
@@ -320,7 +357,13 @@ def test_a_custom_set_is_not_rigorous_and_alone_not_tight() -> None:
     assert (alone.dual <= certificate.dual + ORACLE.at(torch.float64)).all()
     centred = program.g - program.g.mean(1, keepdim=True)  # the ball's optimum on the plane, by projection
     torch.testing.assert_close(certificate.primal, -ca.Lp(2)(centred), rtol=1e-6, atol=0)
-    for wrong in (1.001 * solution.eta, -solution.eta, solution.eta.roll(1, 0), solution.eta + 1e-3, solution.eta + math.nan):
+    for wrong in (
+        1.001 * solution.eta,
+        -solution.eta,
+        solution.eta.roll(1, 0),
+        solution.eta + 1e-3,
+        solution.eta + math.nan,
+    ):
         assert not ca.certify(program, ca.Solution(wrong, solution.codes, solution.multipliers)).holds().any()
 
 
@@ -336,7 +379,9 @@ def test_a_custom_set_is_not_rigorous_and_alone_not_tight() -> None:
     st.sampled_from([0.0, 1e-6, 1e-2, 1.0, 30.0]),
     st.sampled_from([0.5, 1.0, 1.5]),
 )
-def test_no_multipliers_lift_the_bound_above_the_optimum(seed: int, p: float, kind: str, boxed: bool, noise: float, factor: float) -> None:
+def test_no_multipliers_lift_the_bound_above_the_optimum(
+    seed: int, p: float, kind: str, boxed: bool, noise: float, factor: float
+) -> None:
     """Around the optimal multipliers, where a false bound would show, and far from them; the optimum is HiGHS's, or Proposition 2's."""
     boxed = boxed and p != 2
     program = programs_of(kind, ca.Lp(p), boxed, seed)

@@ -86,10 +86,23 @@ def test_verify_shows_the_bracket_of_the_operator_norm() -> None:
 
 
 def test_verify_says_what_it_cannot_run() -> None:
-    out, _ = run("verify", "--images", "2", "--norms", "1,inf", "--programs", "gnii,operator-norm", "--box", "--solver", "highs")
+    out, _ = run(
+        "verify", "--images", "2", "--norms", "1,inf", "--programs", "gnii,operator-norm", "--box", "--solver", "highs"
+    )
     assert "(9): maximize" not in out
     assert "not run: operator-norm with a box: (9) takes one ball, no box\n" in out
-    out, _ = run("verify", "--images", "2", "--norms", "1,inf", "--programs", "gnii,operator-norm", "--no-box", "--solver", "highs")
+    out, _ = run(
+        "verify",
+        "--images",
+        "2",
+        "--norms",
+        "1,inf",
+        "--programs",
+        "gnii,operator-norm",
+        "--no-box",
+        "--solver",
+        "highs",
+    )
     assert "not run: operator-norm, p = inf: solver='HIGHS' cannot take this program" in out
     assert "all 2 items of (9) are bracketed" in out
 
@@ -144,7 +157,9 @@ def test_verify_ends_with_1_if_anything_does_not_hold(monkeypatch: pytest.Monkey
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )
-def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_argument_is_one_sentence(
+    arguments: list[str], sentence: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = """
     import torch
     from torch import nn
@@ -174,7 +189,10 @@ def test_verify_writes_records_that_certify_again(folder: Path) -> None:
     out, _ = run(*SMALL[:3], "--norms", "2", "--programs", "gn,min-norm", "--out", "evidence")
     assert "written: evidence/records.jsonl" in out
     again, _ = run("certify", "evidence/records.jsonl")
-    assert again == "48 of 48 claims in evidence/records.jsonl are proved. 48 certificates are bit by bit those on record.\n"
+    assert (
+        again
+        == "48 of 48 claims in evidence/records.jsonl are proved. 48 certificates are bit by bit those on record.\n"
+    )
     path = folder / "evidence" / "records.jsonl"
     lines = path.read_text().splitlines()
     record = json.loads(lines[-1])
@@ -183,7 +201,9 @@ def test_verify_writes_records_that_certify_again(folder: Path) -> None:
     path.write_text("\n".join([*lines[:-1], json.dumps(record)]) + "\n")
     again, _ = run("certify", "evidence/records.jsonl", status=1)
     assert f"{len(lines)} reference" in again
-    assert "47 of 48 claims in evidence/records.jsonl are proved; 1 is not. 47 certificates are bit by bit those" in again
+    assert (
+        "47 of 48 claims in evidence/records.jsonl are proved; 1 is not. 47 certificates are bit by bit those" in again
+    )
 
 
 def test_ctrl_c_leaves_complete_lines_and_ends_with_130(folder: Path) -> None:
@@ -191,9 +211,13 @@ def test_ctrl_c_leaves_complete_lines_and_ends_with_130(folder: Path) -> None:
     command = [sys.executable, "-c", program, "verify", "--norms", "2", "--images", "340", "--out", "out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     part = folder / "out" / "records.jsonl.part"
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         deadline = time.monotonic() + 60
-        while not (part.exists() and part.read_bytes().count(b"\n") > 1) and time.monotonic() < deadline:  # the last may be taken back
+        while (
+            not (part.exists() and part.read_bytes().count(b"\n") > 1) and time.monotonic() < deadline
+        ):  # the last may be taken back
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -212,7 +236,13 @@ def test_ctrl_c_leaves_complete_lines_and_ends_with_130(folder: Path) -> None:
 def problem(**changes: Any) -> None:
     """The problem.npz of three items: feasible, feasible, infeasible as (GN)."""
     gradient = np.array([[3.0, 4.0], [-1.0, 0.5], [0.1, 0.1]])
-    arrays: dict[str, Any] = {"value": np.array([1.0, 0.25, 5.0]), "gradient": gradient, "program": "gn", "p": 2.0, "radius": 0.5}
+    arrays: dict[str, Any] = {
+        "value": np.array([1.0, 0.25, 5.0]),
+        "gradient": gradient,
+        "program": "gn",
+        "p": 2.0,
+        "radius": 0.5,
+    }
     arrays |= changes
     np.savez("problem.npz", **{name: entry for name, entry in arrays.items() if entry is not None})
 
@@ -225,7 +255,9 @@ def change(**changes: Callable[[Any], Any]) -> None:
     np.savez("solution.npz", **{name: array for name, array in arrays.items() if array is not None})
 
 
-@pytest.mark.parametrize("solver", [[], ["--solver", "closed_form"], ["--solver", "reference"], ["--solver", "clarabel"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "solver", [[], ["--solver", "closed_form"], ["--solver", "reference"], ["--solver", "clarabel"]], ids=" ".join
+)
 @pytest.mark.parametrize("program", ["gn", "gnii", "min-norm"])
 def test_solve_then_certify(program: str, solver: list[str], folder: Path) -> None:
     problem(program=program, radius=None if program == "min-norm" else 0.5, lower=-0.4)
@@ -261,7 +293,9 @@ def test_an_item_that_cannot_be_solved_ends_with_1_and_spares_the_others(folder:
 
 
 Changes = dict[str, Callable[[Any], Any]]
-CORRUPTED: dict[str, tuple[Changes, set[int]]] = {  # item 2 is infeasible: its multipliers are the proof, and eta plays no part
+CORRUPTED: dict[
+    str, tuple[Changes, set[int]]
+] = {  # item 2 is infeasible: its multipliers are the proof, and eta plays no part
     "flipped": ({"eta": lambda a: -a}, {0, 1}),
     "outside": ({"eta": lambda a: a * (1 + 1e-5)}, {0, 1}),
     "shuffled": ({"eta": lambda a: a[[1, 0, 2]]}, {0, 1}),
@@ -287,7 +321,10 @@ def test_a_corrupted_solution_fails(changes: Changes, failed: set[int], folder: 
     assert {item["item"] for item in items if item["why"]} == failed
     assert {item["item"] for item in items if not item["holds"]} == failed
     table, _ = run("certify", "solution.npz", status=1)
-    assert f"{3 - len(failed)} of 3 claims in solution.npz are proved; {len(failed)} {'is' if len(failed) == 1 else 'are'} not." in table
+    assert (
+        f"{3 - len(failed)} of 3 claims in solution.npz are proved; {len(failed)} {'is' if len(failed) == 1 else 'are'} not."
+        in table
+    )
 
 
 def operator_norm(**changes: Any) -> None:
@@ -298,7 +335,9 @@ def operator_norm(**changes: Any) -> None:
     np.savez("problem.npz", **{name: entry for name, entry in arrays.items() if entry is not None})
 
 
-@pytest.mark.parametrize("solver", [[], ["--solver", "closed_form"], ["--solver", "reference"], ["--solver", "clarabel"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "solver", [[], ["--solver", "closed_form"], ["--solver", "reference"], ["--solver", "clarabel"]], ids=" ".join
+)
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, math.inf])
 def test_solve_then_certify_the_operator_norm(p: float, solver: list[str], folder: Path) -> None:
     operator_norm(p=p, radius=np.array([0.5, 1.0, 2.0]))
@@ -326,18 +365,32 @@ def test_the_vertices_are_enumerated(folder: Path) -> None:
         assert item["primal"] <= best * (1 + 1e-15) <= item["dual"] * (1 + 1e-12)
 
 
-CORRUPTED_NORM: dict[str, tuple[Changes, dict[int, str]]] = {  # item 0 has rank 1, where the bracket is closed and the claim OPTIMAL
-    "outside": ({"eta": lambda a: a * (1 + 1e-5)}, dict.fromkeys(range(3), "eta is outside its ball by 1.0e-05 relative")),
-    "inside": ({"eta": lambda a: a * 0.9}, {0: "it claims OPTIMAL, but the optimum is bracketed to 1.0e-01 relative alone"}),
+CORRUPTED_NORM: dict[
+    str, tuple[Changes, dict[int, str]]
+] = {  # item 0 has rank 1, where the bracket is closed and the claim OPTIMAL
+    "outside": (
+        {"eta": lambda a: a * (1 + 1e-5)},
+        dict.fromkeys(range(3), "eta is outside its ball by 1.0e-05 relative"),
+    ),
+    "inside": (
+        {"eta": lambda a: a * 0.9},
+        {0: "it claims OPTIMAL, but the optimum is bracketed to 1.0e-01 relative alone"},
+    ),
     "nan": ({"eta": lambda a: a * math.nan}, dict.fromkeys(range(3), "eta is outside its ball by nan relative")),
     "all optimal": (
         {"status": lambda a: np.array(["OPTIMAL"] * 3)},
         dict.fromkeys((1, 2), "it claims OPTIMAL, but the optimum is bracketed"),
     ),
     "all bracketed": ({"status": lambda a: np.array(["BRACKETED"] * 3)}, {}),
-    "all feasible": ({"status": lambda a: np.array(["FEASIBLE"] * 3)}, dict.fromkeys(range(3), "it claims FEASIBLE, but (9) has")),
+    "all feasible": (
+        {"status": lambda a: np.array(["FEASIBLE"] * 3)},
+        dict.fromkeys(range(3), "it claims FEASIBLE, but (9) has"),
+    ),
     "given up": ({"status": lambda a: np.array(["FAILED"] * 3)}, dict.fromkeys(range(3), "FAILED claims nothing")),
-    "another radius": ({"radius": lambda a: a / 2}, dict.fromkeys(range(3), "eta is outside its ball by 1.0e+00 relative")),
+    "another radius": (
+        {"radius": lambda a: a / 2},
+        dict.fromkeys(range(3), "eta is outside its ball by 1.0e+00 relative"),
+    ),
     "another y": ({"y": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
     "another F": ({"F": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
     "no y": ({"y": lambda a: 0 * a}, dict.fromkeys(range(3), "the multipliers leave a gap of nan")),
@@ -350,7 +403,11 @@ def test_a_corrupted_bracket_fails(changes: Changes, wrong: dict[int, str], fold
     run("solve", "problem.npz", "-o", "solution.npz")
     change(**changes)
     items = json.loads(run("certify", "solution.npz", "--json", status=1 if wrong else 0)[0])["items"]
-    assert {item["item"] for item in items if item["why"]} == {item["item"] for item in items if not item["holds"]} == set(wrong)
+    assert (
+        {item["item"] for item in items if item["why"]}
+        == {item["item"] for item in items if not item["holds"]}
+        == set(wrong)
+    )
     for i, sentence in wrong.items():
         assert items[i]["why"].startswith(sentence)
 
@@ -380,7 +437,9 @@ def test_many_items_are_summed_up(folder: Path) -> None:
     change(eta=lambda a: np.where(np.arange(100)[:, None] % 4 == 1, 0.9, 1.0) * a)
     out, _ = run("certify", "solution.npz", status=1)
     assert out.count("no: ") == 20
-    assert out.endswith("... and 5 more that are not proved; --json lists all\n75 of 100 claims in solution.npz are proved; 25 are not.\n")
+    assert out.endswith(
+        "... and 5 more that are not proved; --json lists all\n75 of 100 claims in solution.npz are proved; 25 are not.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,9 @@ def test_the_reference_solver_finds_the_same(folder: Path) -> None:
 
 def test_random_signs_come_from_the_seed(folder: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        out, _ = run("attack", "random", "--images", "3", "--radius", "0.2", "--seed", str(seed), "--out", f"{name}.npz")
+        out, _ = run(
+            "attack", "random", "--images", "3", "--radius", "0.2", "--seed", str(seed), "--out", f"{name}.npz"
+        )
     one, again, other = (kept(f"{name}.npz") for name in "abc")
     assert set(np.abs(one["eta"]).flatten().tolist()) == {0.2}
     np.testing.assert_array_equal(one["eta"], again["eta"])
@@ -178,9 +180,24 @@ def test_random_signs_come_from_the_seed(folder: Path) -> None:
     assert "certificates" not in out
 
 
-@pytest.mark.parametrize(("name", "data", "norm"), [("diabetes", "diabetes", "2"), ("digits-autoencoder", "digits", "inf")])
+@pytest.mark.parametrize(
+    ("name", "data", "norm"), [("diabetes", "diabetes", "2"), ("digits-autoencoder", "digits", "inf")]
+)
 def test_regression_networks(name: str, data: str, norm: str, folder: Path) -> None:
-    arguments = ("attack", "regression", "--model", name, "--data", data, "--norm", norm, "--radius", "0.1", "--images", "6")
+    arguments = (
+        "attack",
+        "regression",
+        "--model",
+        name,
+        "--data",
+        data,
+        "--norm",
+        norm,
+        "--radius",
+        "0.1",
+        "--images",
+        "6",
+    )
     out, _ = run(*arguments, "--out", "a.npz")
     found = kept("a.npz")
     model = models.load(name).double()
@@ -236,7 +253,18 @@ def test_a_network_and_data_of_ones_own(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     generator = torch.Generator().manual_seed(0)
     save_file({"1.weight": torch.randn(10, 64, generator=generator), "1.bias": torch.zeros(10)}, "line.safetensors")
-    out, _ = run("attack", "deepfool", "--model", "my_own:line", "--weights", "line.safetensors", "--images", "10", "--out", "a.npz")
+    out, _ = run(
+        "attack",
+        "deepfool",
+        "--model",
+        "my_own:line",
+        "--weights",
+        "line.safetensors",
+        "--images",
+        "10",
+        "--out",
+        "a.npz",
+    )
     found = kept("a.npz")
     assert "model my_own:line with line.safetensors, 10 correctly classified images of digits (" in out
     model = models.load_weights(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "line.safetensors").double()
@@ -260,7 +288,9 @@ def test_a_step_that_is_not_proved_ends_with_1(folder: Path, monkeypatch: pytest
     assert kept("a.npz")["holds"].tolist() == [False] * 2 + [True] * 3
 
 
-@pytest.mark.parametrize("when", ["convexattack.runs.picture.grid_picture", "convexattack.runs.save", "convexattack.attacks.loop.solve"])
+@pytest.mark.parametrize(
+    "when", ["convexattack.runs.picture.grid_picture", "convexattack.runs.save", "convexattack.attacks.loop.solve"]
+)
 def test_ctrl_c_leaves_what_was_there(when: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.npz").write_text("mine")
 
@@ -295,7 +325,11 @@ def test_measure_is_what_the_library_says(folder: Path) -> None:
     out, _ = run(*arguments)
     for name, estimate in wanted.items():
         shown = document["measures"][name]
-        assert [float(shown[part]) for part in ("value", "low", "high")] == [estimate.value, estimate.low, estimate.high]
+        assert [float(shown[part]) for part in ("value", "low", "high")] == [
+            estimate.value,
+            estimate.low,
+            estimate.high,
+        ]
         assert shown["images"] == 30
         assert re.search(rf" {estimate.value:.4g} +{estimate.low:.4g} to {estimate.high:.4g} +30 +none\b", out)
     assert document["measures"]["fooling_ratio"]["value"] == found["fooled"].mean()
@@ -317,13 +351,25 @@ def test_a_curve_in_three_forms(folder: Path) -> None:
     found = kept("a.npz")
     x, label = torch.from_numpy(found["x"]), torch.from_numpy(found["label"])
     curve = ca.fooling_curve([ca.algorithm1(1.0, steps=5), ca.deepfool()], network(), x, label, [0.05, 0.1, 0.2])
-    wanted = [(name, radius, of) for name, ratios in curve.ratios.items() for radius, of in zip(curve.radii, ratios, strict=True)]
+    wanted = [
+        (name, radius, of)
+        for name, ratios in curve.ratios.items()
+        for radius, of in zip(curve.radii, ratios, strict=True)
+    ]
     assert len(document["curve"]) == len(lines) - 1 == len(wanted) == 6
     for row, line, (name, radius, of) in zip(document["curve"], lines[1:], wanted, strict=True):
-        assert [row["attack"], row["radius"], row["ratio"], row["low"], row["high"]] == [name, radius, of.value, of.low, of.high]
+        assert [row["attack"], row["radius"], row["ratio"], row["low"], row["high"]] == [
+            name,
+            radius,
+            of.value,
+            of.low,
+            of.high,
+        ]
         assert line == [str(entry) for entry in row.values()]
         assert f"{100 * of.value:.1f} [{math.floor(100 * of.low)}, {math.ceil(100 * of.high)}]" in out
-    assert [row["ratio"] for row in document["curve"][3:]] == [float((found["size"] < radius).mean()) for radius in (0.05, 0.1, 0.2)]
+    assert [row["ratio"] for row in document["curve"][3:]] == [
+        float((found["size"] < radius).mean()) for radius in (0.05, 0.1, 0.2)
+    ]
     assert "written: c.png" in out
     assert imread("c.png").shape[:2] == (624, 936)
 
@@ -363,12 +409,18 @@ def test_progress_counts_every_image() -> None:
         ("attack deepfool-5", "attack 'deepfool-5' is unknown"),
         ("attack algorithm1-5 --steps 3", "steps 3 is given twice"),
         ("attack --steps 0", "steps must be at least 1, got 0"),
-        ("attack deepfool --radius 0.1", "radius 0.1 has no place in the attack deepfool: leave it out, or use algorithm1, "),
+        (
+            "attack deepfool --radius 0.1",
+            "radius 0.1 has no place in the attack deepfool: leave it out, or use algorithm1, ",
+        ),
         (
             "attack random --target 3",
             "target 3 has no place in the attack random: leave it out, or use algorithm1, algorithm2, fastgrad, deepfool",
         ),
-        ("attack deepfool --piece best", "piece best has no place in the attack deepfool: leave it out, or use algorithm1"),
+        (
+            "attack deepfool --piece best",
+            "piece best has no place in the attack deepfool: leave it out, or use algorithm1",
+        ),
         ("attack random --pixels", "pixels has no place in the attack random"),
         ("attack random --norm 2", "norm 2 has no place in the attack random"),
         ("attack --target 10", "target 10 is no class: with 10 classes use 0 to 9"),
@@ -386,7 +438,10 @@ def test_progress_counts_every_image() -> None:
         ("attack --out no/a.npz", "no/a.npz cannot be written (No such file or directory)"),
         ("attack --device abacus", "device 'abacus' is not available"),
         ("attack --dtype int8", "dtype 'int8' is unknown"),
-        ("attack regression --model diabetes --data diabetes", "radius is missing: the attack regression needs to know"),
+        (
+            "attack regression --model diabetes --data diabetes",
+            "radius is missing: the attack regression needs to know",
+        ),
         ("attack regression --model diabetes --radius 1", "model does not take x of shape"),
         ("measure --radius nan", "radius must be a finite number >= 0, got nan"),
         ("measure --attack regression", "attack 'regression' has no fooling ratio"),
@@ -414,14 +469,22 @@ def test_a_wrong_argument_is_one_sentence(line: str, sentence: str, folder: Path
 @pytest.mark.parametrize("command", ["attack", "measure", "curve"])
 def test_the_examples_in_the_help_run(command: str, folder: Path) -> None:
     out, _ = run(command, "--help")
-    examples = [shlex.split(line.partition(">")[0])[1:] for line in out.splitlines() if line.strip().startswith(f"convexattack {command}")]
+    examples = [
+        shlex.split(line.partition(">")[0])[1:]
+        for line in out.splitlines()
+        if line.strip().startswith(f"convexattack {command}")
+    ]
     here = [example for example in examples if "my_networks:lenet" not in example and "mnist" not in example]
     assert len(here) >= 1 + (command == "curve") + 3 * (command == "attack")
     for example in here:
         run(*example, "--images", "3")
     if command == "attack":
         names: dict[str, Any] = {}
-        lines = [line.strip() for line in out.splitlines() if re.match(r"\s+(from safetensors|import numpy|eta =|with np)", line)]
+        lines = [
+            line.strip()
+            for line in out.splitlines()
+            if re.match(r"\s+(from safetensors|import numpy|eta =|with np)", line)
+        ]
         for line in lines:
             exec(line, names)
             if "eta" in line:

@@ -186,7 +186,11 @@ def test_an_item_that_is_no_number_never_touches_its_neighbours(program: ca.Prog
     assert found.status[bad] == ca.Status.INVALID
     assert found.eta[bad].isnan().all()
     assert not ca.certify(spoilt, found).holds(ca.Tolerance(INF))[bad]
-    norms = [program.norm] if isinstance(program, ca.MinNorm) else [part.norm for part in program.sets if isinstance(part, ca.Ball)]
+    norms = (
+        [program.norm]
+        if isinstance(program, ca.MinNorm)
+        else [part.norm for part in program.sets if isinstance(part, ca.Ball)]
+    )
     slack = 0.0 if all(norm.p in (1, 2, INF) for norm in norms) else max(SAME, 2 * UNIT[program.gradient.dtype])
     for i in range(n):
         if i != bad:
@@ -267,7 +271,9 @@ def exactly_feasible(program: ca.GN, i: int) -> bool:
     st.integers(-3, 3),
     st.sampled_from(DTYPES),
 )
-def test_near_ties_against_rational_arithmetic(entries: list[int], p: float, radius: float, steps: int, dtype: torch.dtype) -> None:
+def test_near_ties_against_rational_arithmetic(
+    entries: list[int], p: float, radius: float, steps: int, dtype: torch.dtype
+) -> None:
     """A few units in the last place around L = ε‖g‖_q: FEASIBLE and INFEASIBLE are never wrong, and a point is one in exact arithmetic."""
     gradient = torch.tensor([entries], dtype=dtype)
     value = (radius * ca.Lp(p).dual(gradient.double())).to(dtype)
@@ -306,7 +312,9 @@ def test_clipping_the_answer_of_the_ball(p: float) -> None:
     x = torch.rand(20, 30, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     range_, value, gradient = ca.PixelRange(0.0, 1.0).at(x), torch.zeros(20, dtype=torch.float64), normal(2, 20, 30)
     norm = ca.Lp(p)
-    clipped = norm.steepest(gradient, 2.0 if p < INF else 0.3).clamp(torch.as_tensor(range_.lower), torch.as_tensor(range_.upper))
+    clipped = norm.steepest(gradient, 2.0 if p < INF else 0.3).clamp(
+        torch.as_tensor(range_.lower), torch.as_tensor(range_.upper)
+    )
     program = ca.GNII(value, gradient, (ca.Ball(norm, 2.0 if p < INF else 0.3), range_))
     certificate = ca.certify(program, clipped)
     assert (certificate.violation == 0).all()
@@ -348,7 +356,11 @@ def test_min_norm_is_infeasible_exactly_where_the_box_is_too_small(program: ca.P
         low, high = torch.maximum(low, below), torch.minimum(high, above)
     statuses = ca.solve(program, "closed_form").status
     for i in range(len(program)):
-        ends = [(lo if x > 0 else hi, x) for x, lo, hi in zip(*(part[i].tolist() for part in (program.g, low, high)), strict=True) if x]
+        ends = [
+            (lo if x > 0 else hi, x)
+            for x, lo, hi in zip(*(part[i].tolist() for part in (program.g, low, high)), strict=True)
+            if x
+        ]
         empty = bool((low[i] > high[i]).any())
         if not empty and any(math.isinf(c) for c, _ in ends):
             assert statuses[i] == ca.Status.OPTIMAL
@@ -363,12 +375,17 @@ def test_min_norm_is_infeasible_exactly_where_the_box_is_too_small(program: ca.P
 
 @settings(max_examples=200)
 @given(lists, st.floats(0, 4, width=16), st.sampled_from(NORMS), st.integers(-12, 12))
-def test_min_norm_keeps_its_inequality_in_rational_arithmetic(entries: list[float], value: float, norm: ca.Lp, power: int) -> None:
+def test_min_norm_keeps_its_inequality_in_rational_arithmetic(
+    entries: list[float], value: float, norm: ca.Lp, power: int
+) -> None:
     program = min_norm(value * 10.0**power, entries, norm.p)
     solution = ca.solve(program)
     if solution.status[0] == ca.Status.OPTIMAL:
         assert linear(program, solution.eta, 0) <= 0
-        assert float(norm(solution.eta)) <= float(value * 10.0**power / norm.dual(rows(entries))) * (1 + 1e-13) or value == 0
+        assert (
+            float(norm(solution.eta)) <= float(value * 10.0**power / norm.dual(rows(entries))) * (1 + 1e-13)
+            or value == 0
+        )
     else:
         assert not any(entries)
 
@@ -382,7 +399,9 @@ def test_programs_without_a_closed_form() -> None:
         ((ball(2), ball(1)), r"GNII takes boxes, l-inf balls and 1 other ball\(s\), and this has more"),
         ((ball(2), ca.CustomSet(lambda eta: [eta >= 0])), "CustomSet is neither a Ball nor a Box"),
     ):
-        with pytest.raises(ValueError, match=f"solver='closed_form' cannot take this program: {reason}; use solver='reference'"):
+        with pytest.raises(
+            ValueError, match=f"solver='closed_form' cannot take this program: {reason}; use solver='reference'"
+        ):
             ca.solve(ca.GNII(value, gradient, sets), "closed_form")
     with pytest.raises(ValueError, match=r"MinNorm takes boxes, l-inf balls and 0 other ball\(s\)"):
         ca.solve(ca.MinNorm(value, gradient, ca.Lp(2), (ball(2),)), "closed_form")
@@ -392,7 +411,10 @@ def test_programs_without_a_closed_form() -> None:
 @each_kind
 def test_what_is_not_finite_is_invalid(kind: Any, norm: ca.Lp) -> None:
     """NaN or ∞ in the value, or anywhere in the gradient: no claim and no number."""
-    value, gradient = numbers(math.nan, INF, 1, 1, 1, 1), rows([3, 4], [3, 4], [math.nan, 4], [3, math.nan], [3, -INF], [3, 4])
+    value, gradient = (
+        numbers(math.nan, INF, 1, 1, 1, 1),
+        rows([3, 4], [3, 4], [math.nan, 4], [3, math.nan], [3, -INF], [3, 4]),
+    )
     for sets in ((), (ca.Box(-1.0, 1.0),)):
         found = ca.solve(kind(value, gradient, norm, sets), "closed_form")
         assert names(found)[:5] == ["INVALID"] * 5
@@ -420,7 +442,9 @@ def test_nan_in_a_bound_is_that_items_affair() -> None:
 
 def test_half_precision_says_where_it_is_too_coarse() -> None:
     """ε = 1e-7 is 1.7 times the smallest float16: what fits there is far from the optimum, and OPTIMAL would be a lie."""
-    program = ca.GNII(torch.zeros(1, dtype=torch.float16), torch.tensor([[3, 4]], dtype=torch.float16), (ball(2, 1e-7),))
+    program = ca.GNII(
+        torch.zeros(1, dtype=torch.float16), torch.tensor([[3, 4]], dtype=torch.float16), (ball(2, 1e-7),)
+    )
     solution = ca.solve(program)
     assert names(solution) == ["INEXACT"]
     assert inside(program, solution.eta, 0)

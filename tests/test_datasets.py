@@ -49,13 +49,18 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def rows(images: Any, label: list[int | None], label_type: Any = None, names: tuple[str, str] = ("img", "label")) -> Any:
+def rows(
+    images: Any, label: list[int | None], label_type: Any = None, names: tuple[str, str] = ("img", "label")
+) -> Any:
     columns = {
         names[0]: library.Image(),
         "id": library.Value("int64"),
         names[1]: label_type or library.ClassLabel(names=[str(i) for i in range(12)]),
     }
-    encoded = [image if image is None else {"bytes": image if isinstance(image, bytes) else png(image), "path": None} for image in images]
+    encoded = [
+        image if image is None else {"bytes": image if isinstance(image, bytes) else png(image), "path": None}
+        for image in images
+    ]
     table = {names[0]: encoded, "id": list(range(len(label))), names[1]: label}
     return library.Dataset.from_dict(table, features=library.Features(columns))
 
@@ -128,7 +133,9 @@ def test_many_batches_keep_their_order(tmp_path: Path) -> None:
     path = folder(tmp_path / "mine", test=rows(pictures(2500, 1, 1), label), train=rows(pictures(1), [0]))
     assert load(path).label.tolist() == label
     assert load(path, limit=1700).label.tolist() == label[:1700]
-    assert load(path, limit=1700).x.flatten().mul(255).round().tolist() == pictures(2500, 1, 1).flatten()[:1700].tolist()
+    assert (
+        load(path, limit=1700).x.flatten().mul(255).round().tolist() == pictures(2500, 1, 1).flatten()[:1700].tolist()
+    )
 
 
 def test_a_bar_is_shown_on_a_terminals_stderr_where_decoding_takes_long(
@@ -175,15 +182,25 @@ def test_modes_and_columns_of_other_names(tmp_path: Path) -> None:
     [
         (pictures(2), [0, None], r"has no class for image 1 \(label None\)"),
         (pictures(2), [0, -1], r"has no class for image 1 \(label -1\)"),
-        ([*pictures(1), *pictures(1, h=4)], [0, 1], r"image 1 of .* has shape \(4, 2, 1\) and image 0 \(3, 2, 1\) \(H, W, C\): bring all"),
-        ([*pictures(1), *pictures(1, colours=3)], [0, 1], r"image 1 of .* has shape \(3, 2, 3\) and image 0 \(3, 2, 1\)"),
+        (
+            [*pictures(1), *pictures(1, h=4)],
+            [0, 1],
+            r"image 1 of .* has shape \(4, 2, 1\) and image 0 \(3, 2, 1\) \(H, W, C\): bring all",
+        ),
+        (
+            [*pictures(1), *pictures(1, colours=3)],
+            [0, 1],
+            r"image 1 of .* has shape \(3, 2, 3\) and image 0 \(3, 2, 1\)",
+        ),
         ([pictures(1)[0], b"no image"], [0, 1], r"image 1 of .* cannot be decoded \(cannot identify image"),
         (pictures(1, colours=4), [0], r"image 0 of .* cannot be decoded \(its mode RGBA is not 8-bit grey or RGB\)"),
         ([*pictures(1), None], [0, 1], "has no image 1, only a class: choose a split"),
         ([], [], "has no images in its split 'test'"),
     ],
 )
-def test_what_is_wrong_with_an_image_or_label_is_named(images: Any, label: list[int | None], words: str, tmp_path: Path) -> None:
+def test_what_is_wrong_with_an_image_or_label_is_named(
+    images: Any, label: list[int | None], words: str, tmp_path: Path
+) -> None:
     path = folder(tmp_path / "mine", test=rows(images, label), train=rows(pictures(1), [0]))
     with pytest.raises(ValueError, match=words) as raised:
         load(path)
@@ -194,7 +211,9 @@ def test_a_folder_needs_both_columns(tmp_path: Path) -> None:
     table = rows(pictures(1), [0])
     for gone in ("img", "label"):
         path = folder(tmp_path / gone, test=table.remove_columns([gone]), train=table.remove_columns([gone]))
-        with pytest.raises(ValueError, match=rf"{gone} needs a column of images and one of classes, and has .*id.*: declare both"):
+        with pytest.raises(
+            ValueError, match=rf"{gone} needs a column of images and one of classes, and has .*id.*: declare both"
+        ):
             load(path)
 
 
@@ -216,13 +235,17 @@ def test_a_wrong_argument_is_named(arguments: tuple[Any, ...], words: str) -> No
 
 
 def test_nothing_is_neither_a_name_nor_a_path() -> None:
-    with pytest.raises(TypeError, match="name_or_folder must be a name or a path, got None: use digits, mnist, cifar10 or a folder"):
+    with pytest.raises(
+        TypeError, match="name_or_folder must be a name or a path, got None: use digits, mnist, cifar10 or a folder"
+    ):
         load(None)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
     path = folder(tmp_path / "mine", test=rows(pictures(1), [0]), train=rows(pictures(1), [0]))
-    with pytest.raises(ValueError, match=r"mine cannot be read for its split 'validation' \(.*\): it must have that split in"):
+    with pytest.raises(
+        ValueError, match=r"mine cannot be read for its split 'validation' \(.*\): it must have that split in"
+    ):
         load(path, "validation")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty cannot be read for its split 'test' \(.*\)") as raised:
@@ -241,7 +264,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(here, "_KNOWN", small)
 
 
-def test_known_data_come_from_the_folder_that_is_named(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_data_come_from_the_folder_that_is_named(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
     grey, colour = pictures(4, 28, 28), pictures(4, 32, 32, 3)
     folder(tmp_path / "mnist", train=rows(pictures(6, 28, 28), [0] * 6), test=rows(grey, [0, 1, 2, 9]))
@@ -263,12 +288,22 @@ def test_known_data_come_from_the_folder_that_is_named(small: None, tmp_path: Pa
         (pictures(5, 28, 28), [0, 1, 2, 3, 4], "mnist holds 5 test images, and mnist has 4: get it again"),
         (pictures(4, 28, 28), [10, 1, 2, 3], "mnist has a label 10, and mnist has classes 0 to 9"),
         (pictures(4, 28, 28), [0, 1, 9, 9], "mnist has 0 test images of class 2, and mnist has 1: get it again"),
-        (pictures(4, 27, 28), [0, 1, 2, 9], r"mnist has images of shape \(1, 27, 28\) \(C, H, W\), and mnist has \(1, 28, 28\)"),
+        (
+            pictures(4, 27, 28),
+            [0, 1, 2, 9],
+            r"mnist has images of shape \(1, 27, 28\) \(C, H, W\), and mnist has \(1, 28, 28\)",
+        ),
         (pictures(4, 28, 28, 3), [0, 1, 2, 9], r"mnist has images of shape \(3, 28, 28\)"),
     ],
 )
 def test_known_data_are_counted(
-    images: Any, label: list[int | None], words: str, limit: int | None, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Any,
+    label: list[int | None],
+    words: str,
+    limit: int | None,
+    small: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
     folder(tmp_path / "mnist", test=rows(images, label), train=rows(pictures(1, 28, 28), [0]))
@@ -284,7 +319,9 @@ def test_known_data_are_counted_beyond_the_limit(tmp_path: Path, monkeypatch: py
     assert len(load("mnist", limit=2)) == 2
 
 
-def test_other_pixels_of_mnist_are_found_by_their_checksum(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_pixels_of_mnist_are_found_by_their_checksum(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONVEXATTACK_DATA", str(tmp_path))
     pixels = pictures(4, 28, 28)
     label: list[int | None] = [0, 1, 2, 9]
@@ -295,14 +332,18 @@ def test_other_pixels_of_mnist_are_found_by_their_checksum(small: None, tmp_path
     pixels[2, 5, 5] ^= 1
     table = rows(pixels, label)
     table.to_parquet(tmp_path / "mnist" / "data" / "test-00000-of-00001.parquet")
-    with pytest.raises(ValueError, match=r"mnist has test images with other pixels or labels than mnist \(their SHA-256 differs\): get"):
+    with pytest.raises(
+        ValueError, match=r"mnist has test images with other pixels or labels than mnist \(their SHA-256 differs\): get"
+    ):
         load("mnist")
     assert len(load("mnist", limit=2)) == 2  # a part is not compared
 
 
 def test_a_folder_holds_as_many_images_as_its_card_says(tmp_path: Path) -> None:
     path = folder(tmp_path / "mine", test=rows(pictures(3), [0, 1, 2]), train=rows(pictures(1), [0]))
-    stated = "---\ndataset_info:\n  splits:\n  - name: test\n    num_examples: {}\n  - name: train\n    num_examples: 1\n"
+    stated = (
+        "---\ndataset_info:\n  splits:\n  - name: test\n    num_examples: {}\n  - name: train\n    num_examples: 1\n"
+    )
     for count in (3, 4):
         (path / "README.md").write_text(README.replace("---\n", stated.format(count), 1))
         if count == 3:
@@ -348,7 +389,9 @@ def test_a_hub_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r'needs the Hugging Face datasets library: pip install "convexattack\[data\]"'):
+    with pytest.raises(
+        ImportError, match=r'needs the Hugging Face datasets library: pip install "convexattack\[data\]"'
+    ):
         load("mnist")
     assert len(load("digits")) == 360
 
@@ -357,7 +400,9 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "shape", "first"),
     [("mnist", (1, 28, 28), [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]), ("cifar10", (3, 32, 32), None)],
 )
-def test_the_real_data(name: str, shape: tuple[int, int, int], first: list[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_data(
+    name: str, shape: tuple[int, int, int], first: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not Path(DATA, name).is_dir() or not DATA:
         pytest.skip(f"$CONVEXATTACK_DATA has no folder {name}")
     monkeypatch.setenv("CONVEXATTACK_DATA", DATA)

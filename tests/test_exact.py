@@ -193,7 +193,11 @@ def test_operator_norm(p: float, m: int, d: int) -> None:
     torch.testing.assert_close(certificate.primal, plain.primal, rtol=1e-14, atol=0)
     torch.testing.assert_close(certificate.dual, plain.dual, rtol=1e-12, atol=0)
     assert (certificate.dual <= plain.dual * (1 + 1e-12)).all()
-    signs = torch.tensor([[1.0 if k >> i & 1 else -1.0 for i in range(d)] for k in range(2**d)], dtype=torch.float64) if d <= 7 else None
+    signs = (
+        torch.tensor([[1.0 if k >> i & 1 else -1.0 for i in range(d)] for k in range(2**d)], dtype=torch.float64)
+        if d <= 7
+        else None
+    )
     if p == INF and signs is not None:
         best = (0.5 * program.J @ signs.mT).norm(dim=1).amax(1)
         assert (certificate.dual >= best * (1 - 1e-14)).all()
@@ -203,7 +207,9 @@ def test_operator_norm(p: float, m: int, d: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 1 - 1e-9, 1.0])
-def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Too small an estimate of λ_max, with another eigenvector, is refused by the pivots of LDLᵀ, and a larger one is tried."""
     program = ca.OperatorNorm(random(3, 6, 9), ca.Ball(ca.Lp(2), 1.0))
     solution = ca.solve(program)
@@ -216,7 +222,10 @@ def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(share: float, 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_operator_norm_of_degenerate_matrices(scale: float) -> None:
-    J = torch.stack([torch.zeros(3, 4), torch.ones(3, 4), torch.diag(torch.tensor([1.0, 1e-9, 0.0, 0.0]))[:3]]).double() * scale
+    J = (
+        torch.stack([torch.zeros(3, 4), torch.ones(3, 4), torch.diag(torch.tensor([1.0, 1e-9, 0.0, 0.0]))[:3]]).double()
+        * scale
+    )
     for p in (1, 1.5, 2, 3, INF):
         program = ca.OperatorNorm(J, ca.Ball(ca.Lp(p), torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)))
         certificate = exactly(program, ca.solve(program))
@@ -253,7 +262,11 @@ def test_what_cannot_be_exact_is_named() -> None:
     with pytest.raises(ValueError, match=r"exact must be False with sets\[1\], a CustomSet"):
         exactly(program, torch.zeros(1, 2))
     with pytest.raises(ValueError, match="exact must be False for a HingeSum"):
-        ca.certify(ca.HingeSum(torch.zeros(1, 1), torch.ones(1, 1, 2), (ca.Ball(ca.Lp(2), 1.0),)), torch.zeros(1, 2), exact=True)
+        ca.certify(
+            ca.HingeSum(torch.zeros(1, 1), torch.ones(1, 1, 2), (ca.Ball(ca.Lp(2), 1.0),)),
+            torch.zeros(1, 2),
+            exact=True,
+        )
     model = torch.nn.Linear(2, 2)
     free = ca.OperatorNorm.from_model(model, torch.zeros(1, 2), ca.Ball(ca.Lp(2), 1.0))
     with pytest.raises(ValueError, match="exact must be False for a matrix-free OperatorNorm"):

@@ -18,7 +18,19 @@ from test_cli import refused, run
 
 import convexattack as ca
 from convexattack.explain import Step
-from convexattack.explain.notation import apart, broken, latex, marked, matrix, n, outwards, plain, relate, stacked, vector
+from convexattack.explain.notation import (
+    apart,
+    broken,
+    latex,
+    marked,
+    matrix,
+    n,
+    outwards,
+    plain,
+    relate,
+    stacked,
+    vector,
+)
 from convexattack.testing import programs
 
 NORMS = (1, 1.5, 2, 3, INF)
@@ -32,7 +44,14 @@ FUNCTIONS = {"clip": lambda x, low, high: min(max(x, low), high), "max": max, "_
 
 def value(text: str) -> float | None:
     """What a text of numbers is worth; None for one that holds letters."""
-    code = text.replace("−", "-").replace("·", "*").replace("∞", "inf").replace("{", "(").replace("}", ")").replace("^", "**")
+    code = (
+        text.replace("−", "-")
+        .replace("·", "*")
+        .replace("∞", "inf")
+        .replace("{", "(")
+        .replace("}", ")")
+        .replace("^", "**")
+    )
     if re.search(r"[^\d\s.()*/+,-]", re.sub(r"clip|max|inf", "", code)) or not re.search(r"\d|inf", code):
         return None
     code = code.replace("0**", "0.0**")
@@ -66,7 +85,9 @@ def true(page: ca.Explanation) -> None:
             for a, relation, b, size in equations(formula):
                 slack = (SHOWN if relation == "≈" else EQUAL) * max(abs(a), abs(b), size)
                 holds = {"≤": a <= b + slack, "<": a < b + slack, "≥": a >= b - slack, ">": a > b - slack}
-                close = a == b or abs(a - b) <= slack or (relation == "≈" and 0 in (a, b))  # ≈ 0: beside what it is a difference of
+                close = (
+                    a == b or abs(a - b) <= slack or (relation == "≈" and 0 in (a, b))
+                )  # ≈ 0: beside what it is a difference of
                 assert holds.get(relation, close), (step.title, formula, a, relation, b)
 
 
@@ -182,7 +203,11 @@ def test_a_drawn_operator_norm_is_explained_truly(data: st.DataObject) -> None:
 @settings(max_examples=30)
 def test_any_dtype_and_scale_is_explained(program: ca.Program) -> None:
     kinds = [type(item) for item in program.sets]
-    if kinds in ([], [ca.Box]) if isinstance(program, ca.MinNorm) else kinds in ([ca.Ball], [ca.Box], [ca.Ball, ca.Box]):
+    if (
+        kinds in ([], [ca.Box])
+        if isinstance(program, ca.MinNorm)
+        else kinds in ([ca.Ball], [ca.Box], [ca.Ball, ca.Box])
+    ):
         for i in range(len(program)):
             page = ca.explain(program, i)
             well_formed(page)
@@ -191,7 +216,11 @@ def test_any_dtype_and_scale_is_explained(program: ca.Program) -> None:
 
 def single(golden: Golden) -> bool:
     kinds = [type(item) for item in golden.program.sets]
-    return kinds in ([], [ca.Box]) if isinstance(golden.program, ca.MinNorm) else kinds in ([ca.Ball], [ca.Box], [ca.Ball, ca.Box])
+    return (
+        kinds in ([], [ca.Box])
+        if isinstance(golden.program, ca.MinNorm)
+        else kinds in ([ca.Ball], [ca.Box], [ca.Ball, ca.Box])
+    )
 
 
 @pytest.mark.parametrize("golden", [golden for golden in GOLDEN if single(golden)], ids=repr)
@@ -276,7 +305,11 @@ def test_degenerate_cases_are_said_in_words() -> None:
         (min_norm(1, [0, 0], 2), ca.Status.INFEASIBLE, "The gradient is 0"),
         (min_norm(2.001, [1, 1], 2, ca.Box(-1.0, 1.0)), ca.Status.INFEASIBLE, "The box does not reach the half-space"),
         (gnii(0, [1, 1], ball(2), ca.Box(1.0, 2.0)), ca.Status.INFEASIBLE, "The set is empty"),
-        (gn(0, [1, 1], ball(2), box([1.0, 0.0], [0.5, 1.0])), ca.Status.INFEASIBLE, "The bounds of `η_{1}` exclude each other"),
+        (
+            gn(0, [1, 1], ball(2), box([1.0, 0.0], [0.5, 1.0])),
+            ca.Status.INFEASIBLE,
+            "The bounds of `η_{1}` exclude each other",
+        ),
         (gnii(0, [1, 0], ca.Box(-INF, 1.0)), ca.Status.UNBOUNDED, "UNBOUNDED: The objective falls without end"),
         (gnii(math.nan, [1, 0], ball(2)), ca.Status.INVALID, "INVALID: "),
         (min_norm(1, [math.inf, 0], 2), ca.Status.INVALID, "INVALID: "),
@@ -291,7 +324,8 @@ def test_what_has_no_solution_is_explained(program: ca.Program, status: ca.Statu
 
 
 @pytest.mark.parametrize(
-    ("p", "title"), [(1, "The bound"), (1.5, "The bound"), (2, "The Lagrangian"), (3, "The relaxation"), (INF, "The relaxation")]
+    ("p", "title"),
+    [(1, "The bound"), (1.5, "The bound"), (2, "The Lagrangian"), (3, "The relaxation"), (INF, "The relaxation")],
 )
 def test_each_range_of_9_has_its_own_derivation(p: float, title: str) -> None:
     page = ca.explain(ca.OperatorNorm(normal(4, 2, 3, 5), ball(p, 0.1)), 1)
@@ -334,7 +368,15 @@ def test_a_long_vector_is_shown_by_its_ends() -> None:
 
 @pytest.mark.parametrize(
     ("x", "text"),
-    [(-0.0, "0"), (-0.3, "−0.3"), (0.1 + 0.2, "0.3"), (1 / 3, "0.333333~"), (1.5e-7, "1.5·10^{−7}"), (-INF, "−∞"), (math.nan, "NaN")],
+    [
+        (-0.0, "0"),
+        (-0.3, "−0.3"),
+        (0.1 + 0.2, "0.3"),
+        (1 / 3, "0.333333~"),
+        (1.5e-7, "1.5·10^{−7}"),
+        (-INF, "−∞"),
+        (math.nan, "NaN"),
+    ],
 )
 def test_numbers(x: float, text: str) -> None:
     assert n(x) == text
@@ -414,7 +456,10 @@ def test_the_command_prints_the_derivation(folder: Path) -> None:
     ("arguments", "program"),
     [
         ("gn --norm inf --radius 1 --gradient -3,4 --value -1", gn(-1, [-3, 4], ball(INF))),
-        ("gnii --norm 2 --radius 1 --gradient=-3,4 --value=0 --lower=-0.6", gnii(0, [-3, 4], ball(2), ca.Box(-0.6, INF))),
+        (
+            "gnii --norm 2 --radius 1 --gradient=-3,4 --value=0 --lower=-0.6",
+            gnii(0, [-3, 4], ball(2), ca.Box(-0.6, INF)),
+        ),
         (
             "min-norm --norm 2 -g 1,1 --value 3 --lower -1,-inf --upper inf",
             min_norm(3, [1, 1], 2, box([-1, -INF], [INF, INF])),
@@ -435,9 +480,13 @@ def test_the_command_reads_an_item_of_a_file(folder: Path) -> None:
     assert run("explain", "--problem", "problem.npz", "--item", "1")[0] == str(ca.explain(gn(9, [1, -2], ball(2, 2.0))))
     run("solve", "problem.npz", "-o", "solution.npz")
     assert run("explain", "--problem", "solution.npz")[0] == str(ca.explain(gn(1, [3, 4], ball(2, 0.5))))
-    assert "item 2 is not in problem.npz, which has 2: give --item 0 to 1" in refused("explain", "--problem", "problem.npz", "--item", "2")
+    assert "item 2 is not in problem.npz, which has 2: give --item 0 to 1" in refused(
+        "explain", "--problem", "problem.npz", "--item", "2"
+    )
     assert "PROGRAM and --problem problem.npz both say" in refused("explain", "gn", "--problem", "problem.npz")
-    assert "--value and --problem problem.npz both say" in refused("explain", "--problem", "problem.npz", "--value", "1")
+    assert "--value and --problem problem.npz both say" in refused(
+        "explain", "--problem", "problem.npz", "--value", "1"
+    )
 
 
 def test_the_command_ends_with_1_where_nothing_is_proved() -> None:
@@ -454,7 +503,10 @@ def test_the_command_ends_with_1_where_nothing_is_proved() -> None:
         ("gnii -g 3,4 --norm 2", "value is missing: gnii needs --value"),
         ("gnii -g 3,4 --value 1", "norm is missing: gnii needs --norm"),
         ("GNII", "radius is missing: without it"),
-        ("gnii -g 3,four --value 1 --norm 2", "gradient holds 'four', which is no number: give numbers with commas between"),
+        (
+            "gnii -g 3,four --value 1 --norm 2",
+            "gradient holds 'four', which is no number: give numbers with commas between",
+        ),
         ("gnii -g , --value 1 --norm 2 --radius 1", "gradient is empty"),
         ("gnii -g 3,4 --value 1 --norm 0.5 --radius 1", "p must be in [1, inf], got p = 0.5"),
         ("gnii -g 3,4 --value 1 --norm two --radius 1", "norm holds 'two', which is no number: give p in [1, inf]"),
@@ -462,7 +514,10 @@ def test_the_command_ends_with_1_where_nothing_is_proved() -> None:
         ("GNII --radius 1 --upper 1,2,3", "upper '1,2,3' has 3 numbers: give one"),
         ("GNII --jacobian 1", "jacobian 1 has no place in gnii: leave it out"),
         ("min-norm -g 3,4 --value 1 --norm 2 --radius 1", "radius has no place in min-norm"),
-        ("operator-norm -j 1,2;3 --norm 2 --radius 1", "jacobian '1,2;3' has no rows of one length: give it as 1,2;3,4"),
+        (
+            "operator-norm -j 1,2;3 --norm 2 --radius 1",
+            "jacobian '1,2;3' has no rows of one length: give it as 1,2;3,4",
+        ),
         ("operator-norm -j 1,2 --norm 2 --radius 1 --lower 0", "lower and upper have no place in operator-norm"),
         ("operator-norm -j 1,2 --norm 2 --radius 1 --item 3", "item 3 has no meaning without --problem: leave it out"),
         ("EXAMPLE --format html", "format 'html' is unknown: use one of terminal, markdown, latex"),

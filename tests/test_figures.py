@@ -113,7 +113,9 @@ def test_other_methods_are_the_attacks(digits: Subject) -> None:
     for method, steps in measure.ITERATIVE.items():
         for piece in ("best", "active"):
             found = measure.iterated(digits, method, piece, "logits", RADII[6])
-            assert (measure.fooled_at(found, RADII[6]) == attacked(digits, ca.algorithm1(0.1, steps=steps, piece=piece))[6]).all()
+            assert (
+                measure.fooled_at(found, RADII[6]) == attacked(digits, ca.algorithm1(0.1, steps=steps, piece=piece))[6]
+            ).all()
     x, label = digits.x[digits.right], digits.label[digits.right]
     result = ca.deepfool()(digits.model, x, label)
     found = measure.deepfool(digits, "logits")
@@ -121,13 +123,18 @@ def test_other_methods_are_the_attacks(digits: Subject) -> None:
     assert found["steps"] == int(result.steps.sum())
     smallest = min(size for size in found["sizes"] if size is not None)
     assert not measure.fooled_at(found, smallest).any()  # strictly smaller
-    signs = [ca.random_sign(radius, torch.Generator().manual_seed(subjects.SEED))(digits.model, x, label).fooled for radius in RADII]
+    signs = [
+        ca.random_sign(radius, torch.Generator().manual_seed(subjects.SEED))(digits.model, x, label).fooled
+        for radius in RADII
+    ]
     assert (curve(measure.random(digits, "logits", RADII)) == torch.stack(signs).numpy()).all()
 
 
 def test_with_probabilities_algorithm_2_is_fastgrad(digits: Subject) -> None:
     """L = f_k and L = log f_k have gradients of one sign; the training loss is that of the logits, whatever f is."""
-    two, fast = (curve(measure.one_step(digits, method, "", "probabilities", RADII)) for method in ("Algorithm 2", "FastGrad"))
+    two, fast = (
+        curve(measure.one_step(digits, method, "", "probabilities", RADII)) for method in ("Algorithm 2", "FastGrad")
+    )
     assert (fast == curve(measure.one_step(digits, "FastGrad", "", "logits", RADII))).all()
     assert (two == fast).mean() > 0.99
     assert (two != curve(measure.one_step(digits, "Algorithm 2", "", "logits", RADII))).any()
@@ -184,7 +191,9 @@ def test_a_claim_is_judged_on_the_same_images(digits: Subject) -> None:
     assert gap.least == pytest.approx(-0.225)
 
 
-def test_what_was_measured_is_not_measured_again(digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_is_not_measured_again(
+    digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "figure2.jsonl"
     (before,) = figure2.measured([digits], "logits", ("best",), Ledger(path))
     lines = path.read_bytes().splitlines(keepends=True)
@@ -221,7 +230,9 @@ def test_two_processes_measure_what_one_does(digits: Subject, tmp_path: Path, mo
     assert items[0] == items[1]
 
 
-def test_what_fails_in_another_process_leaves_no_process(digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_in_another_process_leaves_no_process(
+    digits: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(figure2, "SHORT", 0.0)
     monkeypatch.setattr(measure, "random", math.sqrt)  # called with three arguments, there
@@ -271,18 +282,29 @@ def check_files(out: Path, name: str, lines: int) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("paper_is_digits")
-def test_figure_2_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_2_comes_out_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["figure2", "--images", "30", "--out", str(tmp_path)]) == 0
     content = check_files(tmp_path, "figure2-30", 10 * (4 + 2 * 3))
     assert {(row["method"], row["piece"]) for row in content["curves"]} == {
         *((method, "") for method in ("FastGrad", "Algorithm 2", "DeepFool", "Random")),
-        *((method, piece) for method in ("Algorithm 1", "Algorithm 1-5", "Algorithm 1-10") for piece in ("best", "active")),
+        *(
+            (method, piece)
+            for method in ("Algorithm 1", "Algorithm 1-5", "Algorithm 1-10")
+            for piece in ("best", "active")
+        ),
     }
     known = content["about"]["networks"]["lenet5"]
     for row in content["curves"]:
         assert row["images"] == known["classified correctly"] <= known["images"] == 30
         assert 0 <= row["low"] <= row["ratio"] == row["fooled"] / row["images"] <= row["high"] <= 1
-    assert [row["number"] for row in content["compared"]] == ["test error", "ρ₂, active piece", "ρ₂, smallest", "DeepFool at ε = 0.164"]
+    assert [row["number"] for row in content["compared"]] == [
+        "test error",
+        "ρ₂, active piece",
+        "ρ₂, smallest",
+        "DeepFool at ε = 0.164",
+    ]
     assert "Algorithm 1-5 − DeepFool" in capsys.readouterr().out
 
     def again(*_: Any) -> None:
@@ -299,9 +321,13 @@ def test_figure_2_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_table_1_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table1", "--images", "all", "--output", "probabilities", "--out", str(tmp_path)]) == 0
     content = check_files(tmp_path, "table1-all-probabilities", 5)
-    assert [row["number"] for row in content["compared"]] == [what for numbers in table1.NUMBERS.values() for what, _ in numbers]
+    assert [row["number"] for row in content["compared"]] == [
+        what for numbers in table1.NUMBERS.values() for what, _ in numbers
+    ]
     assert [row["paper"] for row in content["compared"]] == [0.009, 0.077, 0.061, 0.061, 0.164]
-    finite = [row for row in content["compared"][2:] if row["value"] is not None]  # DeepFool stalls on probabilities: no ε
+    finite = [
+        row for row in content["compared"][2:] if row["value"] is not None
+    ]  # DeepFool stalls on probabilities: no ε
     assert len(finite) >= 2
     for quotient, row in zip(content["quotients"], finite, strict=True):
         assert quotient["ours"] == pytest.approx(row["value"] / content["compared"][1]["value"])
@@ -363,7 +389,9 @@ def test_nothing_is_half_written_after_ctrl_c(command: str, tmp_path: Path, monk
 
 @pytest.mark.usefixtures("paper_is_digits")
 @pytest.mark.parametrize("command", ["figure1", "figure2", "table1"])
-def test_a_network_without_weights_says_how_to_train_it(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_without_weights_says_how_to_train_it(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([command, "--model", "nin", "--out", str(tmp_path)]) == 1
     assert "python -m convexattack.models.train nin" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -377,7 +405,9 @@ def test_wrong_arguments(wrong: str, capsys: pytest.CaptureFixture[str]) -> None
     assert wrong.split()[1] in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not there: set CONVEXATTACK_DATA to the folder that holds mnist/")
+@pytest.mark.skipif(
+    not MNIST.is_dir(), reason="MNIST is not there: set CONVEXATTACK_DATA to the folder that holds mnist/"
+)
 def test_mnist(tmp_path: Path) -> None:
     assert main(["figure2", "--model", "fcnn", "--images", "16", "--piece", "best", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "figure2-16.json").read_text())

@@ -31,7 +31,9 @@ PROGRAMS: dict[str, Callable[[Tensor, Tensor], ca.Program]] = {
     "gn, ball": lambda L, g: ca.GN(L, g, (ca.Ball(ca.Lp(2), 0.5),)),
     "gn, ball and box": lambda L, g: ca.GN(L, g, (ca.Ball(ca.Lp(1.5), 0.5), ca.Box(-0.1, 0.2))),
     "gnii, radii": lambda L, g: ca.GNII(L, g, (ca.Ball(ca.Lp(INF), torch.linspace(0, 1, N).double()),)),
-    "gnii, box": lambda L, g: ca.GNII(L, g, (ca.Box(torch.full((D,), -0.1), torch.linspace(0, 1, N)[:, None].double()),)),
+    "gnii, box": lambda L, g: ca.GNII(
+        L, g, (ca.Box(torch.full((D,), -0.1), torch.linspace(0, 1, N)[:, None].double()),)
+    ),
     "gnii, open box": lambda L, g: ca.GNII(L, g, (ca.Ball(ca.Lp(1), 2.0), ca.Box(-INF, 0.3))),
     "min-norm": lambda L, g: ca.MinNorm(L, g, ca.Lp(3)),
     "min-norm, box, one infeasible": lambda L, g: ca.MinNorm(L, g, ca.Lp(2), (ca.Box(-1.0, torch.full((N, D), 1.0)),)),
@@ -45,7 +47,9 @@ def same(a: Certificate, b: Certificate) -> bool:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
 @pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS)
-def test_a_solution_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Program], dtype: torch.dtype, tmp_path: Path) -> None:
+def test_a_solution_comes_back_bit_by_bit(
+    make: Callable[[Tensor, Tensor], ca.Program], dtype: torch.dtype, tmp_path: Path
+) -> None:
     program = make(*numbers(dtype))
     solution = ca.solve(program)
     files.write_solution(tmp_path / "solution.npz", program, solution)
@@ -90,7 +94,13 @@ def test_an_invalid_item_is_recorded_as_json_that_any_reader_takes(tmp_path: Pat
         raise AssertionError(f"{name} is no JSON")
 
     lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert [line["claims"]["closed_form"]["status"] for line in lines] == ["OPTIMAL", "INVALID", "OPTIMAL", "INVALID", "OPTIMAL"]
+    assert [line["claims"]["closed_form"]["status"] for line in lines] == [
+        "OPTIMAL",
+        "INVALID",
+        "OPTIMAL",
+        "INVALID",
+        "OPTIMAL",
+    ]
     programs = [program for _, program, _ in files.read_records(tmp_path / "records.jsonl")]
     again = [program.gradient[0] for program in programs if isinstance(program, ca.Program)]
     assert again[1].isnan().tolist() == [False, False, True, False, False, False, False]
@@ -119,7 +129,10 @@ def test_an_eta_alone_is_a_claim(tmp_path: Path) -> None:
 
 
 def test_a_status_without_multipliers_is_held_to(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **solved(program="gn", status=["FEASIBLE", "FEASIBLE", "FEASIBLE", "FEASIBLE", "INFEASIBLE"]))
+    np.savez(
+        tmp_path / "a.npz",
+        **solved(program="gn", status=["FEASIBLE", "FEASIBLE", "FEASIBLE", "FEASIBLE", "INFEASIBLE"]),
+    )
     program, claim = files.read_solution(tmp_path / "a.npz")
     proved = ca.solve(program).status
     assert [status.name for status in proved] == ["FEASIBLE", "FEASIBLE", "FEASIBLE", "INFEASIBLE", "INFEASIBLE"]
@@ -171,8 +184,14 @@ def test_numbers_of_other_kinds_are_taken(tmp_path: Path) -> None:
         (solved(eta=np.ones((N, D), dtype=int)), "eta holds int64"),
         (solved(v_ball=np.ones((N, D))), "has multipliers but no 'status'"),
         (solved(v_ball=np.ones((N, 2)), status=["OPTIMAL"] * N), "v_ball has shape (5, 2) instead of (5, 7)"),
-        (solved(v_box=np.ones((N, D)), status=["OPTIMAL"] * N), "has 'v_box', a multiplier of something that its problem does not have"),
-        (solved(lower=-1.0, v_box=np.ones((N, D)), status=["OPTIMAL"] * N), "has the multiplier 'v_box' but not 'v_ball'"),
+        (
+            solved(v_box=np.ones((N, D)), status=["OPTIMAL"] * N),
+            "has 'v_box', a multiplier of something that its problem does not have",
+        ),
+        (
+            solved(lower=-1.0, v_box=np.ones((N, D)), status=["OPTIMAL"] * N),
+            "has the multiplier 'v_box' but not 'v_ball'",
+        ),
         (solved(status=["OPTIMAL"] * 2), "status must be N = 5 strings, got <U7 of shape (2,)"),
         (solved(status=[1] * N), "status must be N = 5 strings"),
         (solved(status=["FINE"] * N), "status has 'FINE', which is none: use OPTIMAL, FEASIBLE"),
@@ -217,7 +236,9 @@ def as_nothing(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [as_pickle, as_one_array, as_half, as_flipped, as_nothing])
 def test_a_file_of_another_kind_is_refused(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     spoil(tmp_path / "problem.npz")
-    with pytest.raises(ValueError, match=r"problem\.npz is no NumPy archive to be read without pickle \(.+\): write numbers with"):
+    with pytest.raises(
+        ValueError, match=r"problem\.npz is no NumPy archive to be read without pickle \(.+\): write numbers with"
+    ):
         files.read_problem(tmp_path / "problem.npz")
 
 
@@ -235,7 +256,9 @@ def good_record() -> dict[str, Any]:
     return files.as_record(program, 0, {"closed_form": ca.solve(program)})
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"problem": {"dtype": "float8"}}', json.dumps(good_record() | {"claims": 3}), "\xff"])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "{}", '{"problem": {"dtype": "float8"}}', json.dumps(good_record() | {"claims": 3}), "\xff"]
+)
 def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(good_record()) + "\n" + line + "\n", encoding="latin-1")
@@ -297,7 +320,9 @@ def test_a_recorded_bracket_comes_back_bit_by_bit(p: float, tmp_path: Path) -> N
         assert torch.equal(alone.jacobian[0], program.jacobian[i])
         for name, claim in found.items():
             assert torch.equal(claim.eta[0], claims[name].eta[i])
-            assert all(torch.equal(a[0], b[i]) for a, b in zip(claim.multipliers, claims[name].multipliers, strict=True))
+            assert all(
+                torch.equal(a[0], b[i]) for a, b in zip(claim.multipliers, claims[name].multipliers, strict=True)
+            )
             assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"][name]["certificate"]
         assert record["claims"]["closed_form"]["certificate"]["holds"]
 
@@ -310,7 +335,13 @@ def test_an_invalid_jacobian_is_recorded_and_comes_back(tmp_path: Path) -> None:
         for i in range(N):
             append(files.as_record(program, i, {"closed_form": ca.solve(program)}))
     records = list(files.read_records(tmp_path / "records.jsonl"))
-    assert [claims["closed_form"].status[0].name == "INVALID" for _, _, claims in records] == [False, True, False, False, True]
+    assert [claims["closed_form"].status[0].name == "INVALID" for _, _, claims in records] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert records[4][0]["problem"]["jacobian"][0][0] == "-inf"
     again = records[1][1]
     assert isinstance(again, ca.OperatorNorm)
@@ -330,7 +361,11 @@ def claimed_norm(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [None, ["OPTIMAL"] * N], ids=["eta alone", "with a status"])
 def test_multipliers_of_a_singular_vector_are_recovered(status: list[str] | None, tmp_path: Path) -> None:
-    arrays = {name: entry for name, entry in claimed_norm(status=status).items() if name not in ("y", "F") and entry is not None}
+    arrays = {
+        name: entry
+        for name, entry in claimed_norm(status=status).items()
+        if name not in ("y", "F") and entry is not None
+    }
     np.savez(tmp_path / "a.npz", **arrays)
     program, claim = files.read_solution(tmp_path / "a.npz")
     assert isinstance(claim, Tensor) == (status is None)
@@ -340,15 +375,24 @@ def test_multipliers_of_a_singular_vector_are_recovered(status: list[str] | None
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        (archive_of_norm(jacobian=None), "has no array 'jacobian': a problem needs jacobian (N, m, d), program, p and radius"),
+        (
+            archive_of_norm(jacobian=None),
+            "has no array 'jacobian': a problem needs jacobian (N, m, d), program, p and radius",
+        ),
         (archive_of_norm(jacobian=np.ones((N, D))), "jacobian must have shape (N, m, d), m, d >= 1, got (5, 7)"),
         (archive_of_norm(jacobian=np.ones((0, M, D))), "jacobian of shape (0, 3, 7) is empty"),
         (archive_of_norm(jacobian=np.ones((N, M, D), dtype=int)), "jacobian holds int64, not floating-point numbers"),
         (archive_of_norm(value=np.ones(N)), "has an array 'value', which means nothing to operator-norm"),
         (archive_of_norm(gradient=np.ones((N, D))), "has an array 'gradient', which means nothing to operator-norm"),
-        (archive(jacobian=np.ones((N, M, D))), "has an array 'jacobian', which means nothing to gnii: it needs value (N,), gradient"),
+        (
+            archive(jacobian=np.ones((N, M, D))),
+            "has an array 'jacobian', which means nothing to gnii: it needs value (N,), gradient",
+        ),
         (archive_of_norm(p=None), "p is missing"),
-        (archive_of_norm(radius=None), "radius is missing: without it nothing bounds the perturbation of operator-norm"),
+        (
+            archive_of_norm(radius=None),
+            "radius is missing: without it nothing bounds the perturbation of operator-norm",
+        ),
         (archive_of_norm(radius=np.ones(2)), "radius must be a number or have shape (N,) = (5,)"),
         (archive_of_norm(lower=-1.0), "lower and upper have no place in operator-norm"),
         (claimed_norm(eta=np.ones((N, M))), "eta has shape (5, 3) instead of (5, 7)"),
@@ -356,7 +400,10 @@ def test_multipliers_of_a_singular_vector_are_recovered(status: list[str] | None
         (claimed_norm(y=np.ones((N, M))), "y has shape (5, 3) instead of (5, 7)"),
         (claimed_norm(F=np.ones((N, D, M))), "F has shape (5, 7, 3) instead of (5, 3, 3)"),
         (claimed_norm(F=np.ones(N)), "F has shape (5,) instead of (5, 3, 5)"),
-        (claimed_norm(v_ball=np.ones((N, D))), "has 'v_ball', a multiplier of something that its problem does not have"),
+        (
+            claimed_norm(v_ball=np.ones((N, D))),
+            "has 'v_ball', a multiplier of something that its problem does not have",
+        ),
         (claimed_norm(status=["BRACKETS"] * N), "status has 'BRACKETS', which is none: use OPTIMAL"),
     ],
     ids=lambda x: x[:40] if isinstance(x, str) else "",
@@ -371,8 +418,12 @@ def test_a_malformed_bracket_is_one_sentence(arrays: dict[str, Any], sentence: s
 
 
 def test_a_jacobian_that_is_not_held_does_not_fit_into_a_file(tmp_path: Path) -> None:
-    program = ca.OperatorNorm.from_model(torch.nn.Linear(D, M).double(), torch.zeros(2, D).double(), ca.Ball(ca.Lp(2), 1.0))
-    with pytest.raises(ValueError, match=r"jacobian is matrix-free, which no file can hold: build ca\.OperatorNorm\(ca\.jacobian"):
+    program = ca.OperatorNorm.from_model(
+        torch.nn.Linear(D, M).double(), torch.zeros(2, D).double(), ca.Ball(ca.Lp(2), 1.0)
+    )
+    with pytest.raises(
+        ValueError, match=r"jacobian is matrix-free, which no file can hold: build ca\.OperatorNorm\(ca\.jacobian"
+    ):
         files.write_solution(tmp_path / "a.npz", program, ca.solve(program))
     assert list(tmp_path.iterdir()) == []
 
@@ -401,7 +452,10 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"cannot be written \(Not a directory\): give a file in a folder"):
         files.check_writable(tmp_path / "file" / "a.npz")
-    with pytest.raises(OSError, match=r"cannot be written \(No such file or directory\)"), files.atomically(tmp_path / "no" / "a") as part:
+    with (
+        pytest.raises(OSError, match=r"cannot be written \(No such file or directory\)"),
+        files.atomically(tmp_path / "no" / "a") as part,
+    ):
         part.write_text("")
     with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
         files.check_writable(tmp_path)

@@ -82,7 +82,9 @@ def imported(source: str, module: str, is_package: bool = False) -> Iterator[tup
                 yield from ((node.lineno, alias.name) for alias in names)
             case ast.ImportFrom(module=base, names=names, level=level):
                 yield from ((node.lineno, f"{absolute(base or '', level)}.{alias.name}") for alias in names)
-            case ast.Call(func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"), args=[name, *_]):
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"), args=[name, *_]
+            ):
                 if isinstance(name, ast.Constant) and isinstance(name.value, str):
                     bare = name.value.lstrip(".")
                     yield node.lineno, absolute(bare, len(name.value) - len(bare))
@@ -152,7 +154,10 @@ def not_names(source: str) -> list[int]:
 def public_names(source: str) -> set[str]:
     """The names that the package's __init__ binds and that do not begin with an underscore."""
     bound = {
-        alias.asname or alias.name for node in ast.parse(source).body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname or alias.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     } - {"annotations"}
     return {name for name in bound if not name.startswith("_")} | {"__version__"}
 
@@ -205,7 +210,9 @@ def unsafe_loads(source: str) -> list[int]:
         match node:
             case ast.Attribute(value=ast.Name(id="torch"), attr="load"):
                 lines.append(node.lineno)
-            case ast.keyword(arg="allow_pickle", value=value) if not (isinstance(value, ast.Constant) and value.value is False):
+            case ast.keyword(arg="allow_pickle", value=value) if not (
+                isinstance(value, ast.Constant) and value.value is False
+            ):
                 lines.append(value.lineno)
             case ast.Attribute(attr="read_pickle" | "to_pickle"):
                 lines.append(node.lineno)
@@ -213,7 +220,9 @@ def unsafe_loads(source: str) -> list[int]:
 
 
 MACHINE_PATH = re.compile(r"(?<![\w~.])/(?:work|tmp|root|home|farm|opt|Users)/[\w.]")
-PACKAGE_INDEX = re.compile(r"--(?:extra-)?index[-]url|--find[-]links|registry[=]|pypi[.]org|pythonhosted[.]org|download[.]pytorch")
+PACKAGE_INDEX = re.compile(
+    r"--(?:extra-)?index[-]url|--find[-]links|registry[=]|pypi[.]org|pythonhosted[.]org|download[.]pytorch"
+)
 
 
 @pytest.mark.parametrize("module", PACKAGE_FILES)
@@ -286,7 +295,16 @@ def test_the_package_itself_holds_names_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["import torch", "from torch import Tensor", "x = 1", "def f(): ...", "__all__ = sorted(globals())", "if True: pass", "f()"]
+    "line",
+    [
+        "import torch",
+        "from torch import Tensor",
+        "x = 1",
+        "def f(): ...",
+        "__all__ = sorted(globals())",
+        "if True: pass",
+        "f()",
+    ],
 )
 def test_more_than_a_name_is_found(line: str) -> None:
     names = f'"""Doc."""\nfrom __future__ import annotations\nfrom .norms import Lp\n__all__ = ["Lp"]\n__version__ = "1"\n{line}\n'
@@ -318,7 +336,9 @@ def test_claims_and_benchmarks_use_public_names(module: str) -> None:
     ],
 )
 def test_a_private_use_is_found(source: str) -> None:
-    modules = {f"{PACKAGE}.{name}" for name in ("solvers", "solvers.closed_form", "linearize", "programs.gn", "testing")}
+    modules = {
+        f"{PACKAGE}.{name}" for name in ("solvers", "solvers.closed_form", "linearize", "programs.gn", "testing")
+    }
     wrong = private_uses(source, "verification.claim", {"Lp", "solve", "linearize"}, modules)
     assert len(wrong) == 1
 
@@ -363,7 +383,11 @@ def test_no_file_names_a_machine_or_a_package_index() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("only a git checkout knows which files are the project's")
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     paths = [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
     assert ROOT / "pyproject.toml" in paths
@@ -383,7 +407,9 @@ def test_a_machine_path_is_found(folder: str) -> None:
     assert not MACHINE_PATH.search(f"a/{folder}/file")
 
 
-@pytest.mark.parametrize("words", [("pip install --index", "-url x"), ("--find", "-links x"), ("https://py", "pi.org/simple")])
+@pytest.mark.parametrize(
+    "words", [("pip install --index", "-url x"), ("--find", "-links x"), ("https://py", "pi.org/simple")]
+)
 def test_a_package_index_is_found(words: tuple[str, str]) -> None:
     assert PACKAGE_INDEX.search("".join(words))
 
@@ -395,7 +421,9 @@ def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     package = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / PACKAGE).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / PACKAGE).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == package
     assert f"{PACKAGE}/py.typed" in held
@@ -408,7 +436,10 @@ def test_one_version() -> None:
     version = PROJECT["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"\n## [{version}] - " in (ROOT / "CHANGELOG.md").read_text()
-    assert re.findall(r'^__version__ = "(.*)"', (ROOT / PACKAGE / "__init__.py").read_text(), re.MULTILINE) in ([], [version])
+    assert re.findall(r'^__version__ = "(.*)"', (ROOT / PACKAGE / "__init__.py").read_text(), re.MULTILINE) in (
+        [],
+        [version],
+    )
 
 
 def test_every_package_is_pinned() -> None:
@@ -418,7 +449,9 @@ def test_every_package_is_pinned() -> None:
     assert [str(pin) for pin in pins if not re.fullmatch(r"==[\w.]+", str(pin.specifier))] == []
     pinned = {canonicalize_name(pin.name): pin for pin in pins}
     extras = PROJECT["optional-dependencies"]
-    to_see = [Requirement(line) for line in PROJECT["dependencies"] + [line for extra in extras.values() for line in extra]]
+    to_see = [
+        Requirement(line) for line in PROJECT["dependencies"] + [line for extra in extras.values() for line in extra]
+    ]
     seen: set[tuple[str, str]] = set()
     missing: set[str] = set()
     while to_see:
@@ -436,18 +469,24 @@ def test_every_package_is_pinned() -> None:
         try:
             lines = requires(name) or []
         except PackageNotFoundError:
-            assert name in {canonicalize_name(Requirement(line).name) for line in extras["peers"]}, f"{name} is not installed"
+            assert name in {canonicalize_name(Requirement(line).name) for line in extras["peers"]}, (
+                f"{name} is not installed"
+            )
             continue  # the tests do without the libraries that the audit measures
         for line in lines:
             child = Requirement(line)
-            applies = child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras})
+            applies = child.marker is None or any(
+                child.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}
+            )
             if applies and not str(child.specifier).startswith("=="):
                 to_see.append(child)
     assert missing == set()
 
 
 def test_contributing_names_files_that_exist() -> None:
-    named = re.findall(r"`((?:convexattack|tests|verification|benchmarks)/[\w/.]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    named = re.findall(
+        r"`((?:convexattack|tests|verification|benchmarks)/[\w/.]*)`", (ROOT / "CONTRIBUTING.md").read_text()
+    )
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
 

@@ -23,7 +23,9 @@ each = pytest.mark.parametrize("path", lessons.LESSONS, ids=lambda path: path.st
 
 def solution(path: Path) -> dict[str, Any]:
     """What the lesson's own solution, which stands in it as text, defines."""
-    shown = re.search(r"<summary>A solution</summary>.*?<pre><code>(.*?)</code></pre>", path.read_text(encoding="utf-8"), re.DOTALL)
+    shown = re.search(
+        r"<summary>A solution</summary>.*?<pre><code>(.*?)</code></pre>", path.read_text(encoding="utf-8"), re.DOTALL
+    )
     assert shown
     names: dict[str, Any] = {"torch": torch}
     exec(re.sub(r"^    ", "", unescape(shown[1]), flags=re.MULTILINE), names)
@@ -52,7 +54,9 @@ def test_the_page_of_a_lesson_needs_no_network(path: Path) -> None:
     nbformat.validate(nbformat.from_dict(notebook))  # type: ignore[no-untyped-call]
     page = lessons.html(notebook, path)
     tree = ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>\n"))
-    links = [value for element in tree.iter() for name, value in element.items() if name in {"src", "href", "srcset", "data"}]
+    links = [
+        value for element in tree.iter() for name, value in element.items() if name in {"src", "href", "srcset", "data"}
+    ]
     pages = {other.name.replace(".py", ".html") for other in lessons.LESSONS} | {"index.html"}
     assert [link[:80] for link in links if not link.startswith("data:image/png;base64,") and link not in pages] == []
     assert not re.search(r"<(script|link|iframe)\b|@import|url\(", page)
@@ -68,7 +72,9 @@ def test_the_page_of_a_lesson_needs_no_network(path: Path) -> None:
     assert all(element.get("alt") for element in tree.iter("img"))
     assert len(list(tree.iter("img"))) > 1
 
-    printed = [output for cell in notebook["cells"] for output in cell.get("outputs", []) if output["output_type"] == "stream"]
+    printed = [
+        output for cell in notebook["cells"] for output in cell.get("outputs", []) if output["output_type"] == "stream"
+    ]
     assert {output["name"] for output in printed} == {"stdout"}
     assert "".join(printed[-1]["text"]).startswith("Not yet. ")
 
@@ -80,9 +86,13 @@ def test_the_solution_of_an_exercise_is_proved(path: Path) -> None:
     assert names["verdict"].startswith("Proved")
 
 
-def test_a_lesson_that_fails_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lesson_that_fails_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     wrong = tmp_path / "lesson_0.py"
-    wrong.write_text("import marimo\napp = marimo.App()\n\n\n@app.cell\ndef _():\n    # Lesson 0\n    1 / 0\n    return\n")
+    wrong.write_text(
+        "import marimo\napp = marimo.App()\n\n\n@app.cell\ndef _():\n    # Lesson 0\n    1 / 0\n    return\n"
+    )
     monkeypatch.setattr(lessons, "LESSONS", [wrong])
     assert main(["lessons", "--out", str(tmp_path / "out")]) == 1
     assert "lesson_0.py failed:" in (said := capsys.readouterr().err)
@@ -97,7 +107,9 @@ def test_one_command_writes_pages_index_and_jupyter_copies(tmp_path: Path, monke
     stems = [path.stem for path in lessons.LESSONS]
     names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
     assert names == {"index.html"} | {f"{stem}{kind}" for stem in stems for kind in (".html", ".ipynb")}
-    tree = ElementTree.fromstring((tmp_path / "new" / "folder" / "index.html").read_text().removeprefix("<!DOCTYPE html>\n"))
+    tree = ElementTree.fromstring(
+        (tmp_path / "new" / "folder" / "index.html").read_text().removeprefix("<!DOCTYPE html>\n")
+    )
     assert {element.get("href") for element in tree.iter("a")} == names - {"index.html"}
     assert "<msup><mi>x</mi><mn>2</mn></msup>" in (tmp_path / "new" / "folder" / f"{stems[0]}.html").read_text()
     for stem in stems:

@@ -16,7 +16,12 @@ from torch.func import jacrev, vmap
 from convexattack.linearize import Linearization, jacobian, linearize
 from convexattack.losses import Loss, class_score, margin, negative_cross_entropy, probabilities, targeted
 
-LOSSES = {"margin": margin, "targeted": targeted(1), "class_score": class_score, "negative_cross_entropy": negative_cross_entropy}
+LOSSES = {
+    "margin": margin,
+    "targeted": targeted(1),
+    "class_score": class_score,
+    "negative_cross_entropy": negative_cross_entropy,
+}
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -36,7 +41,14 @@ def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Dropout2d(), nn.Flatten(), nn.Linear(16, 5), nn.Dropout(0.9), nn.Tanh()
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.SiLU(),
+            nn.Dropout2d(),
+            nn.Flatten(),
+            nn.Linear(16, 5),
+            nn.Dropout(0.9),
+            nn.Tanh(),
         )
         model(torch.randn(8, 3, 4, 4))
     return model.to(dtype)
@@ -53,7 +65,9 @@ def affine(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     def table(*shape: int) -> Tensor:
         size = math.prod(shape)
-        return torch.tensor(draw(st.lists(st.integers(-9, 9), min_size=size, max_size=size)), dtype=torch.float64).view(shape)
+        return torch.tensor(draw(st.lists(st.integers(-9, 9), min_size=size, max_size=size)), dtype=torch.float64).view(
+            shape
+        )
 
     label = torch.tensor(draw(st.lists(st.integers(0, m - 1), min_size=n, max_size=n)))
     return table(n, d), label, table(m, d), table(m)
@@ -146,7 +160,13 @@ class Everything:
     def __init__(self, model: nn.Module) -> None:
         self.modes = [module.training for module in model.modules()]
         self.kept = {
-            name: (tensor, tensor.detach().clone(), tensor.requires_grad, tensor.grad, None if tensor.grad is None else tensor.grad.clone())
+            name: (
+                tensor,
+                tensor.detach().clone(),
+                tensor.requires_grad,
+                tensor.grad,
+                None if tensor.grad is None else tensor.grad.clone(),
+            )
             for name, tensor in model.state_dict(keep_vars=True).items()
         }
 
@@ -196,7 +216,9 @@ def fails(*_: Any) -> Tensor:
     raise KeyError("deliberate")
 
 
-@pytest.mark.parametrize("call", [lambda model: linearize(model, X, loss=fails), lambda model: linearize(model, X, torch.tensor([0, 5]))])
+@pytest.mark.parametrize(
+    "call", [lambda model: linearize(model, X, loss=fails), lambda model: linearize(model, X, torch.tensor([0, 5]))]
+)
 def test_a_model_is_left_as_it_was_by_what_fails_after_it(call: Callable[[nn.Module], object]) -> None:
     model = lived_in()
     before = Everything(model)
@@ -244,7 +266,9 @@ def test_buffers_that_a_model_writes_are_put_back() -> None:
 
 @pytest.mark.parametrize("inside", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("make_model_inside", [False, True])
-def test_the_callers_mode_does_not_matter(inside: Callable[[], AbstractContextManager[None]], make_model_inside: bool) -> None:
+def test_the_callers_mode_does_not_matter(
+    inside: Callable[[], AbstractContextManager[None]], make_model_inside: bool
+) -> None:
     expected = linearize(network(), X, LABEL, targeted(2))
     model = network()
     with inside():
@@ -388,7 +412,9 @@ class WithoutGrad(nn.Module):
 )
 @pytest.mark.parametrize("call", [linearize, jacobian])
 def test_a_model_without_gradient_is_refused(call: Callable[[Any, Tensor], object], model: Any, path: None) -> None:
-    with pytest.raises(ValueError, match="model returns no gradient with respect to x: its output must depend on x") as raised:
+    with pytest.raises(
+        ValueError, match="model returns no gradient with respect to x: its output must depend on x"
+    ) as raised:
         call(model, X)
     assert "\n" not in str(raised.value)
 
@@ -405,28 +431,75 @@ def picky(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("model", "x", "kind", "words"),
     [
-        (FLAT, (X * 255).to(torch.uint8), TypeError, r"x must be floating point, got torch.uint8: convert .* x.float\(\) / 255"),
+        (
+            FLAT,
+            (X * 255).to(torch.uint8),
+            TypeError,
+            r"x must be floating point, got torch.uint8: convert .* x.float\(\) / 255",
+        ),
         (FLAT, X.to(torch.complex64), TypeError, "x must be floating point, got torch.complex64"),
         (FLAT, X.numpy(), TypeError, "x must be a tensor of images .* got ndarray"),
         (FLAT, X[0, 0, 0], ValueError, r"x of shape \(4,\) has no batch dimension: pass one image as x.unsqueeze\(0\)"),
         (FLAT, torch.tensor(1.0), ValueError, r"x of shape \(\) has no batch dimension"),
-        (network(), X[0], ValueError, r"model does not take x of shape \(3, 4, 4\), .* \(expected 4D input .*\): give it"),
+        (
+            network(),
+            X[0],
+            ValueError,
+            r"model does not take x of shape \(3, 4, 4\), .* \(expected 4D input .*\): give it",
+        ),
         (FLAT, X[:0], ValueError, r"x of shape \(0, 3, 4, 4\) is empty"),
         (FLAT, X[..., :0], ValueError, r"x of shape \(2, 3, 4, 0\) is empty"),
         ("digits", X, TypeError, "model must be a torch.nn.Module or a callable, got str"),
-        (network(), X[:, :2], ValueError, r"model does not take x of shape \(2, 2, 4, 4\), torch.float64 on cpu \(.*channels.*\): give it"),
-        (network(), X.float(), ValueError, r"model does not take x of shape \(2, 3, 4, 4\), torch.float32 on cpu \(.*\): give it"),
-        (picky, X, ValueError, r"model does not take x of shape \(2, 3, 4, 4\), torch.float64 on cpu \(one channel\): give it"),
-        (lambda x, y: x, X, ValueError, r"model does not take x of shape .* \(.*missing 1 required positional argument: 'y'\)"),
+        (
+            network(),
+            X[:, :2],
+            ValueError,
+            r"model does not take x of shape \(2, 2, 4, 4\), torch.float64 on cpu \(.*channels.*\): give it",
+        ),
+        (
+            network(),
+            X.float(),
+            ValueError,
+            r"model does not take x of shape \(2, 3, 4, 4\), torch.float32 on cpu \(.*\): give it",
+        ),
+        (
+            picky,
+            X,
+            ValueError,
+            r"model does not take x of shape \(2, 3, 4, 4\), torch.float64 on cpu \(one channel\): give it",
+        ),
+        (
+            lambda x, y: x,
+            X,
+            ValueError,
+            r"model does not take x of shape .* \(.*missing 1 required positional argument: 'y'\)",
+        ),
         (lambda x: x, X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(2, 3, 4, 4\)"),
         (lambda x: x.sum(), X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(\)"),
-        (lambda x: x.flatten(1)[:1], X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(1, 48\)"),
-        (lambda x: x.flatten(1)[:, :0], X, ValueError, r"model must return a tensor \(B, m\) with B = 2, got shape \(2, 0\)"),
+        (
+            lambda x: x.flatten(1)[:1],
+            X,
+            ValueError,
+            r"model must return a tensor \(B, m\) with B = 2, got shape \(1, 48\)",
+        ),
+        (
+            lambda x: x.flatten(1)[:, :0],
+            X,
+            ValueError,
+            r"model must return a tensor \(B, m\) with B = 2, got shape \(2, 0\)",
+        ),
         (lambda x: (x.flatten(1), x), X, TypeError, r"model must return one floating-point tensor \(B, m\), got tuple"),
-        (lambda x: x.flatten(1).argmax(1), X, TypeError, r"model must return one floating-point tensor \(B, m\), got torch.int64"),
+        (
+            lambda x: x.flatten(1).argmax(1),
+            X,
+            TypeError,
+            r"model must return one floating-point tensor \(B, m\), got torch.int64",
+        ),
     ],
 )
-def test_a_wrong_argument_is_named(call: Callable[[Any, Any], object], model: Any, x: Any, kind: type[Exception], words: str) -> None:
+def test_a_wrong_argument_is_named(
+    call: Callable[[Any, Any], object], model: Any, x: Any, kind: type[Exception], words: str
+) -> None:
     with pytest.raises(kind, match=words) as raised:
         call(model, x)
     assert "\n" not in str(raised.value)
@@ -440,8 +513,18 @@ def test_a_wrong_argument_is_named(call: Callable[[Any, Any], object], model: An
         (margin, torch.tensor([0]), ValueError, r"label must have shape \(2,\), got \(1,\)"),
         (margin, torch.tensor([0.0, 1.0]), TypeError, "label must be an integer tensor, got torch.float32"),
         (targeted(48), None, ValueError, "t 48 is out of range"),
-        (lambda output, label: output[:, 0], None, ValueError, r"loss must return a tensor \(B, K\) with B = 2, got shape \(2,\)"),
-        (lambda output, label: label, None, TypeError, r"loss must return one floating-point tensor \(B, K\), got torch.int64"),
+        (
+            lambda output, label: output[:, 0],
+            None,
+            ValueError,
+            r"loss must return a tensor \(B, K\) with B = 2, got shape \(2,\)",
+        ),
+        (
+            lambda output, label: label,
+            None,
+            TypeError,
+            r"loss must return one floating-point tensor \(B, K\), got torch.int64",
+        ),
         (lambda output, label: output.detach(), None, ValueError, "no gradient with respect to x"),
     ],
 )

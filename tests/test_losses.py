@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from convexattack.losses import Loss, class_score, margin, negative_cross_entropy, probabilities, targeted
 
-LOSSES = {"margin": margin, "targeted": targeted(1), "class_score": class_score, "negative_cross_entropy": negative_cross_entropy}
+LOSSES = {
+    "margin": margin,
+    "targeted": targeted(1),
+    "class_score": class_score,
+    "negative_cross_entropy": negative_cross_entropy,
+}
 each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -28,7 +33,10 @@ def scores(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 @given(scores())
 def test_margin_is_equation_3(case: tuple[Tensor, Tensor]) -> None:
     output, label = case
-    expected = [[f[k] - f[other] for other in range(len(f)) if other != k] for f, k in zip(output.tolist(), label.tolist(), strict=True)]
+    expected = [
+        [f[k] - f[other] for other in range(len(f)) if other != k]
+        for f, k in zip(output.tolist(), label.tolist(), strict=True)
+    ]
     assert margin(output, label).tolist() == expected
 
 
@@ -43,16 +51,22 @@ def test_the_smallest_margin_is_negative_where_another_class_wins(case: tuple[Te
 def test_targeted_aims_at_one_class_or_at_one_for_each_image(case: tuple[Tensor, Tensor], data: st.DataObject) -> None:
     output, label = case
     t = data.draw(st.integers(0, output.shape[1] - 1))
-    classes = torch.tensor(data.draw(st.lists(st.integers(0, output.shape[1] - 1), min_size=len(label), max_size=len(label))))
+    classes = torch.tensor(
+        data.draw(st.lists(st.integers(0, output.shape[1] - 1), min_size=len(label), max_size=len(label)))
+    )
     rows = range(len(label))
     assert targeted(t)(output, label).tolist() == [[float(output[b, label[b]] - output[b, t])] for b in rows]
-    assert targeted(classes)(output, label).tolist() == [[float(output[b, label[b]] - output[b, classes[b]])] for b in rows]
+    assert targeted(classes)(output, label).tolist() == [
+        [float(output[b, label[b]] - output[b, classes[b]])] for b in rows
+    ]
 
 
 @given(scores())
 def test_one_piece_of_the_label(case: tuple[Tensor, Tensor]) -> None:
     output, label = case
-    assert class_score(output, label).tolist() == [[row[k]] for row, k in zip(output.tolist(), label.tolist(), strict=True)]
+    assert class_score(output, label).tolist() == [
+        [row[k]] for row, k in zip(output.tolist(), label.tolist(), strict=True)
+    ]
     training_loss = nn.functional.cross_entropy(output, label, reduction="none")
     torch.testing.assert_close(negative_cross_entropy(output, label), -training_loss[:, None])
 
@@ -95,12 +109,16 @@ def test_probabilities_of_a_module_leave_it_alone() -> None:
     torch.testing.assert_close(output, model(x).exp() / model(x).exp().sum(1, keepdim=True))
     assert not any(module.training for module in wrapped.modules())
     after = {name: (id(tensor), tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
-    assert all(before[name][0] == after[name][0] and torch.equal(before[name][1], after[name][1]) for name in before | after)
+    assert all(
+        before[name][0] == after[name][0] and torch.equal(before[name][1], after[name][1]) for name in before | after
+    )
     assert probabilities(model.train()).training
 
 
 def test_probabilities_of_a_plain_callable() -> None:
-    torch.testing.assert_close(probabilities(lambda x: x.log())(torch.tensor([[1.0, 3.0]])), torch.tensor([[0.25, 0.75]]))
+    torch.testing.assert_close(
+        probabilities(lambda x: x.log())(torch.tensor([[1.0, 3.0]])), torch.tensor([[0.25, 0.75]])
+    )
 
 
 OUTPUT = torch.zeros(2, 3)
@@ -150,7 +168,9 @@ def test_another_loss_is_aimed_at_a_class_by_its_negative(of: Loss) -> None:
         picked = output.gather(1, classes[:, None])
         expected = -picked if of is class_score else output.exp().sum(1, keepdim=True).log() - picked
         torch.testing.assert_close(targeted(t, of)(output, LABEL), expected)
-    with pytest.raises(TypeError, match=r"of must be a function \(output, label\) -> pieces \(B, K\), got 'class_score'"):
+    with pytest.raises(
+        TypeError, match=r"of must be a function \(output, label\) -> pieces \(B, K\), got 'class_score'"
+    ):
         targeted(2, "class_score")  # type: ignore[arg-type]
 
 

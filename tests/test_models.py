@@ -66,7 +66,9 @@ def test_a_shipped_network_measures_what_its_card_says(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "paper"), [("fcnn", 0.017), ("lenet5", 0.009)])
-def test_a_network_for_mnist_errs_as_its_card_and_the_paper_say(name: str, paper: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_for_mnist_errs_as_its_card_and_the_paper_say(
+    name: str, paper: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not DATA or not Path(DATA, "mnist").is_dir():
         pytest.skip("$CONVEXATTACK_DATA has no folder mnist")
     monkeypatch.setenv("CONVEXATTACK_DATA", DATA)
@@ -85,7 +87,10 @@ def test_the_regression_on_the_card_is_what_scikit_learn_finds() -> None:
     line = LinearRegression().fit(training.x.numpy(), training.target.numpy()).predict(test.x.numpy())
     card = shipped_card("diabetes")
     target = test.target.numpy()
-    assert row(card, "Test R²") == f"{r2_score(target, answer):.3f} (88 rows; linear least squares {r2_score(target, line):.3f})"
+    assert (
+        row(card, "Test R²")
+        == f"{r2_score(target, answer):.3f} (88 rows; linear least squares {r2_score(target, line):.3f})"
+    )
     assert row(card, "Test RMSE").startswith(f"{root_mean_squared_error(target, answer):.1f} points (linear")
     assert r2_score(target, answer) > 0.3
 
@@ -137,7 +142,9 @@ def test_every_network_has_a_recipe_and_no_recipe_lacks_one() -> None:
 
 
 def test_dense_layers_have_forty_weights_in_depth() -> None:
-    weights = [layer for layer in from_factory(SHIPPED["densenet40"]).modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weights = [
+        layer for layer in from_factory(SHIPPED["densenet40"]).modules() if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     assert len(weights) == 40
     assert [layer.out_channels for layer in weights[:-1] if isinstance(layer, nn.Conv2d)].count(12) == 36
 
@@ -163,11 +170,15 @@ def test_the_frame_is_the_same_whoever_adds_it_and_can_be_attacked(name: str) ->
 def test_a_frame_that_does_not_fit_is_named() -> None:
     layer = Centred(32)
     for shape in ((1, 1, 27, 27), (1, 1, 34, 34), (1, 1, 28, 32), (28, 28)):
-        with pytest.raises(ValueError, match=rf"images have shape \({', '.join(map(str, shape))}\): give \(B, C, h, h\) with h = 32"):
+        with pytest.raises(
+            ValueError, match=rf"images have shape \({', '.join(map(str, shape))}\): give \(B, C, h, h\) with h = 32"
+        ):
             layer(torch.zeros(shape))
     images = datasets.Images(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.long), "mine", "")
     for size in (27, 29, 0):
-        with pytest.raises(ValueError, match=rf"size must exceed the 28 × 28 pixels of mine by an even number, got {size}"):
+        with pytest.raises(
+            ValueError, match=rf"size must exceed the 28 × 28 pixels of mine by an even number, got {size}"
+        ):
             images.padded(size)
 
 
@@ -255,7 +266,9 @@ def test_a_broken_weights_file_is_named(content: bytes | None, small: nn.Module,
     path = tmp_path / "w.safetensors"
     save_file(small.state_dict(), path)
     path.write_bytes(path.read_bytes()[:-8] if content is None else content)
-    with pytest.raises(ValueError, match=r"w.safetensors cannot be read as safetensors \(.*\): save it again") as raised:
+    with pytest.raises(
+        ValueError, match=r"w.safetensors cannot be read as safetensors \(.*\): save it again"
+    ) as raised:
         load_weights(small, path)
     assert "\n" not in str(raised.value)
 
@@ -309,7 +322,12 @@ def breaks():
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder, as the current one, with a module of networks; what is imported from it is forgotten afterwards."""
-    for name in ("my_networks_for_the_test", "my_layers_for_the_test", "my_broken_module_for_the_test", "my_needy_module_for_the_test"):
+    for name in (
+        "my_networks_for_the_test",
+        "my_layers_for_the_test",
+        "my_broken_module_for_the_test",
+        "my_needy_module_for_the_test",
+    ):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, name, None)  # so that the teardown removes the module
         del sys.modules[name]
@@ -335,17 +353,53 @@ def test_a_users_network_is_made_from_the_current_directory(factory: str, width:
 @pytest.mark.parametrize(
     ("spec", "kind", "words"),
     [
-        ("my_networks_for_the_test", ValueError, "model 'my_networks_for_the_test' does not name a factory: write MODULE:FACTORY"),
+        (
+            "my_networks_for_the_test",
+            ValueError,
+            "model 'my_networks_for_the_test' does not name a factory: write MODULE:FACTORY",
+        ),
         (":wide", ValueError, "model ':wide' does not name a factory"),
         ("my_networks_for_the_test:", ValueError, "does not name a factory"),
-        ("my_other_networks:wide", ValueError, "module 'my_other_networks' of model 'my_other_networks:wide' does not exist"),
-        ("my_networks_for_the_test.deep:wide", ValueError, "module 'my_networks_for_the_test.deep' of model .* (does not exist|cannot be)"),
-        ("my_broken_module_for_the_test:wide", ValueError, r"cannot be imported \(ZeroDivisionError: division by zero\)"),
-        ("my_needy_module_for_the_test:wide", ValueError, r"cannot be imported \(ModuleNotFoundError: No module named 'a_module_that"),
-        ("my_networks_for_the_test:deep", ValueError, "module 'my_networks_for_the_test' has no attribute 'deep': name a function"),
-        ("my_networks_for_the_test:number", TypeError, "my_networks_for_the_test:number is a int: name a torch.nn.Module"),
-        ("my_networks_for_the_test:wants", TypeError, r"wants cannot be called without arguments \(.*'width'\): wrap it"),
-        ("my_networks_for_the_test:breaks", ValueError, r"breaks made no network \(RuntimeError: no file\): call it in Python"),
+        (
+            "my_other_networks:wide",
+            ValueError,
+            "module 'my_other_networks' of model 'my_other_networks:wide' does not exist",
+        ),
+        (
+            "my_networks_for_the_test.deep:wide",
+            ValueError,
+            "module 'my_networks_for_the_test.deep' of model .* (does not exist|cannot be)",
+        ),
+        (
+            "my_broken_module_for_the_test:wide",
+            ValueError,
+            r"cannot be imported \(ZeroDivisionError: division by zero\)",
+        ),
+        (
+            "my_needy_module_for_the_test:wide",
+            ValueError,
+            r"cannot be imported \(ModuleNotFoundError: No module named 'a_module_that",
+        ),
+        (
+            "my_networks_for_the_test:deep",
+            ValueError,
+            "module 'my_networks_for_the_test' has no attribute 'deep': name a function",
+        ),
+        (
+            "my_networks_for_the_test:number",
+            TypeError,
+            "my_networks_for_the_test:number is a int: name a torch.nn.Module",
+        ),
+        (
+            "my_networks_for_the_test:wants",
+            TypeError,
+            r"wants cannot be called without arguments \(.*'width'\): wrap it",
+        ),
+        (
+            "my_networks_for_the_test:breaks",
+            ValueError,
+            r"breaks made no network \(RuntimeError: no file\): call it in Python",
+        ),
         ("my_networks_for_the_test:nothing", TypeError, "nothing returned a NoneType: let it return a torch.nn.Module"),
     ],
 )
@@ -394,7 +448,9 @@ def stop_after(calls: int, recipe: Recipe) -> Recipe:
 
 
 @pytest.mark.parametrize("name", ["digits", "nin", "densenet40"])
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shape = SHAPES[name][0]
     size = {"digits": (64, 8), "nin": (16, 16), "densenet40": (8, 8)}[name]
     x = torch.rand(3, *(shape[:1] if name == "digits" else (3,)), *([8, 8] if name == "digits" else size))
@@ -418,7 +474,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     trained = train("digits", 1, 2, file, training)
     assert same(train("digits", 1, 2, file, training), trained)
     for name, seed, epochs in (("digits", 2, 2), ("digits", 1, 3)):
-        with pytest.raises(ValueError, match=r"a.checkpoint is of another training \(.*\): repeat that one, or remove it"):
+        with pytest.raises(
+            ValueError, match=r"a.checkpoint is of another training \(.*\): repeat that one, or remove it"
+        ):
             train(name, seed, epochs, file, training)
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"a.checkpoint cannot be read \(.*\): remove it to begin anew"):
@@ -444,7 +502,18 @@ def test_the_data_are_all_digits() -> None:
     (x_train, label_train), (x_test, label_test) = data()
     assert (x_train.shape, x_test.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
     assert (float(x_train.min()), float(x_train.max()), x_train.dtype) == (0.0, 1.0, torch.float32)
-    assert (label_train.bincount() + label_test.bincount()).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert (label_train.bincount() + label_test.bincount()).tolist() == [
+        178,
+        182,
+        177,
+        183,
+        181,
+        182,
+        181,
+        179,
+        174,
+        180,
+    ]
     assert label_test.bincount().min() >= 35
 
 
@@ -457,7 +526,9 @@ def test_the_command_writes_weights_and_card(name: str, tmp_path: Path, capsys: 
     measured = RECIPES[name].measure(load_weights(from_factory(SHIPPED[name]), out), *RECIPES[name].data())
     (key, value), *_ = measured.items()
     assert row(card, key) == value
-    assert row(card, "Command") == f"`python -m convexattack.models.train {name} --out my.safetensors --seed 3 --epochs 2`"
+    assert (
+        row(card, "Command") == f"`python -m convexattack.models.train {name} --out my.safetensors --seed 3 --epochs 2`"
+    )
     assert row(card, "Training").startswith("2 epochs of AdamW")
     assert row(card, "SHA-256 of the weights") == f"`{hashlib.sha256(out.read_bytes()).hexdigest()}`"
     printed = capsys.readouterr()
@@ -489,7 +560,9 @@ def test_the_command_trains_on_images_and_says_where_they_come_from(
     load_weights(from_factory(SHIPPED[name]), out)
 
 
-def test_the_command_goes_on_after_a_stop(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_goes_on_after_a_stop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, whole = tmp_path / "my.safetensors", tmp_path / "whole.safetensors"
     assert main(["diabetes", "--out", str(whole), "--epochs", "3"]) == 0
     recipe = RECIPES["diabetes"]
@@ -501,7 +574,12 @@ def test_the_command_goes_on_after_a_stop(tmp_path: Path, capsys: pytest.Capture
     assert main(["diabetes", "--out", str(out), "--epochs", "4"]) == 1
     assert "my.checkpoint is of another training" in capsys.readouterr().err
     assert main(["diabetes", "--out", str(out), "--epochs", "3"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["my.md", "my.safetensors", "whole.md", "whole.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "my.md",
+        "my.safetensors",
+        "whole.md",
+        "whole.safetensors",
+    ]
     assert out.read_bytes() == whole.read_bytes()
 
 
@@ -514,11 +592,15 @@ def test_the_command_leaves_nothing_when_it_fails(
     monkeypatch.setattr("convexattack.models.train.os.replace", full)
     assert main(["diabetes", "--out", str(tmp_path / "my.safetensors"), "--epochs", "1"]) == 1
     said = capsys.readouterr().err
-    assert re.search(r"--out .*my.safetensors cannot be written \(No space left on device\): give a file in a folder .*\n", said)
+    assert re.search(
+        r"--out .*my.safetensors cannot be written \(No space left on device\): give a file in a folder .*\n", said
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_that_cannot_be_had_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_had_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def nowhere(*_: object) -> None:
         raise FileNotFoundError("dataset mnist cannot be had: connect to the hub once")
 
@@ -532,7 +614,10 @@ def test_data_that_cannot_be_had_are_named(tmp_path: Path, capsys: pytest.Captur
     ("arguments", "words"),
     [
         (["digits", "--out", "my.pt"], "--out my.pt must end in .safetensors"),
-        (["digits", "--out", "missing/my.safetensors"], "--out missing/my.safetensors is in no folder that exists: make missing"),
+        (
+            ["digits", "--out", "missing/my.safetensors"],
+            "--out missing/my.safetensors is in no folder that exists: make missing",
+        ),
         (["digits", "--out", "my.safetensors", "--epochs", "0"], "--epochs 0 must be at least 1"),
         (["digits"], "required: --out"),
         (["resnet", "--out", "my.safetensors"], "invalid choice: 'resnet'"),
@@ -580,7 +665,11 @@ def test_coarse_epochs_see_images_of_half_the_side(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("name", "coarse", "sentence"),
-    [("digits", 1, "coarse = 1 must be 0 for digits"), ("nin", 4, "coarse = 4 must be from 0 to the 3 epochs"), ("nin", -1, "= -1")],
+    [
+        ("digits", 1, "coarse = 1 must be 0 for digits"),
+        ("nin", 4, "coarse = 4 must be from 0 to the 3 epochs"),
+        ("nin", -1, "= -1"),
+    ],
 )
 def test_coarse_epochs_that_cannot_be(name: str, coarse: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):

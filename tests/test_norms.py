@@ -36,7 +36,10 @@ each_vector = pytest.mark.parametrize("vector", VECTORS.values(), ids=VECTORS.ke
 def close(found: Tensor, exact: mpmath.mpf, d: int, dtype: torch.dtype) -> bool:
     """Within the stated slack of float64, and half a unit in the last place of the dtype."""
     unit = 0.0 if dtype == torch.float64 else UNIT[dtype]
-    return bool(abs(mpmath.mpf(float(found)) - exact) <= (unit + rounding_slack(d)) * exact + torch.finfo(dtype).smallest_normal * unit)
+    return bool(
+        abs(mpmath.mpf(float(found)) - exact)
+        <= (unit + rounding_slack(d)) * exact + torch.finfo(dtype).smallest_normal * unit
+    )
 
 
 @each_norm
@@ -89,7 +92,9 @@ def test_the_dual_exponent(p: float) -> None:
 @each_norm
 @each_dtype
 @each_vector
-def test_steepest_is_inside_in_exact_arithmetic_and_attains_the_dual_norm(norm: ca.Lp, dtype: torch.dtype, vector: Tensor) -> None:
+def test_steepest_is_inside_in_exact_arithmetic_and_attains_the_dual_norm(
+    norm: ca.Lp, dtype: torch.dtype, vector: Tensor
+) -> None:
     """gᵀη = −ε‖g‖_q, eqs. (6) and (7); the loss is what rounding towards zero costs, a unit in the last place of each entry."""
     for scale, radius in zip(SCALES[dtype], (0.3, 1.0, 7.0), strict=True):
         g = (scale * vector).to(dtype)
@@ -99,7 +104,9 @@ def test_steepest_is_inside_in_exact_arithmetic_and_attains_the_dual_norm(norm: 
         with mpmath.workdps(40):
             reached = -mpmath.fsum(mpmath.mpf(a) * mpmath.mpf(b) for a, b in zip(g.tolist(), eta.tolist(), strict=True))
             lost = 1 - reached / (mpmath.mpf(radius) * dual_length(g, norm.p))
-        assert -1e-36 < lost <= 2 * UNIT[dtype] + 3 * rounding_slack(len(g)) + torch.finfo(dtype).smallest_normal * len(g)
+        assert (
+            -1e-36 < lost <= 2 * UNIT[dtype] + 3 * rounding_slack(len(g)) + torch.finfo(dtype).smallest_normal * len(g)
+        )
 
 
 @pytest.mark.parametrize(("p", "d"), [(1, 3000), (2, 3000), (INF, 3000), (1.5, 3000), (3, 784), (math.pi, 784)])
@@ -177,7 +184,9 @@ def test_epigraph_is_the_norm(norm: ca.Lp) -> None:
 @each_dtype
 def test_rounding_is_directed(dtype: torch.dtype) -> None:
     x = torch.cat([normal(5, 200), numbers(0, 1, -1, 0.3, -0.3, 1e-9, -1e-9)])
-    for exact, down, up in zip(fractions(x), fractions(round_down(x, dtype)), fractions(round_up(x, dtype)), strict=True):
+    for exact, down, up in zip(
+        fractions(x), fractions(round_down(x, dtype)), fractions(round_up(x, dtype)), strict=True
+    ):
         assert abs(down) <= abs(exact) <= abs(up)
         assert abs(up) - abs(down) <= abs(up) * 2 * UNIT[dtype] + torch.finfo(dtype).smallest_normal
 
@@ -251,7 +260,9 @@ def test_blocks_change_nothing(p: float, dtype: torch.dtype, monkeypatch: pytest
     whole = answers()
     monkeypatch.setattr(norms, "BLOCK", 100)
     for one, other in zip(whole, answers(), strict=True):
-        torch.testing.assert_close(one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0)  # a power may differ
+        torch.testing.assert_close(
+            one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0
+        )  # a power may differ
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])

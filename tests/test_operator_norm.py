@@ -115,7 +115,9 @@ def test_no_bound_is_below_the_optimum(kind: str, m: int, d: int, seed: int) -> 
     torch.testing.assert_close(every.primal, best, rtol=1e-13, atol=1e-290)
 
 
-@pytest.mark.parametrize(("m", "d"), [(1, 1), (1, 7), (5, 1), (2, 9), (9, 4), (10, 55), (10, 56), (10, 54), (30, 40), (40, 30), (3, 200)])
+@pytest.mark.parametrize(
+    ("m", "d"), [(1, 1), (1, 7), (5, 1), (2, 9), (9, 4), (10, 55), (10, 56), (10, 54), (30, 40), (40, 30), (3, 200)]
+)
 @pytest.mark.parametrize("p", [2.05, 3, math.inf])
 def test_rows_and_columns_agree(m: int, d: int, p: float) -> None:
     q = ca.Lp(p).q
@@ -185,7 +187,9 @@ def test_both_texts_are_the_same_bound(p: float) -> None:
         primal = whole.problem(i, form="primal")
         assert reduced.is_dcp()
         assert reduced.solve(solver="CLARABEL") == pytest.approx(dual[i].item(), rel=1e-5)
-        assert math.sqrt(primal.solve(solver="CLARABEL")) == pytest.approx(dual[i].item(), rel=1e-3)  # 1e-4 in its square, unscaled
+        assert math.sqrt(primal.solve(solver="CLARABEL")) == pytest.approx(
+            dual[i].item(), rel=1e-3
+        )  # 1e-4 in its square, unscaled
 
 
 def test_golden() -> None:
@@ -193,7 +197,9 @@ def test_golden() -> None:
     judged = ca.certify(whole, ca.solve(whole))
     assert judged.primal.item() == 3.5
     assert judged.dual.item() == pytest.approx(3.5, rel=1e-8)
-    whole = program(1e-2 * torch.tensor([[[1.0, 1.0], [1.0, -1.0]]], dtype=torch.float64), math.inf)  # norms, not squares
+    whole = program(
+        1e-2 * torch.tensor([[[1.0, 1.0], [1.0, -1.0]]], dtype=torch.float64), math.inf
+    )  # norms, not squares
     judged = ca.certify(whole, ca.solve(whole))
     assert judged.primal.item() == pytest.approx(0.02, rel=1e-12)
     assert judged.dual.item() == pytest.approx(0.02, rel=1e-8)
@@ -239,7 +245,9 @@ def test_corrupted_solutions_are_refused(p: float) -> None:
         assert refused(pair=(-y, F))
         assert refused(pair=(0 * y, F))
         assert refused(pair=(y * torch.nan, F))
-        assert refused(codes=torch.full_like(found.codes, ca.Status.OPTIMAL.code)) == (found.status[0] is not ca.Status.OPTIMAL)
+        assert refused(codes=torch.full_like(found.codes, ca.Status.OPTIMAL.code)) == (
+            found.status[0] is not ca.Status.OPTIMAL
+        )
 
 
 def test_the_wrong_bound_is_never_below_the_right_one() -> None:
@@ -259,7 +267,11 @@ def test_eta_has_the_dtype_of_the_jacobian_and_stays_inside(dtype: torch.dtype, 
     whole = program(matrices("gauss", 6, 4, 20, 0).to(dtype), p, 0.3)
     found = ca.solve(whole)
     assert found.eta.dtype == dtype
-    assert (found.eta.double().abs().pow(p).sum(1) <= 0.3**p).all() if p < math.inf else (found.eta.double().abs() <= 0.3).all()
+    assert (
+        (found.eta.double().abs().pow(p).sum(1) <= 0.3**p).all()
+        if p < math.inf
+        else (found.eta.double().abs() <= 0.3).all()
+    )
     assert ca.certify(whole, found).holds().all()
 
 
@@ -365,7 +377,9 @@ def test_the_regression_attack_measures_the_real_change(p: float) -> None:
 
 
 def test_the_attack_takes_the_better_sign() -> None:
-    result = ca.regression_attack(0.5, ca.Lp(2))(lambda x: (x + x.square()).sum(1, keepdim=True), torch.zeros(1, 3).double())
+    result = ca.regression_attack(0.5, ca.Lp(2))(
+        lambda x: (x + x.square()).sum(1, keepdim=True), torch.zeros(1, 3).double()
+    )
     assert (result.eta > 0).all()
     assert result.change.item() == pytest.approx(0.5 * math.sqrt(3) + 0.25)
 
@@ -385,12 +399,22 @@ BALL = ca.Ball(ca.Lp(math.inf), 1.0)
 @pytest.mark.parametrize(
     ("jacobian", "ball", "kind", "sentence"),
     [
-        (torch.zeros(3, 4), BALL, ValueError, r"jacobian must have shape \(N, m, d\), m, d >= 1, got \(3, 4\); a single matrix is"),
+        (
+            torch.zeros(3, 4),
+            BALL,
+            ValueError,
+            r"jacobian must have shape \(N, m, d\), m, d >= 1, got \(3, 4\); a single matrix is",
+        ),
         (torch.zeros(3, 4, 0), BALL, ValueError, r"got \(3, 4, 0\)"),
         (torch.zeros(3, 4, 5, dtype=torch.int64), BALL, TypeError, "floating-point numbers, got torch.int64"),
         ([[1.0]], BALL, TypeError, "jacobian must be a torch tensor or a NumPy array, got list"),
         (torch.zeros(3, 4, 5), ca.Box(-1.0, 1.0), TypeError, "ball must be one ca.Ball"),
-        (torch.zeros(3, 4, 5), ca.Ball(ca.Lp(2), torch.ones(2)), ValueError, r"radius must be a number or have shape \(N,\) = \(3,\)"),
+        (
+            torch.zeros(3, 4, 5),
+            ca.Ball(ca.Lp(2), torch.ones(2)),
+            ValueError,
+            r"radius must be a number or have shape \(N,\) = \(3,\)",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(jacobian: object, ball: object, kind: type[Exception], sentence: str) -> None:

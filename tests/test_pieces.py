@@ -30,13 +30,20 @@ def data(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def boxes(room: str) -> tuple[ca.Box, ...]:
     pixel = normal(4, IMAGES, D).abs().clamp_max(1.0) * (normal(5, IMAGES, D) > 0)
-    known = {"none": (), "pixels": (ca.Box(-pixel, 1 - pixel),), "away from 0": (ca.Box(-0.5, 0.25), ca.Box(pixel / 50 - 0.3, 1.0))}
+    known = {
+        "none": (),
+        "pixels": (ca.Box(-pixel, 1 - pixel),),
+        "away from 0": (ca.Box(-0.5, 0.25), ca.Box(pixel / 50 - 0.3, 1.0)),
+    }
     return known[room]
 
 
 def program(norm: ca.Lp, dtype: torch.dtype, room: str, small: bool, image: Tensor, piece: Tensor) -> ca.Program:
     value, gradient = data(dtype)
-    sets = tuple(ca.Box(*(bound[image] if isinstance(bound, Tensor) else bound for bound in (box.lower, box.upper))) for box in boxes(room))
+    sets = tuple(
+        ca.Box(*(bound[image] if isinstance(bound, Tensor) else bound for bound in (box.lower, box.upper)))
+        for box in boxes(room)
+    )
     if small:
         return ca.MinNorm(value[image, piece], gradient[image, piece], norm, sets)
     return ca.GNII(value[image, piece], gradient[image, piece], (ca.Ball(norm, RADIUS), *sets))
@@ -55,7 +62,9 @@ def test_what_is_left_out_is_no_better(norm: ca.Lp, dtype: torch.dtype, room: st
         posed = program(norm, dtype, room, small, image, piece)
         return Step.of(posed, ca.solve(posed))
 
-    image, piece = (part.flatten() for part in torch.meshgrid(torch.arange(IMAGES), torch.arange(PIECES), indexing="ij"))
+    image, piece = (
+        part.flatten() for part in torch.meshgrid(torch.arange(IMAGES), torch.arange(PIECES), indexing="ij")
+    )
     every = solve(image, piece, False)
     objective = torch.where(every.usable, every.objective, INF).view(IMAGES, PIECES)
     if small:
@@ -69,7 +78,9 @@ def test_what_is_left_out_is_no_better(norm: ca.Lp, dtype: torch.dtype, room: st
     assert len(set(solved)) == len(solved)
     assert len(solved) < 0.7 * IMAGES * PIECES
     there = objective.amin(1).isfinite()
-    torch.testing.assert_close(found.objective[there], objective.amin(1)[there], rtol=1e-12 if dtype == torch.float64 else 1e-6, atol=0)
+    torch.testing.assert_close(
+        found.objective[there], objective.amin(1)[there], rtol=1e-12 if dtype == torch.float64 else 1e-6, atol=0
+    )
     assert not found.usable[~there].any()
 
 
@@ -90,8 +101,16 @@ def test_without_a_box_one_program_an_image_is_left(norm: ca.Lp) -> None:
 
 def test_what_is_no_number_or_out_of_range_has_no_bound() -> None:
     value, gradient = data(torch.float32)
-    gradient[0, 0, 0], gradient[1, 1, 0], gradient[2, 2], value[5, 0] = math.nan, math.inf, gradient[2, 2] * 1e-35, math.nan
-    for least in (least_value(value, gradient, ca.Lp(2), torch.ones(IMAGES).double(), ()), least_norm(value, gradient, ca.Lp(2), ())):
+    gradient[0, 0, 0], gradient[1, 1, 0], gradient[2, 2], value[5, 0] = (
+        math.nan,
+        math.inf,
+        gradient[2, 2] * 1e-35,
+        math.nan,
+    )
+    for least in (
+        least_value(value, gradient, ca.Lp(2), torch.ones(IMAGES).double(), ()),
+        least_norm(value, gradient, ca.Lp(2), ()),
+    ):
         for image, piece in ((0, 0), (1, 1), (2, 2), (5, 0)):
             assert least[image, piece] == -INF
         assert least.isfinite().sum() == least.numel() - 5  # and the one without a gradient

@@ -37,9 +37,13 @@ def test_the_text_of_each_norm(norm: ca.Lp) -> None:
     dual = norm.dual(gradient)
     for i in range(2):
         program = ca.GNII(value, gradient, (ca.Ball(norm, 0.5),))
-        assert program.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(float(value[i] - 0.5 * dual[i]), rel=PATHS.at(torch.float64))
+        assert program.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(
+            float(value[i] - 0.5 * dual[i]), rel=PATHS.at(torch.float64)
+        )
         smallest = ca.MinNorm(value, gradient, norm)
-        assert smallest.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(float(value[i] / dual[i]), rel=PATHS.at(torch.float64))
+        assert smallest.problem(i).solve(solver=cp.CLARABEL) == pytest.approx(
+            float(value[i] / dual[i]), rel=PATHS.at(torch.float64)
+        )
 
 
 def test_the_text_reads_as_on_paper() -> None:
@@ -56,7 +60,11 @@ def test_data_that_make_no_program_are_refused(make: Any) -> None:
         (ONE, torch.zeros(2), r"gradient must have shape \(N, d\)"),
         (ONE, torch.zeros(1, 2, 2), r"gradient must have shape \(N, d\)"),
         (ONE, torch.zeros(1, 0), r"gradient must have shape \(N, d\), d >= 1, got \(1, 0\)"),
-        (torch.zeros(2), TWO, r"value must have shape \(N,\) = \(1,\), like the rows of gradient, got \(2,\); gradient has shape \(1, 2\)"),
+        (
+            torch.zeros(2),
+            TWO,
+            r"value must have shape \(N,\) = \(1,\), like the rows of gradient, got \(2,\); gradient has shape \(1, 2\)",
+        ),
         (torch.zeros(1, 1), TWO, r"value must have shape \(N,\)"),
     ):
         with pytest.raises(ValueError, match=name):
@@ -75,7 +83,9 @@ def test_data_that_make_no_program_are_refused(make: Any) -> None:
 
 
 def test_a_norm_that_is_no_norm_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"norm must be a ca.Lp, got 2; write ca.MinNorm\(value, gradient, ca.Lp\(2\)\)"):
+    with pytest.raises(
+        TypeError, match=r"norm must be a ca.Lp, got 2; write ca.MinNorm\(value, gradient, ca.Lp\(2\)\)"
+    ):
         ca.MinNorm(ONE, TWO, 2)  # type: ignore[arg-type]
 
 
@@ -169,7 +179,9 @@ def test_sets_of_the_house_are_rigorous_and_custom_sets_are_not() -> None:
 
 
 def test_float64_holds_the_data_of_every_dtype() -> None:
-    program = ca.GNII(torch.tensor([0.1], dtype=torch.float16), torch.tensor([[0.1, -0.3]], dtype=torch.float16), (ball(2),))
+    program = ca.GNII(
+        torch.tensor([0.1], dtype=torch.float16), torch.tensor([[0.1, -0.3]], dtype=torch.float16), (ball(2),)
+    )
     assert program.L.dtype == program.g.dtype == torch.float64
     assert program.L.tolist() == program.value.tolist()
     value, gradient = program.row(0)

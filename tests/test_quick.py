@@ -19,7 +19,15 @@ from convexattack.testing import programs
 
 N, D = 24, 784
 UNITS = 2.0**-22  # two units in the last place of float32
-CASES = [("gnii", 1.0), ("gnii", 2.0), ("gn", 1.0), ("gn", 2.0), ("min_norm", 1.0), ("min_norm", 2.0), ("min_norm", INF)]
+CASES = [
+    ("gnii", 1.0),
+    ("gnii", 2.0),
+    ("gn", 1.0),
+    ("gn", 2.0),
+    ("min_norm", 1.0),
+    ("min_norm", 2.0),
+    ("min_norm", INF),
+]
 each_case = pytest.mark.parametrize(("kind", "p"), CASES)
 
 
@@ -37,7 +45,9 @@ def posed(kind: str, p: float, seed: int = 0, scale: float = 1.0, reach: float =
     most = torch.where(g > 0, -low, high)
     if kind == "min_norm":
         return ca.MinNorm((reach * (g.abs() * most).sum(1)).float(), g, ca.Lp(p), (box,))
-    return (ca.GN if kind == "gn" else ca.GNII)(normal(seed + 2, N).float(), g, (ca.Ball(ca.Lp(p), reach * ca.Lp(p)(most)), box))
+    return (ca.GN if kind == "gn" else ca.GNII)(
+        normal(seed + 2, N).float(), g, (ca.Ball(ca.Lp(p), reach * ca.Lp(p)(most)), box)
+    )
 
 
 @each_case
@@ -74,7 +84,9 @@ def test_rounded_bounds_that_cost_too_much_are_not_kept(p: float) -> None:
 
 @pytest.mark.parametrize("kind", ["gnii", "min_norm"])
 @pytest.mark.parametrize("units", [-3, 3])
-def test_a_step_that_is_too_short_or_too_long_is_not_kept(kind: str, units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_is_too_short_or_too_long_is_not_kept(
+    kind: str, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program, scaled = posed(kind, 2.0), quick._scaled
     monkeypatch.setattr(quick, "_scaled", lambda *given: scaled(*given) * (1 + units * 2.0**-23))
     fast = quick.solve(program)
@@ -84,7 +96,9 @@ def test_a_step_that_is_too_short_or_too_long_is_not_kept(kind: str, units: int,
 
 
 def alone(p: float, seed: int = 0, scale: float = 1.0) -> ca.MinNorm:
-    return ca.MinNorm((scale * torch.rand(N, generator=random(seed))).float(), (scale * normal(seed + 1, N, D)).float(), ca.Lp(p))
+    return ca.MinNorm(
+        (scale * torch.rand(N, generator=random(seed))).float(), (scale * normal(seed + 1, N, D)).float(), ca.Lp(p)
+    )
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
@@ -103,14 +117,19 @@ def test_the_shortest_step_alone_is_optimal_in_exact_arithmetic(p: float, scale:
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
 @pytest.mark.parametrize(
-    ("value", "slope"), [(1e-30, 1e-12), (1e20, 1e-12), (1e35, 1e10), (1e-22, 1e-10), (1.0, 1e-18), (1.0, 1e18), (1e-38, 1.0)]
+    ("value", "slope"),
+    [(1e-30, 1e-12), (1e20, 1e-12), (1e35, 1e10), (1e-22, 1e-10), (1.0, 1e-18), (1.0, 1e18), (1e-38, 1.0)],
 )
 def test_the_shortest_step_alone_leaves_the_edges_of_float32_to_others(p: float, value: float, slope: float) -> None:
     program = ca.MinNorm(torch.full((4,), value), (slope * normal(5, 4, 30)).float(), ca.Lp(p))
     fast = quick.solve(program)
     assert fast is not None
     assert not fast.good.any()
-    assert ca.certify(program, ca.solve(program), exact=True).holds()[ca.solve(program).codes == ca.Status.OPTIMAL.code].all()
+    assert (
+        ca.certify(program, ca.solve(program), exact=True)
+        .holds()[ca.solve(program).codes == ca.Status.OPTIMAL.code]
+        .all()
+    )
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
@@ -130,7 +149,9 @@ def test_no_item_leans_on_another_without_sets(p: float) -> None:
         single = ca.solve(item(program, i))
         assert found.status[i] == single.status[0], i
         torch.testing.assert_close(found.eta[i], single.eta[0], rtol=0, atol=0, equal_nan=True)
-        torch.testing.assert_close(found.multipliers[0][i], single.multipliers[0][0], rtol=1e-12, atol=0, equal_nan=True)
+        torch.testing.assert_close(
+            found.multipliers[0][i], single.multipliers[0][0], rtol=1e-12, atol=0, equal_nan=True
+        )
 
 
 @settings(max_examples=300)
@@ -152,7 +173,11 @@ def test_what_is_kept_of_a_degenerate_program_is_within_two_units(program: ca.Pr
 def test_no_item_leans_on_another(kind: str, p: float) -> None:
     """Bit for bit what each gives alone, among items that are not quick, not centred, or no numbers."""
     plain = posed(kind, p, reach=0.02 if p == 1 else 0.3)
-    g, value, box = plain.gradient.clone(), plain.value.clone(), next(part for part in plain.sets if isinstance(part, ca.Box))
+    g, value, box = (
+        plain.gradient.clone(),
+        plain.value.clone(),
+        next(part for part in plain.sets if isinstance(part, ca.Box)),
+    )
     low, high = (bound.clone() for bound in box.bounds(g))
     g[0], g[1] = 0.0, g[1].sign()
     g[2, 5] = math.nan
@@ -163,7 +188,9 @@ def test_no_item_leans_on_another(kind: str, p: float) -> None:
     value[7] = INF
     sets: list[ca.ConvexSet] = [ca.Box(low, high) if isinstance(part, ca.Box) else part for part in plain.sets]
     program: ca.Program = (
-        ca.MinNorm(value, g, ca.Lp(p), tuple(sets)) if isinstance(plain, ca.MinNorm) else type(plain)(value, g, tuple(sets))  # type: ignore[call-arg]
+        ca.MinNorm(value, g, ca.Lp(p), tuple(sets))
+        if isinstance(plain, ca.MinNorm)
+        else type(plain)(value, g, tuple(sets))  # type: ignore[call-arg]
     )
     fast = quick.solve(program)
     assert fast is not None
@@ -258,7 +285,9 @@ def test_last_steps_are_put_together_in_their_order() -> None:
     images, generator = 4, random(5)
     kept, wanted = LastSteps(images), torch.zeros(images)
     for number in range(1, 30):
-        some = (torch.rand(images, generator=generator) < 0.4).nonzero().flatten() if number > 1 else torch.arange(images)
+        some = (
+            (torch.rand(images, generator=generator) < 0.4).nonzero().flatten() if number > 1 else torch.arange(images)
+        )
         kept.add(some, step(some, number), torch.full((len(some), 2), float(number)))
         wanted[some] = number
         assert sum(len(part[0]) for part in kept.parts) <= 4 * images

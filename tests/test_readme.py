@@ -17,11 +17,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SETUP = ("pip install -c constraints.txt . && convexattack verify", 'pip install -c constraints.txt -e ".[test]" && pytest')
+SETUP = (
+    "pip install -c constraints.txt . && convexattack verify",
+    'pip install -c constraints.txt -e ".[test]" && pytest',
+)
 PROGRAM = "from convexattack.cli import main\nsys.exit(main())"
 
 BLOCK = re.compile(
-    r"(?:^<!-- *not run\b:?(?P<reason>[^\n]*?)--> *\n\s*)?^```(?P<language>\w*) *\n(?P<source>.*?)^``` *$", re.DOTALL | re.MULTILINE
+    r"(?:^<!-- *not run\b:?(?P<reason>[^\n]*?)--> *\n\s*)?^```(?P<language>\w*) *\n(?P<source>.*?)^``` *$",
+    re.DOTALL | re.MULTILINE,
 )
 OTHER_NAMES = {"bash", "console", "shell", "zsh", "py", "python3", "pycon"}
 
@@ -49,7 +53,9 @@ def blocks(readme: str) -> Iterator[Block]:
         if reason is not None and (language not in {"python", "sh"} or not reason.strip()):
             raise ValueError(f"README.md:{line}: 'not run' stands above a python or sh block and gives its reason")
         if language in {"python", "sh"} and reason is None:
-            follows = below is not None and below["language"] == "text" and not readme[block.end() : below.start()].strip()
+            follows = (
+                below is not None and below["language"] == "text" and not readme[block.end() : below.start()].strip()
+            )
             yield Block(language, line, block["source"], below["source"] if below is not None and follows else None)
 
 
@@ -59,7 +65,9 @@ def commands(block: Block) -> list[str]:
     lines = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     strange = [line for line in lines if line not in SETUP and not line.startswith("convexattack ")]
     if strange:
-        raise ValueError(f"README.md:{block.line}: cannot run {strange[0]!r}; give the block its own <!-- not run: reason -->")
+        raise ValueError(
+            f"README.md:{block.line}: cannot run {strange[0]!r}; give the block its own <!-- not run: reason -->"
+        )
     if block.shown is None:
         lines = [line for line in lines if line not in SETUP]
     return [line.rpartition(" && ")[2] if line in SETUP else line for line in lines]
@@ -89,7 +97,13 @@ def run_shell(lines: list[str], environment: dict[str, str]) -> str:
     printed = ""
     for line in lines:
         done = subprocess.run(
-            ["bash", "-c", line], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+            ["bash", "-c", line],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, f"`{line}` ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         printed += done.stdout
@@ -103,11 +117,18 @@ def read_through(readme: str, folder: Path, program: str = PROGRAM) -> list[str]
     command.write_text(f"#!{sys.executable}\nimport sys\n{program}\n")
     command.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name not in {"FORCE_COLOR", "TTY_COMPATIBLE"}}
-    environment |= {"PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
+    environment |= {
+        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }
     namespace: dict[str, Any] = {"__name__": "__readme__"}
     wrong = []
     for block in blocks(readme):
-        printed = run_python(block, namespace) if block.language == "python" else run_shell(commands(block), environment)
+        printed = (
+            run_python(block, namespace) if block.language == "python" else run_shell(commands(block), environment)
+        )
         if block.shown is not None and (difference := differences(block.shown, printed)):
             wrong.append(f"README.md:{block.line} shows another output than this block prints:\n{difference}")
     return wrong
@@ -139,7 +160,13 @@ def fenced(*parts: tuple[str, str]) -> str:
 
 
 def test_blocks_know_their_line_and_the_output_directly_below() -> None:
-    readme = "# Title\n\n" + fenced(("python", "print(1)"), ("text", "1")) + "\nAnd\n" + fenced(("sh", "convexattack x")) + "so\n"
+    readme = (
+        "# Title\n\n"
+        + fenced(("python", "print(1)"), ("text", "1"))
+        + "\nAnd\n"
+        + fenced(("sh", "convexattack x"))
+        + "so\n"
+    )
     readme += fenced(("text", "no output of the above"), ("", "plain"), ("mermaid", "a --> b"))
     assert list(blocks(readme)) == [Block("python", 4, "print(1)\n", "1\n"), Block("sh", 12, "convexattack x\n", None)]
 

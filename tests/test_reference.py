@@ -94,7 +94,9 @@ def test_another_solver_by_name(solver: str, norm: ca.Lp, sets: str) -> None:
 @pytest.mark.parametrize("golden", GOLDEN, ids=repr)
 def test_golden(golden: Golden) -> None:
     found = ca.solve(golden.program, "reference")
-    assert found.status[0] == golden.status or (isinstance(golden.program, ca.GN) and found.status[0] == ca.Status.UNDECIDED)
+    assert found.status[0] == golden.status or (
+        isinstance(golden.program, ca.GN) and found.status[0] == ca.Status.UNDECIDED
+    )
     if found.status[0] in (ca.Status.OPTIMAL, ca.Status.FEASIBLE):
         assert golden.program.primal(found.eta).item() == pytest.approx(golden.optimum, rel=RELATIVE, abs=RELATIVE)
     if golden.eta is not None and math.isfinite(golden.optimum):
@@ -180,7 +182,9 @@ def test_dtype_is_the_gradients(kind: str) -> None:
 def test_a_solver_that_is_not_installed() -> None:
     program = gnii(0, [1, 2], ball(2))
     for wrong in ("MOSEKK", "closed form", ""):
-        with pytest.raises(ValueError, match=r"solver='.*' is neither .* nor an installed CVXPY solver; installed are .*CLARABEL"):
+        with pytest.raises(
+            ValueError, match=r"solver='.*' is neither .* nor an installed CVXPY solver; installed are .*CLARABEL"
+        ):
             ca.solve(program, wrong)
     with pytest.raises(ValueError, match=r"solver='HIGHS' cannot take this program: .*; use 'CLARABEL' or 'SCS'"):
         ca.solve(program, "HIGHS")
@@ -214,7 +218,9 @@ def test_what_has_no_closed_form_goes_to_the_reference() -> None:
 def test_a_custom_ball_is_the_ball() -> None:
     value, gradient = data()
     made = ca.CustomSet(lambda eta: [cp.norm(eta, 1) <= 0.7])
-    known, own = (ca.GNII(value, gradient, (ca.Ball(ca.Lp(2), 0.5), second)) for second in (ca.Ball(ca.Lp(1), 0.7), made))
+    known, own = (
+        ca.GNII(value, gradient, (ca.Ball(ca.Lp(2), 0.5), second)) for second in (ca.Ball(ca.Lp(1), 0.7), made)
+    )
     exact, found = ca.solve(known), ca.solve(own)
     torch.testing.assert_close(known.primal(exact.eta), own.primal(found.eta), rtol=RELATIVE, atol=RELATIVE)
     assert ca.certify(known, exact).holds().all()
@@ -251,7 +257,10 @@ def test_min_norm_at_its_last_point() -> None:
 @pytest.mark.parametrize("boxed", [False, True])
 def test_a_re_solve_does_not_compile_again(norm: ca.Lp, boxed: bool) -> None:
     """CVXPY's own map from parameters to data is found and reproduces it; else each item would cost a millisecond or more on top."""
-    value, gradient = torch.tensor([0.5, 0.7], dtype=torch.float64), torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, -1.0]], dtype=torch.float64)
+    value, gradient = (
+        torch.tensor([0.5, 0.7], dtype=torch.float64),
+        torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, -1.0]], dtype=torch.float64),
+    )
     box = (ca.Box(-0.2, 0.3),) if boxed else ()
     for program in (ca.GNII(value, gradient, (ca.Ball(norm, 0.1), *box)), ca.MinNorm(0.1 * value, gradient, norm, box)):
         ca.solve(program, "reference")

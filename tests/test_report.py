@@ -40,7 +40,19 @@ def words(html: str) -> str:
 def whole() -> str:
     """All claims, with one made-up record each: what the page shows does not depend on what an oracle found."""
     records = [
-        Record(c.name, c.equation, c.statement, f"judge of {c.name}", 1234, 2.5e-9, 1e-6, "p = 2", 7, f"note on {c.name}", 0.5)
+        Record(
+            c.name,
+            c.equation,
+            c.statement,
+            f"judge of {c.name}",
+            1234,
+            2.5e-9,
+            1e-6,
+            "p = 2",
+            7,
+            f"note on {c.name}",
+            0.5,
+        )
         for c in CLAIMS.values()
     ]
     return report(list(CLAIMS.values()), records, 3, "small", ["--report", "a b.html"])
@@ -147,7 +159,9 @@ def test_prose_keeps_formulas_on_their_lines() -> None:
 
 
 def test_a_page_reads_on_a_phone_and_prints() -> None:
-    html = page("a < b", table(("one", "two"), [("1", "<b>2</b>")], ("two",)) + figure("<?xml ?>\n<svg xmlns='x'/>", "c_i"))
+    html = page(
+        "a < b", table(("one", "two"), [("1", "<b>2</b>")], ("two",)) + figure("<?xml ?>\n<svg xmlns='x'/>", "c_i")
+    )
     assert parsed(html).find("head/title").text == "a < b"  # type: ignore[union-attr]
     assert 'content="width=device-width, initial-scale=1"' in html
     assert "@media print" in html
@@ -183,7 +197,9 @@ def test_an_interrupted_run_leaves_the_old_page(monkeypatch: pytest.MonkeyPatch,
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_page_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for file, why in ((tmp_path / "no" / "page.html", "No such file or directory"), (tmp_path, "it is a folder")):
         with pytest.raises(SystemExit) as stop:
             main(["sign", "--report", str(file)])
@@ -191,7 +207,9 @@ def test_a_page_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path
         assert f"--report {file} cannot be written ({why})" in capsys.readouterr().err
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("verification.__main__.find_spec", lambda name: None if name == "latex2mathml" else object())
     with pytest.raises(SystemExit):
         main(["sign", "--report", str(tmp_path / "a.html")])

@@ -90,7 +90,9 @@ def test_images_without_a_ratio_are_left_out_and_counted() -> None:
     assert one.images == 38
     assert two.active.left_out["misclassified"] == 1
     assert math.isfinite(two.active.value)
-    flat = rho_2(lambda x: 0 * x[:, :2] + torch.tensor([1.0, 0.0], dtype=torch.float64), X, torch.zeros(40, dtype=torch.int64))
+    flat = rho_2(
+        lambda x: 0 * x[:, :2] + torch.tensor([1.0, 0.0], dtype=torch.float64), X, torch.zeros(40, dtype=torch.int64)
+    )
     assert flat.smallest.left_out == {"misclassified": 0, "without a gradient": 40}
     assert math.isnan(flat.smallest.value)
 
@@ -207,11 +209,27 @@ def test_the_measures_of_the_digits_network_agree() -> None:
 
 _MISTAKES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: smallest_radius(model, X, LABEL, ratio=1.0), ValueError, "ratio must be between 0 and 1, got 1.0"),
-    (lambda: smallest_radius(model, X, LABEL, attack=algorithm1(1.0)), ValueError, "attack must find its own size, but Algorithm 1 has a"),
+    (
+        lambda: smallest_radius(model, X, LABEL, attack=algorithm1(1.0)),
+        ValueError,
+        "attack must find its own size, but Algorithm 1 has a",
+    ),
     (lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, []), ValueError, "radii must hold at least one number"),
-    (lambda: fooling_curve([algorithm1(1.0), algorithm1(2.0)], model, X, LABEL, [1.0]), ValueError, "attacks must have names of their own"),
-    (lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, [-1.0]), ValueError, r"radii must be finite numbers >= 0, got \[-1.0\]"),
-    (lambda: fooling_curve([deepfool()], model, X, LABEL, [math.nan]), ValueError, r"radii must be finite numbers >= 0, got \[nan\]"),
+    (
+        lambda: fooling_curve([algorithm1(1.0), algorithm1(2.0)], model, X, LABEL, [1.0]),
+        ValueError,
+        "attacks must have names of their own",
+    ),
+    (
+        lambda: fooling_curve([algorithm1(1.0)], model, X, LABEL, [-1.0]),
+        ValueError,
+        r"radii must be finite numbers >= 0, got \[-1.0\]",
+    ),
+    (
+        lambda: fooling_curve([deepfool()], model, X, LABEL, [math.nan]),
+        ValueError,
+        r"radii must be finite numbers >= 0, got \[nan\]",
+    ),
     (lambda: fooling_curve([deepfool()], model, X, LABEL, 0.1), TypeError, "radii must be numbers, got 0.1"),  # type: ignore[arg-type]
     (lambda: fooling_curve(["fastgrad"], model, X, LABEL, [0.1]), TypeError, "attack must be one of convexattack's"),  # type: ignore[list-item]
     (lambda: fooling_curve(deepfool, model, X, LABEL, [0.1]), TypeError, "attacks must be attacks or names"),  # type: ignore[arg-type]

@@ -73,8 +73,12 @@ def test_box_against_its_vertices(columns: list[tuple[float, float, float, float
     v, point = ([column[k] for column in columns] for k in (2, 3))
     box = ca.Box(numbers(*low), numbers(*high))
     vertices = itertools.product(*zip(low, high, strict=True))
-    assert support(box, rows(v)).item() == max(sum(a * b for a, b in zip(v, vertex, strict=True)) for vertex in vertices)
-    assert box.violation(rows(point)).item() == max(max(lo - x, x - hi, 0) for lo, x, hi in zip(low, point, high, strict=True))
+    assert support(box, rows(v)).item() == max(
+        sum(a * b for a, b in zip(v, vertex, strict=True)) for vertex in vertices
+    )
+    assert box.violation(rows(point)).item() == max(
+        max(lo - x, x - hi, 0) for lo, x, hi in zip(low, point, high, strict=True)
+    )
 
 
 def test_zero_times_infinity_is_zero_in_a_box() -> None:
@@ -156,7 +160,9 @@ def test_pixel_range_repeats_an_image_for_its_pieces() -> None:
 def test_pixel_range_needs_an_image() -> None:
     program = torch.zeros(1), torch.zeros(1, 2)
     for make in (ca.GNII, ca.GN):
-        with pytest.raises(ValueError, match=r"sets\[1\] is a PixelRange that knows no image yet; resolve it with .*at\(x, pieces=K\)"):
+        with pytest.raises(
+            ValueError, match=r"sets\[1\] is a PixelRange that knows no image yet; resolve it with .*at\(x, pieces=K\)"
+        ):
             make(*program, (ca.Ball(ca.Lp(2), 1.0), ca.PixelRange()))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"sets\[0\] is a PixelRange"):
         ca.MinNorm(*program, ca.Lp(2), ca.PixelRange())  # type: ignore[arg-type]
@@ -210,9 +216,13 @@ still = ca.CustomSet(lambda eta: [cp.sum(eta) == 0])
 
 
 def test_custom_violation_and_support() -> None:
-    assert still.violation(rows([1, -1, 0], [1, 1, 0.5], [math.nan, 0, 0])).tolist() == pytest.approx([0, 2.5, math.nan], nan_ok=True)
+    assert still.violation(rows([1, -1, 0], [1, 1, 0.5], [math.nan, 0, 0])).tolist() == pytest.approx(
+        [0, 2.5, math.nan], nan_ok=True
+    )
     v, within = rows([2, 0, -1], [1, 1, 1]), numbers(0.5, 0.5)
-    value, error = still.support(v, within)  # within the cube of radius ½: (½, 0, −½); a multiple of (1, 1, 1) is worth nothing
+    value, error = still.support(
+        v, within
+    )  # within the cube of radius ½: (½, 0, −½); a multiple of (1, 1, 1) is worth nothing
     assert value.tolist() == pytest.approx([1.5, 0], abs=PATHS.at(torch.float64))
     assert ((value + error) >= numbers(1.5, 0)).all()
     assert (error < 1e-5).all()
@@ -221,7 +231,9 @@ def test_custom_violation_and_support() -> None:
 
 def test_custom_norm_ball_has_the_support_of_the_ball() -> None:
     v = normal(8, 3, 4)
-    value, error = ca.CustomSet(lambda eta: [cp.norm(eta, 2) <= 0.5]).support(v, torch.full((3,), INF, dtype=torch.float64))
+    value, error = ca.CustomSet(lambda eta: [cp.norm(eta, 2) <= 0.5]).support(
+        v, torch.full((3,), INF, dtype=torch.float64)
+    )
     exact = support(ca.Ball(ca.Lp(2), 0.5), v)
     assert value.tolist() == pytest.approx(exact.tolist(), rel=PATHS.at(torch.float64))
     assert ((value - exact).abs() <= error + 1e-9).all()
@@ -229,7 +241,9 @@ def test_custom_norm_ball_has_the_support_of_the_ball() -> None:
 
 
 def test_custom_data_for_each_item() -> None:
-    made = ca.CustomSet(lambda eta, a, b: [a @ eta == 0, cp.norm(eta, "inf") <= b], data={"a": rows([1, 0], [0, 1]), "b": numbers(1, 2)})
+    made = ca.CustomSet(
+        lambda eta, a, b: [a @ eta == 0, cp.norm(eta, "inf") <= b], data={"a": rows([1, 0], [0, 1]), "b": numbers(1, 2)}
+    )
     program = ca.GNII(numbers(0, 0), rows([1, 1], [1, 1]), (ca.Ball(ca.Lp(INF), 5.0), made))
     assert made.violation(rows([0, 1], [0, 1])).tolist() == pytest.approx([0, 1])
     solution = ca.solve(program)
@@ -245,7 +259,9 @@ def test_custom_sets_that_are_none_are_refused() -> None:
         ca.GNII(*data, (ca.CustomSet(lambda eta: [cp.sum(eta)]),))
     with pytest.raises(ValueError, match="build must return convex constraints"):
         ca.GNII(*data, (ca.CustomSet(lambda eta: [cp.norm(eta, 2) >= 1]),))
-    with pytest.raises(ValueError, match=r"data\['a'\] must have one row for each of the N = 1 items, got shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"data\['a'\] must have one row for each of the N = 1 items, got shape \(2,\)"
+    ):
         ca.GNII(*data, (ca.CustomSet(lambda eta, a: [cp.sum(eta) == a], data={"a": numbers(1, 2)}),))
 
 

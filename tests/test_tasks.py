@@ -63,7 +63,9 @@ def test_a_reconstruction_error_is_one_score() -> None:
 
 @pytest.mark.parametrize("loss", [ca.below(0.0), ca.above(0.0)])
 def test_a_threshold_wants_one_score(loss: Any) -> None:
-    with pytest.raises(ValueError, match=r"output of shape \(2, 3\) has several scores, and (below|above) a threshold is one"):
+    with pytest.raises(
+        ValueError, match=r"output of shape \(2, 3\) has several scores, and (below|above) a threshold is one"
+    ):
         loss(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))
 
 
@@ -72,7 +74,11 @@ def test_a_threshold_wants_one_score(loss: Any) -> None:
     [
         ("high", TypeError, "threshold must be a number or a tensor .B,., got 'high': give the score"),
         (True, TypeError, "threshold must be a number"),
-        (torch.tensor([1, 2]), ValueError, r"threshold must be a number or a floating-point tensor \(B,\), got torch.int64"),
+        (
+            torch.tensor([1, 2]),
+            ValueError,
+            r"threshold must be a number or a floating-point tensor \(B,\), got torch.int64",
+        ),
         (torch.ones(2, 1), ValueError, r"got torch.float32 of shape \(2, 1\)"),
     ],
 )
@@ -139,7 +145,11 @@ def test_pixel_margins_take_one_target_for_all_or_one_for_each() -> None:
     [
         (torch.zeros(2, 2), TypeError, "target must be an integer tensor of one class per pixel, got torch.float32"),
         ([[0, 1]], TypeError, "target must be an integer tensor of one class per pixel, got list"),
-        (torch.zeros(4, dtype=torch.long), ValueError, r"target must have shape \(B, P\), \(B, H, W\) or \(H, W\), got \(4,\)"),
+        (
+            torch.zeros(4, dtype=torch.long),
+            ValueError,
+            r"target must have shape \(B, P\), \(B, H, W\) or \(H, W\), got \(4,\)",
+        ),
     ],
 )
 def test_a_target_is_a_class_per_pixel(target: Any, kind: type[Exception], words: str) -> None:
@@ -186,7 +196,11 @@ def simplex(c: Tensor, A: Tensor, p: float, radius: float, low: Tensor, high: Te
 @pytest.mark.parametrize("p", [1, INF])
 def test_the_optimum_is_that_of_a_linear_program(p: float, boxed: bool) -> None:
     c, A = draw(10)
-    edge = 0.05 + 0.3 * torch.rand(3, 5, generator=random(4), dtype=torch.float64) if boxed else torch.full((3, 5), INF).double()
+    edge = (
+        0.05 + 0.3 * torch.rand(3, 5, generator=random(4), dtype=torch.float64)
+        if boxed
+        else torch.full((3, 5), INF).double()
+    )
     sets = (ca.Ball(ca.Lp(p), 0.4), *([ca.Box(-edge, edge)] if boxed else []))
     program = ca.HingeSum(c, A, sets)
     found = ca.solve(program)
@@ -275,7 +289,12 @@ def test_a_step_that_is_not_ours_is_judged() -> None:
 def test_sets_of_any_kind() -> None:
     c, A = draw(70)
     flat = ca.CustomSet(lambda eta: [cp.sum(eta) == 0])
-    for sets in ((ca.Ball(CUBE, 0.3), flat), (flat, ca.Box(-0.2, 0.3)), (ca.Box(-0.2, 0.3),), (ca.Ball(ca.Lp(2), 0.4), ca.Ball(CUBE, 0.2))):
+    for sets in (
+        (ca.Ball(CUBE, 0.3), flat),
+        (flat, ca.Box(-0.2, 0.3)),
+        (ca.Box(-0.2, 0.3),),
+        (ca.Ball(ca.Lp(2), 0.4), ca.Ball(CUBE, 0.2)),
+    ):
         program = ca.HingeSum(c, A, sets)
         found = ca.solve(program)
         certificate = ca.certify(program, found)
@@ -323,7 +342,13 @@ def fewest(c: Tensor, A: Tensor, radius: float) -> int:
     for count in range(m + 1):
         for missed in itertools.combinations(range(m), count):
             met = [i for i in range(m) if i not in missed]
-            if not met or linprog(np.zeros(d), A[met].numpy(), -c[met].numpy(), bounds=[(-radius, radius)] * d, method="highs").status == 0:
+            if (
+                not met
+                or linprog(
+                    np.zeros(d), A[met].numpy(), -c[met].numpy(), bounds=[(-radius, radius)] * d, method="highs"
+                ).status
+                == 0
+            ):
                 return count
     raise AssertionError("no demand at all can always be met")
 
@@ -350,19 +375,41 @@ def test_what_is_never_met_counts_in_full_and_what_always_is_not_at_all() -> Non
         assert relaxed.value[0, :2].tolist() == [1.0, 0.0]
         assert relaxed.gradient[0, :2].abs().sum() == 0
         assert abs(float(relaxed.value[0, 2]) - 1 / 3) < 1e-12
-    with pytest.raises(ValueError, match="sets must hold a Ball or a finite Box, which bounds how far a demand can be missed"):
+    with pytest.raises(
+        ValueError, match="sets must hold a Ball or a finite Box, which bounds how far a demand can be missed"
+    ):
         ca.HingeSum(c, A, (ca.Box(-INF, 1.0),)).counted()
 
 
 @pytest.mark.parametrize(
     ("arguments", "kind", "words"),
     [
-        ((torch.ones(2, 3), torch.ones(2, 4), ()), ValueError, r"gradient must have shape (N, P, d), P, d >= 1, got (2, 4)"),
-        ((torch.ones(2, 4), torch.ones(2, 3, 4), ()), ValueError, "value must have shape (N, P) = (2, 3), like the rows of gradient"),
-        ((torch.ones(2, 3).long(), torch.ones(2, 3, 4), ()), TypeError, "value must hold floating-point numbers, got torch.int64"),
+        (
+            (torch.ones(2, 3), torch.ones(2, 4), ()),
+            ValueError,
+            r"gradient must have shape (N, P, d), P, d >= 1, got (2, 4)",
+        ),
+        (
+            (torch.ones(2, 4), torch.ones(2, 3, 4), ()),
+            ValueError,
+            "value must have shape (N, P) = (2, 3), like the rows of gradient",
+        ),
+        (
+            (torch.ones(2, 3).long(), torch.ones(2, 3, 4), ()),
+            TypeError,
+            "value must hold floating-point numbers, got torch.int64",
+        ),
         (([1.0], torch.ones(1, 1, 4), ()), TypeError, "value must be a torch tensor or a NumPy array, got list"),
-        ((torch.ones(2, 3), torch.ones(2, 3, 4), (ca.PixelRange(),)), ValueError, "sets[0] is a PixelRange that knows no image yet"),
-        ((torch.ones(2, 3), torch.ones(2, 3, 4), (3,)), TypeError, "sets[0] must be a convex set such as ca.Ball or ca.Box, got 3"),
+        (
+            (torch.ones(2, 3), torch.ones(2, 3, 4), (ca.PixelRange(),)),
+            ValueError,
+            "sets[0] is a PixelRange that knows no image yet",
+        ),
+        (
+            (torch.ones(2, 3), torch.ones(2, 3, 4), (3,)),
+            TypeError,
+            "sets[0] must be a convex set such as ca.Ball or ca.Box, got 3",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_program_is_named(arguments: Any, kind: type[Exception], words: str) -> None:
@@ -374,13 +421,19 @@ def test_what_is_wrong_with_a_claim_is_named() -> None:
     c, A = draw(110)
     program = ca.HingeSum(c.numpy(), A.numpy(), ca.Ball(CUBE, 0.3))  # type: ignore[arg-type]
     found = ca.solve(program)
-    with pytest.raises(ValueError, match=r"eta must have the shape \(N, d\) = \(3, 5\) of the rows of the gradient, got \(3, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"eta must have the shape \(N, d\) = \(3, 5\) of the rows of the gradient, got \(3, 7\)"
+    ):
         ca.certify(program, torch.zeros(3, 7))
     with pytest.raises(
-        ValueError, match=r"multipliers must be u and one v for each set, of shapes \[\(3, 7\), \(3, 5\)\], got \[\(3, 5\)\]"
+        ValueError,
+        match=r"multipliers must be u and one v for each set, of shapes \[\(3, 7\), \(3, 5\)\], got \[\(3, 5\)\]",
     ):
         ca.certify(program, ca.Solution(found.eta, found.codes, found.multipliers[1:]))
-    for solver, words in (("closed_form", "is neither 'reference' nor an installed CVXPY solver"), ("OSQP", "cannot take this program")):
+    for solver, words in (
+        ("closed_form", "is neither 'reference' nor an installed CVXPY solver"),
+        ("OSQP", "cannot take this program"),
+    ):
         round_one = ca.HingeSum(c, A, (ca.Ball(ca.Lp(2), 0.3),))
         with pytest.raises(ValueError, match=words):
             ca.solve(round_one, solver)
@@ -399,7 +452,9 @@ def test_scenes_are_digits_on_background() -> None:
     assert (scenes.x.shape, scenes.label.shape, len(scenes)) == ((500, 1, 20, 20), (500, 20, 20), 500)
     assert (float(scenes.x.min()), float(scenes.x.max())) == (0.0, 1.0)
     assert torch.equal(scenes.label > 0, scenes.x[:, 0] >= 0.25)
-    windows = scenes.x[:20, 0].unfold(1, 8, 1).unfold(2, 8, 1).flatten(1, 2).flatten(2)  # every 8 × 8 frame of 20 scenes
+    windows = (
+        scenes.x[:20, 0].unfold(1, 8, 1).unfold(2, 8, 1).flatten(1, 2).flatten(2)
+    )  # every 8 × 8 frame of 20 scenes
     known = source.x.flatten(1)
     for i, frames in enumerate(windows):
         there = (frames[:, None] == known[None]).all(-1)

@@ -129,7 +129,9 @@ UNFIT: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
-def refuted(step: Callable[..., Any], program: type[ca.Program], p: float, sets: Any = (), **options: Any) -> Counterexample:
+def refuted(
+    step: Callable[..., Any], program: type[ca.Program], p: float, sets: Any = (), **options: Any
+) -> Counterexample:
     with pytest.raises(Counterexample) as caught:
         check_step(step, program, ca.Lp(p), sets, **options)
     return caught.value
@@ -154,12 +156,18 @@ def test_a_wrong_step_is_refuted(name: str) -> None:
     if not isinstance(own, ca.MinNorm) and not sets:
         (ball,) = own.sets
         assert isinstance(ball, ca.Ball)
-        torch.testing.assert_close(step(own.gradient, float(torch.as_tensor(ball.radius))), found.eta, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(
+            step(own.gradient, float(torch.as_tensor(ball.radius))), found.eta, rtol=0, atol=0, equal_nan=True
+        )
     finite = bool(found.eta.isfinite().all())
     if finite and inside(own, found.eta, i) and (program is not ca.MinNorm or linear(own, found.eta, i) <= 0):
         assert inside(own, found.optimal, i)
         assert own.primal(found.optimal)[i] < own.primal(found.eta)[i]
-        assert program is ca.GNII or program is ca.MinNorm or linear(own, found.eta, i) >= 0 > linear(own, found.optimal, i)
+        assert (
+            program is ca.GNII
+            or program is ca.MinNorm
+            or linear(own, found.eta, i) >= 0 > linear(own, found.optimal, i)
+        )
         assert not 0.999999 < found.ratio < 1.000001
     assert not found.certificate.holds(ca.Tolerance.closed_form(own.gradient.dtype))[i]
     for word in ("gradient", "optimal", "proof", "returned"):
@@ -168,8 +176,16 @@ def test_a_wrong_step_is_refuted(name: str) -> None:
 
 def inside(program: ca.Program, eta: Tensor, i: int) -> bool:
     """η_i in every set, in rational arithmetic."""
-    balls = [in_ball(eta[i], part.norm.p, float(part.radii(program.g)[i])) for part in program.sets if isinstance(part, ca.Ball)]
-    boxes = [in_box(eta[i], *(bound[i] for bound in part.bounds(program.g))) for part in program.sets if isinstance(part, ca.Box)]
+    balls = [
+        in_ball(eta[i], part.norm.p, float(part.radii(program.g)[i]))
+        for part in program.sets
+        if isinstance(part, ca.Ball)
+    ]
+    boxes = [
+        in_box(eta[i], *(bound[i] for bound in part.bounds(program.g)))
+        for part in program.sets
+        if isinstance(part, ca.Box)
+    ]
     return all(balls + boxes)
 
 
@@ -199,7 +215,10 @@ def test_the_message_in_full() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("one ulp outside", "‖η‖_∞ exceeds ε = 1 by 2.2e-16, 1 ulp of float64.*This is rounding.*tolerance=ca.Tolerance()"),
+        (
+            "one ulp outside",
+            "‖η‖_∞ exceeds ε = 1 by 2.2e-16, 1 ulp of float64.*This is rounding.*tolerance=ca.Tolerance()",
+        ),
         ("DeepFool with |f|", "‖η‖ is not 0, though η = 0 will do.*value L   -1"),
         ("NaN at g = 0", "returns NaN or ∞, though at g = 0"),
         ("wrong sign", "reaches -1 of the possible decrease"),
@@ -211,7 +230,6 @@ def test_the_message_in_full() -> None:
     ],
 )
 def test_what_the_message_says(name: str, sentence: str) -> None:
-
 
     assert re.search(sentence, str(known(name)), re.DOTALL)
 
@@ -245,10 +263,22 @@ def test_steps_of_other_people_pass() -> None:
     assert check_step(lambda g, radius: -radius * g.sign(), ca.GNII, ca.Lp(INF)) > 200
     assert check_step(lambda g, radius: -radius * np.sign(g.numpy()), ca.GNII, ca.Lp(INF), **FEW) > 25
     assert check_step(one_coordinate, ca.GNII, ca.Lp(1), **FEW) > 25
-    sign_and_clip = check_step(lambda g, r, lower, upper: (-r * g.sign()).clamp(lower, upper), ca.GNII, ca.Lp(INF), PIXELS, **FEW)
+    sign_and_clip = check_step(
+        lambda g, r, lower, upper: (-r * g.sign()).clamp(lower, upper), ca.GNII, ca.Lp(INF), PIXELS, **FEW
+    )
     assert sign_and_clip > 25
-    assert check_step(lambda g, radius: (-radius * g.sign()).clamp(-0.25, 0.25), ca.GNII, ca.Lp(INF), ca.Box(-0.25, 0.25), **FEW) > 25
-    assert check_step(lambda g, radius: -radius * g.sign(), ca.GNII, ca.Lp(INF), dtypes=(torch.float16, torch.bfloat16), **FEW) > 25
+    assert (
+        check_step(
+            lambda g, radius: (-radius * g.sign()).clamp(-0.25, 0.25), ca.GNII, ca.Lp(INF), ca.Box(-0.25, 0.25), **FEW
+        )
+        > 25
+    )
+    assert (
+        check_step(
+            lambda g, radius: -radius * g.sign(), ca.GNII, ca.Lp(INF), dtypes=(torch.float16, torch.bfloat16), **FEW
+        )
+        > 25
+    )
 
 
 def test_a_step_that_rounds_passes_with_a_tolerance() -> None:
@@ -283,7 +313,9 @@ def test_a_zero_gradient_allows_any_point_inside() -> None:
         return torch.where((g == 0).all(-1, keepdim=True), torch.full_like(g, radius), -radius * g.sign())
 
     assert check_step(step, ca.GNII, ca.Lp(INF), **FEW) > 25
-    assert check_step(lambda g, radius: torch.where(g == 0, radius, -radius * g.sign()), ca.GNII, ca.Lp(INF), **FEW) > 25
+    assert (
+        check_step(lambda g, radius: torch.where(g == 0, radius, -radius * g.sign()), ca.GNII, ca.Lp(INF), **FEW) > 25
+    )
 
 
 # --- how it runs --------------------------------------------------------------------------------------------------------------------
@@ -360,14 +392,38 @@ def right(g: Tensor, radius: float) -> Tensor:
     ("arguments", "error", "sentence"),
     [
         ({"step": 3}, TypeError, "step must be a function .*, got 3; write"),
-        ({"step": lambda g, r, low: g}, TypeError, "a third named 'low': it is called .* and gets no more without boxes"),
-        ({"step": lambda g, r, x: g, "sets": ca.Box(-1.0, 1.0)}, TypeError, "a third named 'x'.*gets lower, upper if it has them"),
-        ({"program": ca.OperatorNorm}, ValueError, "program must be ca.GNII, ca.GN or ca.MinNorm, got .*OperatorNorm.*certify"),
+        (
+            {"step": lambda g, r, low: g},
+            TypeError,
+            "a third named 'low': it is called .* and gets no more without boxes",
+        ),
+        (
+            {"step": lambda g, r, x: g, "sets": ca.Box(-1.0, 1.0)},
+            TypeError,
+            "a third named 'x'.*gets lower, upper if it has them",
+        ),
+        (
+            {"program": ca.OperatorNorm},
+            ValueError,
+            "program must be ca.GNII, ca.GN or ca.MinNorm, got .*OperatorNorm.*certify",
+        ),
         ({"norm": 2}, TypeError, r"norm must be a ca.Lp, got 2; write .*ca.Lp\(2\)"),
         ({"sets": (3,)}, TypeError, r"sets must hold convex sets.*got 3; write sets=\(ca.Box"),
-        ({"sets": (ca.Box(torch.zeros(4), 1.0),)}, ValueError, "sets must fit any N and d, got Box.*give its bounds as numbers"),
-        ({"sets": (ca.Box(5.0, 6.0),)}, ValueError, "sets must leave some program feasible, but none of .*boxes should hold 0"),
-        ({"tolerance": 1e-9}, TypeError, r"tolerance must be a ca.Tolerance, got 1e-09; write tolerance=ca.Tolerance\(1e-9\)"),
+        (
+            {"sets": (ca.Box(torch.zeros(4), 1.0),)},
+            ValueError,
+            "sets must fit any N and d, got Box.*give its bounds as numbers",
+        ),
+        (
+            {"sets": (ca.Box(5.0, 6.0),)},
+            ValueError,
+            "sets must leave some program feasible, but none of .*boxes should hold 0",
+        ),
+        (
+            {"tolerance": 1e-9},
+            TypeError,
+            r"tolerance must be a ca.Tolerance, got 1e-09; write tolerance=ca.Tolerance\(1e-9\)",
+        ),
         ({"dtypes": (torch.int64,)}, TypeError, "dtypes must be floating-point dtypes, got .*write dtypes="),
         ({"dtypes": ()}, TypeError, "dtypes must be floating-point dtypes"),
         ({"examples": 0}, ValueError, "examples must be a whole number >= 1, got 0"),
@@ -424,4 +480,9 @@ def test_what_is_drawn_has_the_dtype_the_shape_and_the_range(data: st.DataObject
 def test_programs_of_every_status_are_drawn(kind: type[ca.Program], status: ca.Status) -> None:
     never = {ca.GN: ["OPTIMAL", "UNBOUNDED"], ca.GNII: ["FEASIBLE"], ca.MinNorm: ["FEASIBLE", "UNBOUNDED"]}
     if status.name not in never[kind]:
-        find(programs(kinds=(kind,)), lambda program: status in ca.solve(program).status, settings=SEARCH, random=random.Random(0))
+        find(
+            programs(kinds=(kind,)),
+            lambda program: status in ca.solve(program).status,
+            settings=SEARCH,
+            random=random.Random(0),
+        )

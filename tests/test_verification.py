@@ -126,7 +126,11 @@ def verdict_in_floating_point(strict: bool) -> Callable[..., ca.Solution]:
 def always_feasible(program: ca.Program, solver: str | None = None) -> ca.Solution:
     """(GN) without Proposition 1."""
     found = right(program, solver)
-    return replace(found, codes=torch.full_like(found.codes, ca.Status.FEASIBLE.code)) if isinstance(program, ca.GN) else found
+    return (
+        replace(found, codes=torch.full_like(found.codes, ca.Status.FEASIBLE.code))
+        if isinstance(program, ca.GN)
+        else found
+    )
 
 
 def a_little_less(program: ca.Program, solver: str | None = None) -> ca.Solution:
@@ -140,7 +144,11 @@ def bracket_with(step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution]) ->
 
     def solve(program: Any, solver: str | None = None) -> ca.Solution:
         found = right(program, solver)
-        return found if solver not in (None, "enumeration") or not isinstance(program, ca.OperatorNorm) else step(program, found)
+        return (
+            found
+            if solver not in (None, "enumeration") or not isinstance(program, ca.OperatorNorm)
+            else step(program, found)
+        )
 
     return solve
 
@@ -216,7 +224,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "solve", "cases"), WRONG)
-def test_a_wrong_closed_form_is_found(name: str, solve: Callable[..., ca.Solution], cases: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_closed_form_is_found(
+    name: str, solve: Callable[..., ca.Solution], cases: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim = CLAIMS[name]
     few = replace(claim, cases=claim.cases[cases])
     monkeypatch.setattr(ca, "solve", solve)
@@ -225,7 +235,10 @@ def test_a_wrong_closed_form_is_found(name: str, solve: Callable[..., ca.Solutio
 
 @pytest.mark.parametrize(("name", "step", "cases"), WRONG_BRACKETS)
 def test_a_wrong_bracket_is_found(
-    name: str, step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution], cases: slice, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    step: Callable[[ca.OperatorNorm, ca.Solution], ca.Solution],
+    cases: slice,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     claim = CLAIMS[name]
     few = replace(claim, cases=claim.cases[cases])
@@ -279,7 +292,9 @@ def test_a_wrong_attack_is_found(name: str, attack: str, cases: slice, monkeypat
         ("measures", 0, "rho_2", lambda *data: ca.Rho2(rho_2(*data).smallest, rho_2(*data).active)),
     ],
 )
-def test_a_wrong_measure_is_found(name: str, case: int, what: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_measure_is_found(
+    name: str, case: int, what: str, wrong: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     claim = CLAIMS[name]
     few = replace(claim, cases=claim.cases[case : case + 1])
     monkeypatch.setattr(f"convexattack.{what}", wrong)
@@ -314,10 +329,19 @@ def made(*findings: Finding, cases: int = 1) -> Claim:
 
 def test_a_record_keeps_the_worst_of_all_instances() -> None:
     claim = made(
-        Finding("a", [0.1, 0.3], 1.0, "first"), Finding("b", 0.5, 1.0, "alone"), Finding("a", [0.2, 0.1], 1.0, "second", 2, "said")
+        Finding("a", [0.1, 0.3], 1.0, "first"),
+        Finding("b", 0.5, 1.0, "alone"),
+        Finding("a", [0.2, 0.1], 1.0, "second", 2, "said"),
     )
     a, b = run(claim, 1)
-    assert (a.oracle, a.instances, a.discrepancy, a.where, a.abstained, a.note) == ("a", 4, 0.3, "first, item 1", 2, "said")
+    assert (a.oracle, a.instances, a.discrepancy, a.where, a.abstained, a.note) == (
+        "a",
+        4,
+        0.3,
+        "first, item 1",
+        2,
+        "said",
+    )
     assert (b.oracle, b.instances, b.discrepancy, b.where) == ("b", 1, 0.5, "alone")
     assert a.holds
     assert b.holds
@@ -368,7 +392,9 @@ def test_the_command_prints_a_table_and_saves_records(tmp_path: Path, capsys: py
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_claim_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_claim_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(CLAIMS, "made", made(Finding("a judge", [0.0, math.nan], 1e-6, "p = 2")))
     file = tmp_path / "records.json"
     assert main(["made", "--json", str(file)]) == 1
@@ -402,7 +428,9 @@ def test_an_interrupted_run_leaves_complete_records(
         (["sign", "--json", "no/such/folder.json"], "cannot be written (No such file or directory)"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_argument_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2

@@ -33,7 +33,11 @@ def test_both_paths_are_proved_and_agree(report: Report) -> None:
     assert report.verdict.startswith("VERIFIED: on all 96 items closed form and CVXPY agree to ")
     assert "; all 16 items of (9) are bracketed, to " in report.verdict
     wanted = [(name, p, box) for name in PROGRAMS for p in (2, INF) for box in (False, True)]
-    assert [(row.program, row.p, row.box) for row in report.rows] == [*wanted, ("operator-norm", 2, False), ("operator-norm", INF, False)]
+    assert [(row.program, row.p, row.box) for row in report.rows] == [
+        *wanted,
+        ("operator-norm", 2, False),
+        ("operator-norm", INF, False),
+    ]
     for row in report.rows[:12]:
         assert row.closed_form.held == row.reference.held == row.items == 8
         assert row.closed_form.gap <= ca.Tolerance.closed_form().at(torch.float64)
@@ -115,7 +119,9 @@ def test_the_records_are_certified_bit_by_bit(tmp_path: Path) -> None:
 
 def test_the_evidence_has_every_cell_and_a_reason_for_each_that_was_not_run(report: Report) -> None:
     cells = report.matrix()
-    keys = {tuple(str(cell[name]) for name in ("program", "norm", "sets", "dtype", "device", "solver")) for cell in cells}
+    keys = {
+        tuple(str(cell[name]) for name in ("program", "norm", "sets", "dtype", "device", "solver")) for cell in cells
+    }
     assert len(keys) == len(cells) == 4 * 5 * 2 * 3 * 2 * 2
     ran = [cell for cell in cells if cell["result"] != "not run"]
     assert [cell["result"] for cell in ran] == ["holds"] * 28
@@ -128,7 +134,9 @@ def test_the_evidence_has_every_cell_and_a_reason_for_each_that_was_not_run(repo
         if cell["program"] == "operator-norm":
             if cell["sets"] == ["ball", "box"]:
                 assert cell["result"] == "not run"
-                assert (cell["why"] == "(9) takes one ball, no box") == ((cell["dtype"], cell["device"]) == ("float64", "cpu"))
+                assert (cell["why"] == "(9) takes one ball, no box") == (
+                    (cell["dtype"], cell["device"]) == ("float64", "cpu")
+                )
             elif cell["result"] == "holds":
                 assert cell["bound"] == "relaxation"
                 assert cell["bracket"][0] <= cell["bracket"][1]
@@ -177,7 +185,9 @@ def images_of(rows: list[list[float]], label: list[int]) -> Images:
     return Images(torch.tensor(rows).view(len(rows), 1, 1, -1), torch.tensor(label), "made up", "")
 
 
-AFFINE = affine([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]], [3.0, 0.0])  # L = 3 + x_0 - 2 x_1 + x_2 / 2 > 0 wherever 0 <= x <= 1
+AFFINE = affine(
+    [[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]], [3.0, 0.0]
+)  # L = 3 + x_0 - 2 x_1 + x_2 / 2 > 0 wherever 0 <= x <= 1
 MADE_UP = images_of([[0.5, 0.5, 0.5], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]], [0, 0, 0])
 
 
@@ -185,7 +195,10 @@ def test_an_affine_network_has_no_linearization_error_and_its_box_is_refuted_by_
     report = verify(AFFINE, MADE_UP, images=3, norms=(1.0, 3.0), radius=0.7)
     assert report.passed
     assert all(row.linearization_worst < 1e-14 for row in report.rows if row.program != "min-norm" or not row.box)
-    lengths = {1.0: 2.0, 3.0: (1 + 2**1.5 + 0.5**1.5) ** (2 / 3)}  # J has rank 1: its norm is the dual one of (1, -2, 0.5)
+    lengths = {
+        1.0: 2.0,
+        3.0: (1 + 2**1.5 + 0.5**1.5) ** (2 / 3),
+    }  # J has rank 1: its norm is the dual one of (1, -2, 0.5)
     for row in report.rows:
         if row.program == "operator-norm":
             for side in (row.closed_form, row.reference):
@@ -200,7 +213,9 @@ def test_an_affine_network_has_no_linearization_error_and_its_box_is_refuted_by_
 
 
 def test_fewer_images_than_asked_are_reported() -> None:
-    report = verify(AFFINE, images_of([[0.0, 0.0, 0.0]] * 3, [0, 1, 0]), images=9, norms=(2.0,), programs=("gnii",), box=False)
+    report = verify(
+        AFFINE, images_of([[0.0, 0.0, 0.0]] * 3, [0, 1, 0]), images=9, norms=(2.0,), programs=("gnii",), box=False
+    )
     assert (report.asked, report.images, report.misclassified) == (9, 2, 1)
 
 
@@ -240,7 +255,15 @@ def test_the_bracket_holds_the_norm_of_every_image(tmp_path: Path) -> None:
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     x = torch.rand(6, 1, 1, 6, generator=generator)
     label = network(x.double()).argmax(1)
-    report = verify(network, Images(x, label, "made up", ""), images=6, programs=("operator-norm",), norms=(INF,), radius=0.1, out=tmp_path)
+    report = verify(
+        network,
+        Images(x, label, "made up", ""),
+        images=6,
+        programs=("operator-norm",),
+        norms=(INF,),
+        radius=0.1,
+        out=tmp_path,
+    )
     assert report.passed
     signs = torch.cartesian_prod(*[torch.tensor([-0.1, 0.1], dtype=torch.float64)] * 6)
     errors = []
@@ -280,10 +303,15 @@ def test_a_regression_network_has_its_operator_norm_verified(model: str, data: s
 
 @pytest.mark.parametrize(
     ("model", "data", "why"),
-    [("diabetes", "diabetes", "model 'diabetes' is no classifier"), ("digits", datasets.diabetes(), "data 'diabetes' has no classes")],
+    [
+        ("diabetes", "diabetes", "model 'diabetes' is no classifier"),
+        ("digits", datasets.diabetes(), "data 'diabetes' has no classes"),
+    ],
 )
 def test_what_needs_classes_says_so_of_a_regression(model: str, data: Any, why: str) -> None:
-    with pytest.raises(ValueError, match=rf"programs gn, gnii, min-norm need classes, and {why}: ask for operator-norm alone"):
+    with pytest.raises(
+        ValueError, match=rf"programs gn, gnii, min-norm need classes, and {why}: ask for operator-norm alone"
+    ):
         verify(model, data)
 
 
@@ -337,7 +365,9 @@ def spoilt(
     ],
     ids=["flipped", "shorter", "longer", "shuffled", "nan"],
 )
-def test_a_wrong_solution_is_refused(change: Callable[[ca.Solution], ca.Solution], path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_solution_is_refused(
+    change: Callable[[ca.Solution], ca.Solution], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = spoilt(change, monkeypatch, path)
     assert not report.passed
     assert report.verdict.startswith("NOT VERIFIED: ")
@@ -353,19 +383,54 @@ def test_a_wrong_solution_is_refused(change: Callable[[ca.Solution], ca.Solution
 @pytest.mark.parametrize(
     ("change", "held", "apart", "why"),
     [
-        (lambda s: dataclasses.replace(s, eta=1.001 * s.eta), 0, 0, "item 0: eta is outside its ball by 1.0e-03 relative"),
-        (lambda s: dataclasses.replace(s, eta=s.eta * math.nan), 0, 4, "item 0: eta is outside its ball by nan relative"),
-        (lambda s: dataclasses.replace(s, multipliers=tuple(m.roll(1, 0) for m in s.multipliers)), 0, 4, "item 0: the multipliers leave a"),
-        (lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0].flip(1), s.multipliers[1])), 0, 4, "item 0: the multipliers leave"),
-        (lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0], s.multipliers[1].flip(1))), 0, 0, "item 0: the multipliers leave"),
-        (lambda s: dataclasses.replace(s, codes=0 * s.codes), 0, 0, "item 0: it claims OPTIMAL, but the optimum is bracketed to "),
+        (
+            lambda s: dataclasses.replace(s, eta=1.001 * s.eta),
+            0,
+            0,
+            "item 0: eta is outside its ball by 1.0e-03 relative",
+        ),
+        (
+            lambda s: dataclasses.replace(s, eta=s.eta * math.nan),
+            0,
+            4,
+            "item 0: eta is outside its ball by nan relative",
+        ),
+        (
+            lambda s: dataclasses.replace(s, multipliers=tuple(m.roll(1, 0) for m in s.multipliers)),
+            0,
+            4,
+            "item 0: the multipliers leave a",
+        ),
+        (
+            lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0].flip(1), s.multipliers[1])),
+            0,
+            4,
+            "item 0: the multipliers leave",
+        ),
+        (
+            lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0], s.multipliers[1].flip(1))),
+            0,
+            0,
+            "item 0: the multipliers leave",
+        ),
+        (
+            lambda s: dataclasses.replace(s, codes=0 * s.codes),
+            0,
+            0,
+            "item 0: it claims OPTIMAL, but the optimum is bracketed to ",
+        ),
         (lambda s: dataclasses.replace(s, eta=0.9 * s.eta), 4, 0, None),
         (lambda s: dataclasses.replace(s, eta=-s.eta), 4, 0, None),
     ],
     ids=["longer", "nan", "shuffled", "another y", "another F", "optimal", "shorter", "flipped"],
 )
 def test_a_wrong_bracket_is_refused(
-    change: Callable[[ca.Solution], ca.Solution], held: int, apart: int, why: str | None, path: str, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[ca.Solution], ca.Solution],
+    held: int,
+    apart: int,
+    why: str | None,
+    path: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     report = spoilt(change, monkeypatch, path, ("operator-norm",), (INF,))
     (row,) = report.rows
@@ -401,7 +466,9 @@ def test_refusals_are_sentences_in_order() -> None:
     assert second == "eta is outside its constraints by 1.0e+00 relative (tolerance 1e-06)"
     assert third == "it claims FEASIBLE, but the vectors prove INFEASIBLE"
     assert fourth is not None
-    assert fourth.startswith("INVALID claims nothing: the value, the gradient or a bound of this item is NaN or infinite")
+    assert fourth.startswith(
+        "INVALID claims nothing: the value, the gradient or a bound of this item is NaN or infinite"
+    )
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------------------------------
@@ -427,7 +494,10 @@ def detached() -> nn.Module:
         ({"programs": ("gn", "fgsm")}, "programs 'fgsm' is unknown: use gn, gnii, min-norm, operator-norm"),
         ({"programs": ()}, "programs is empty: use gn, gnii, min-norm, operator-norm"),
         ({"programs": ("operator-norm",), "box": True}, "leave nothing to run: (9) takes one ball, no box"),
-        ({"programs": ("operator-norm",), "norms": (INF,), "solver": "HIGHS"}, "leave nothing to run: solver='HIGHS' cannot take"),
+        (
+            {"programs": ("operator-norm",), "norms": (INF,), "solver": "HIGHS"},
+            "leave nothing to run: solver='HIGHS' cannot take",
+        ),
         ({"solver": "enumeration"}, "solver 'enumeration' would be compared with itself"),
         ({"norms": ()}, "norms is empty"),
         ({"norms": (2.0, 0.5)}, "p must be in [1, inf], got p = 0.5"),
@@ -442,17 +512,28 @@ def detached() -> nn.Module:
         ({"model": 3}, "model must be a name, MODULE:FACTORY or a torch.nn.Module, got int"),
         ({"model": "no_such_module:net"}, "module 'no_such_module' of model 'no_such_module:net' does not exist"),
         ({"weights": "none.safetensors"}, "weights file none.safetensors does not exist"),
-        ({"model": AFFINE, "weights": str(Path(models.__file__).parent / "weights" / "digits.safetensors")}, "is not for this Sequential"),
+        (
+            {"model": AFFINE, "weights": str(Path(models.__file__).parent / "weights" / "digits.safetensors")},
+            "is not for this Sequential",
+        ),
         ({"data": "imagenet"}, "dataset 'imagenet' is neither digits, mnist, cifar10 nor a folder"),
         ({"model": AFFINE}, "model does not take x of shape (1, 1, 8, 8)"),
         ({"model": detached()}, "model returns no gradient with respect to x"),
-        ({"model": AFFINE, "data": images_of([NOTHING, NOTHING], [2, 0])}, "label 2 is out of range: with 2 classes use 0 to 1"),
+        (
+            {"model": AFFINE, "data": images_of([NOTHING, NOTHING], [2, 0])},
+            "label 2 is out of range: with 2 classes use 0 to 1",
+        ),
         ({"model": AFFINE, "data": INTEGERS}, "x must be floating point, got torch.uint8"),
-        ({"model": AFFINE, "data": images_of([NOTHING], [1])}, "model classifies none of the 1 images of made up correctly"),
+        (
+            {"model": AFFINE, "data": images_of([NOTHING], [1])},
+            "model classifies none of the 1 images of made up correctly",
+        ),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
-def test_a_wrong_argument_is_one_sentence_before_anything_is_written(arguments: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+def test_a_wrong_argument_is_one_sentence_before_anything_is_written(
+    arguments: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises((ValueError, TypeError, FileNotFoundError)) as error:
         verify(**arguments, out=tmp_path / "out")
     assert sentence in str(error.value)

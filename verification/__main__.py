@@ -26,7 +26,9 @@ from verification.claims import PACKAGES
 from verification.page import write_whole
 
 INTERRUPTED = 130
-COMMANDS: dict[str, Callable[[], ModuleType]] = {  # a first word, and the module whose `main(arguments) -> int` takes the rest
+COMMANDS: dict[
+    str, Callable[[], ModuleType]
+] = {  # a first word, and the module whose `main(arguments) -> int` takes the rest
     "audit": lambda: import_module("verification.audit"),
     "lessons": lambda: import_module("verification.lessons"),
 }
@@ -47,8 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [CLAIMS[name] for name in given.claim or CLAIMS]
     for option, file in (("--json", given.json), ("--report", given.report)):
         if file is not None and (refusal := _refusal(file)):
-            parser.error(f"{option} {file} cannot be written ({refusal}): give a file in a folder that can be written to")
-    if given.report is not None and (missing := [name for name in ("latex2mathml", "matplotlib") if find_spec(name) is None]):
+            parser.error(
+                f"{option} {file} cannot be written ({refusal}): give a file in a folder that can be written to"
+            )
+    if given.report is not None and (
+        missing := [name for name in ("latex2mathml", "matplotlib") if find_spec(name) is None]
+    ):
         parser.error(f'--report needs {" and ".join(missing)}: pip install -c constraints.txt ".[report]"')
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -102,11 +108,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="small|full|N",
         help="random instances of each claim; N is rounded up so that each case (norm, box, dtype, ...) has as many (default: full)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the instances; a claim's do not depend on what else runs (default: 0)")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="save the records there, replaced as a whole after each claim: always a complete file"
+        "--seed", type=int, default=0, help="of the instances; a claim's do not depend on what else runs (default: 0)"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write one page with derivations and results there, at the end")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="save the records there, replaced as a whole after each claim: always a complete file",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write one page with derivations and results there, at the end"
+    )
     return parser
 
 
@@ -150,9 +163,17 @@ def _check(chosen: Sequence[Claim], given: argparse.Namespace, records: list[Rec
 
 def _save(path: Path, records: Sequence[Record], complete: bool, given: argparse.Namespace) -> None:
     """Write beside the file, then put it in its place."""
-    rows = [{key: _plain(value) for key, value in asdict(record).items()} | {"holds": record.holds} for record in records]
+    rows = [
+        {key: _plain(value) for key, value in asdict(record).items()} | {"holds": record.holds} for record in records
+    ]
     packages = {name: version(name) for name in PACKAGES}
-    content = {"complete": complete, "seed": given.seed, "instances": given.instances, "versions": packages, "records": rows}
+    content = {
+        "complete": complete,
+        "seed": given.seed,
+        "instances": given.instances,
+        "versions": packages,
+        "records": rows,
+    }
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False))
 
 

@@ -46,9 +46,7 @@ AGREE = ca.Tolerance().at(torch.float64)
     cases=[(kind, p, box, dtype) for kind in ("(GNII)", "(8)") for p in NORMS for box in BOXES for dtype in TYPES],
     small=2,
     full=70,
-    formulas=(
-        r"\text{closed form}\quad\eta=\eta(L,g,\varepsilon,p,l,u)\qquad\text{against}\qquad\text{CVXPY}",
-    ),
+    formulas=(r"\text{closed form}\quad\eta=\eta(L,g,\varepsilon,p,l,u)\qquad\text{against}\qquad\text{CVXPY}",),
 )
 def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     kind, p, box, dtype = case
@@ -68,7 +66,14 @@ def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -
 
     other, note = _conic(wide, where)
     holds = tight.at(TYPES[dtype]) if dtype == "float16" else AGREE
-    yield Finding(f"conic program, {dtype}", np.where(inexact, 0.0, _apart(wide, found, other)), holds, where, int(inexact.sum()), note)
+    yield Finding(
+        f"conic program, {dtype}",
+        np.where(inexact, 0.0, _apart(wide, found, other)),
+        holds,
+        where,
+        int(inexact.sum()),
+        note,
+    )
     if dtype == "float16":
         yield Finding("conic program, float16 data in float64", _apart(wide, exact, other), AGREE, where)
 

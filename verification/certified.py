@@ -41,7 +41,9 @@ EXACT = 100  # one program in so many
 @claim(
     "what the closed forms claim is proved by their own multipliers, in float64 and in exact arithmetic; nothing is refuted",
     "Section II, (GN), (GNII), (8)",
-    cases=[(kind, p, box, name, d) for kind in KINDS for p in NORMS for box in BOXES for name in TYPES for d in (4, 16, 64)],
+    cases=[
+        (kind, p, box, name, d) for kind in KINDS for p in NORMS for box in BOXES for name in TYPES for d in (4, 16, 64)
+    ],
     small=3,
     full=1544,
     formulas=(

@@ -98,7 +98,13 @@ CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    statement: str, equation: str, cases: Sequence[Any], small: int, full: int, formulas: tuple[str, ...] = (), slip: str = ""
+    statement: str,
+    equation: str,
+    cases: Sequence[Any],
+    small: int,
+    full: int,
+    formulas: tuple[str, ...] = (),
+    slip: str = "",
 ) -> Callable[[Check], Check]:
     """Register the function below as the check of a claim, under the name of its file."""
 

@@ -42,7 +42,11 @@ def scales(rng: np.random.Generator, n: int, decades: float = 12) -> Array:
 def boxes(rng: np.random.Generator, n: int, d: int, around_zero: bool) -> tuple[Array, Array]:
     """Bounds (n, d) of size one: pixel ranges −x ≤ η ≤ 1 − x, or boxes of which one coordinate in three leaves out 0."""
     x = rng.random((n, d))
-    shift = np.zeros((n, d)) if around_zero else (rng.random((n, d)) < 1 / 3) * rng.choice([-1.0, 1.0], (n, d)) * (0.5 + rng.random((n, d)))
+    shift = (
+        np.zeros((n, d))
+        if around_zero
+        else (rng.random((n, d)) < 1 / 3) * rng.choice([-1.0, 1.0], (n, d)) * (0.5 + rng.random((n, d)))
+    )
     width = np.where(shift == 0, 1.0, 0.7)
     return width * (shift - x), width * (shift + 1 - x)
 

@@ -54,11 +54,21 @@ def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator
     yield Finding("50 digits: ‖a‖_q", [float(abs(v / e - 1)) for v, e in zip(value, exact, strict=True)], TIGHT, where)
     attained = [abs(oracles.digits_dot(row, step) / e + 1) for row, step, e in zip(a, eta, exact, strict=True)]
     outside = [max(oracles.digits_norm(step, p) - 1, 0) for step in eta]
-    yield Finding("50 digits: attained, within the ball", [float(max(x)) for x in zip(attained, outside, strict=True)], TIGHT, where)
+    yield Finding(
+        "50 digits: attained, within the ball",
+        [float(max(x)) for x in zip(attained, outside, strict=True)],
+        TIGHT,
+        where,
+    )
     twice = ca.Lp(norm.q).dual(rows).numpy()
     back = [float(abs(v / oracles.digits_norm(row, p) - 1)) for v, row in zip(twice, a, strict=True)]
     yield Finding("50 digits: the dual of the dual", back, TIGHT, where)
 
     linear = p in (1, math.inf)
     largest = [-(oracles.least_by_linprog if linear else oracles.least_by_cone)(row, p, 1.0) for row in a]
-    yield Finding("HiGHS by scipy" if linear else "SCS, or Clarabel", np.abs(value / largest - 1), LINEAR if linear else CONIC, where)
+    yield Finding(
+        "HiGHS by scipy" if linear else "SCS, or Clarabel",
+        np.abs(value / largest - 1),
+        LINEAR if linear else CONIC,
+        where,
+    )

@@ -41,7 +41,13 @@ OVERSHOOT = 0.02
 @claim(
     "Algorithm 1-n is n steps of (GNII) with ε/n and stays within ε; DeepFool is (8), repeated until the output changes",
     "Section II after (8); Section IV, Algorithm 1-n, DeepFool",
-    cases=[("Algorithm 1-n", 2), ("Algorithm 1-n", 5), ("Algorithm 1-n", 10), ("DeepFool", 2.0), ("DeepFool", math.inf)],
+    cases=[
+        ("Algorithm 1-n", 2),
+        ("Algorithm 1-n", 5),
+        ("Algorithm 1-n", 10),
+        ("DeepFool", 2.0),
+        ("DeepFool", math.inf),
+    ],
     small=16,
     full=200,
     formulas=(
@@ -60,7 +66,9 @@ def check(case: tuple[str, float], rng: np.random.Generator, n: int) -> Iterator
         found = ca.deepfool(ca.Lp(number), overshoot=OVERSHOOT)(model, x)
         runs = [_deepfool(row, weights, number) for row in rows]
         where = f"DeepFool, p = {'∞' if number == math.inf else f'{number:g}'}"
-        yield Finding("the loop in NumPy: steps", [int(a) != b for a, (_, b) in zip(found.steps, runs, strict=True)], 0, where)
+        yield Finding(
+            "the loop in NumPy: steps", [int(a) != b for a, (_, b) in zip(found.steps, runs, strict=True)], 0, where
+        )
         totals = [total for total, _ in runs]
         unit = np.array([np.abs(total).max() for total in totals])
     else:
@@ -68,7 +76,9 @@ def check(case: tuple[str, float], rng: np.random.Generator, n: int) -> Iterator
         found = ca.algorithm1(radius, steps=steps)(model, x)
         totals = [_algorithm1(row, weights, radius, steps) for row in rows]
         where, unit = f"Algorithm 1-{steps}", np.full(n, radius)
-        outside = [max(abs(Fraction(float(entry))) for entry in eta) > Fraction(radius) for eta in found.eta.flatten(1).numpy()]
+        outside = [
+            max(abs(Fraction(float(entry))) for entry in eta) > Fraction(radius) for eta in found.eta.flatten(1).numpy()
+        ]
         yield Finding("fractions: ‖e_n‖_∞ ≤ ε", outside, 0, where)
     eta = found.eta.flatten(1).numpy()
     apart = [np.abs(a - b).max() / u for a, b, u in zip(eta, totals, unit, strict=True)]

@@ -109,7 +109,11 @@ def _tanh(rng: np.random.Generator, n: int) -> Finding:
     d, units, m = 5, 7, 3
     excess = []
     for _ in range(n):
-        inner, shift, outer = rng.standard_normal((units, d)), rng.standard_normal(units), rng.standard_normal((m, units))
+        inner, shift, outer = (
+            rng.standard_normal((units, d)),
+            rng.standard_normal(units),
+            rng.standard_normal((m, units)),
+        )
         x, eta = rng.standard_normal(d), rng.standard_normal(d) * 10.0 ** rng.uniform(-6, 0)
         model = nn.Sequential(nn.Linear(d, units), nn.Tanh(), nn.Linear(units, m, bias=False)).double()
         tensors = (torch.from_numpy(part) for part in (inner, shift, outer))
@@ -118,14 +122,21 @@ def _tanh(rng: np.random.Generator, n: int) -> Finding:
         remainder = _remainder(inner, shift, outer, x, eta, J)
         bound = 0.5 * CURVATURE * np.abs(outer) @ (inner @ eta) ** 2
         rounding = 2.0**-50 * (np.abs(outer) @ np.abs(inner)) @ np.abs(eta)  # of J's entries, a dozen operations each
-        excess.append(max(float(r / (limit + slack)) for r, limit, slack in zip(remainder, bound, rounding, strict=True)))
+        excess.append(
+            max(float(r / (limit + slack)) for r, limit, slack in zip(remainder, bound, rounding, strict=True))
+        )
     return Finding("50 digits: the remainder in units of its bound", excess, 1, "tanh")
 
 
-def _remainder(inner: np.ndarray, shift: np.ndarray, outer: np.ndarray, x: np.ndarray, eta: np.ndarray, J: np.ndarray) -> list[mpmath.mpf]:
+def _remainder(
+    inner: np.ndarray, shift: np.ndarray, outer: np.ndarray, x: np.ndarray, eta: np.ndarray, J: np.ndarray
+) -> list[mpmath.mpf]:
     """|f(x + η) − f(x) − Jη| for each output."""
     with mpmath.workdps(oracles.DIGITS):
         at = [mpmath.fdot(map(float, w), map(float, x)) + float(b) for w, b in zip(inner, shift, strict=True)]
         moved = [a + mpmath.fdot(map(float, w), map(float, eta)) for a, w in zip(at, inner, strict=True)]
         change = [mpmath.tanh(b) - mpmath.tanh(a) for a, b in zip(at, moved, strict=True)]
-        return [abs(mpmath.fdot(map(float, w), change) - oracles.digits_dot(row, eta)) for w, row in zip(outer, J, strict=True)]
+        return [
+            abs(mpmath.fdot(map(float, w), change) - oracles.digits_dot(row, eta))
+            for w, row in zip(outer, J, strict=True)
+        ]

@@ -80,15 +80,26 @@ def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
 
     sizes = np.sort((1 + OVERSHOOT) * shortest)
     radii = np.quantile(shortest, np.linspace(0.05, 0.95, 10)) * (1 + 1e-7)
-    curve = ca.fooling_curve({"1": ca.algorithm1(1.0, norm), "D": ca.deepfool(norm)}, model, images, classes, radii.tolist())
+    curve = ca.fooling_curve(
+        {"1": ca.algorithm1(1.0, norm), "D": ca.deepfool(norm)}, model, images, classes, radii.tolist()
+    )
     for name, reach, oracle in (("1", shortest, "NumPy: Algorithm 1"), ("D", sizes, "NumPy: DeepFool")):
         wanted = [(reach < eps).mean() for eps in radii]
-        yield Finding(f"{oracle}, fooling ratios", [abs(a.value - b) for a, b in zip(curve.ratios[name], wanted, strict=True)], SAME, where)
+        yield Finding(
+            f"{oracle}, fooling ratios",
+            [abs(a.value - b) for a, b in zip(curve.ratios[name], wanted, strict=True)],
+            SAME,
+            where,
+        )
     needed = math.floor(0.99 * len(sizes))  # this many are not more than 99%
-    yield Finding("NumPy: 99% radius", _apart(ca.smallest_radius(model, images, classes, norm).value, sizes[needed]), SAME, where)
+    yield Finding(
+        "NumPy: 99% radius", _apart(ca.smallest_radius(model, images, classes, norm).value, sizes[needed]), SAME, where
+    )
 
     half = ca.fooling_ratio(ca.algorithm1(2 * two.smallest.value, norm), model, images, classes)
-    yield Finding("Markov: half are fooled at 2ρ̂₂", half.value < 0.5, 0, where, note=f"{where}: {half.value:.0%} at 2ρ̂₂")
+    yield Finding(
+        "Markov: half are fooled at 2ρ̂₂", half.value < 0.5, 0, where, note=f"{where}: {half.value:.0%} at 2ρ̂₂"
+    )
 
 
 def _apart(found: float, wanted: float) -> float:

@@ -72,12 +72,22 @@ def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator
     gap = [float(abs(oracles.digits_norm(eta[i], p) * oracles.digits_dual(g[i], p) / L[i] - 1)) for i in range(n)]
     yield Finding("50 digits, L/‖g‖_q", np.where(optimal, gap, np.inf), TIGHT, where)
 
-    left = [oracles.rational([L[i]])[0] + oracles.rational_dot(oracles.rational(g[i]), oracles.rational(eta[i])) > 0 for i in range(n)]
+    left = [
+        oracles.rational([L[i]])[0] + oracles.rational_dot(oracles.rational(g[i]), oracles.rational(eta[i])) > 0
+        for i in range(n)
+    ]
     yield Finding("fractions, L + gᵀη ≤ 0", left, 0, where)
 
     linear = p in (1, math.inf)
-    least = np.array([(oracles.shortest_by_linprog if linear else oracles.shortest_by_cone)(L[i], g[i], p) for i in range(n)])
-    yield Finding("HiGHS by scipy" if linear else "SCS, or Clarabel", np.abs(length / least - 1), LINEAR if linear else CONIC, where)
+    least = np.array(
+        [(oracles.shortest_by_linprog if linear else oracles.shortest_by_cone)(L[i], g[i], p) for i in range(n)]
+    )
+    yield Finding(
+        "HiGHS by scipy" if linear else "SCS, or Clarabel",
+        np.abs(length / least - 1),
+        LINEAR if linear else CONIC,
+        where,
+    )
 
     for factor, expected in ((1 + 1e-9, ca.Status.FEASIBLE), (1 - 1e-9, ca.Status.INFEASIBLE)):
         (eps,) = tensors(length * factor)

@@ -82,7 +82,8 @@ def check(case: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
         yield Finding("(GN) at L/‖g‖_q, and at 1 + δ times that", said != status, 0, where)
         if case != 2:
             least = [
-                Fraction(v) + min(oracles.rational_dot(row, corner) for corner in oracles.vertices(case, d, Fraction(eps * factor)))
+                Fraction(v)
+                + min(oracles.rational_dot(row, corner) for corner in oracles.vertices(case, d, Fraction(eps * factor)))
                 for v, row, eps in zip(L, rows, edge, strict=True)
             ]
             wrong = [(x < 0) != (status is ca.Status.FEASIBLE) for x in least]

@@ -86,7 +86,9 @@ def check(case: tuple[float, str, str], rng: np.random.Generator, n: int) -> Ite
         close = np.array([abs(D - value) <= limit * value for D, value in zip(decrease, L, strict=True)])
         said, inexact = found.status == ca.Status.INFEASIBLE, int((found.status == ca.Status.INEXACT).sum())
         yield Finding("fractions, (8): a certified INFEASIBLE is right", said & held & ~infeasible, 0, where)
-        yield Finding("fractions, (8): a claim is right or within the tolerance", (said != infeasible) & ~close, 0, where, inexact)
+        yield Finding(
+            "fractions, (8): a claim is right or within the tolerance", (said != infeasible) & ~close, 0, where, inexact
+        )
         return
     status = ca.solve(ca.GN(value, gradient, (ball, box) if "box" in kind else (ball,))).status
     squared = kind == "(GN)" and p == 2
@@ -96,7 +98,9 @@ def check(case: tuple[float, str, str], rng: np.random.Generator, n: int) -> Ite
     yield Finding(f"fractions, {kind}: no verdict is wrong", ~right, 0, where, int(undecided.sum()))
 
 
-def _decrease(gradient: torch.Tensor, p: float, radius: float, low: np.ndarray, high: np.ndarray, kind: str) -> Fraction:
+def _decrease(
+    gradient: torch.Tensor, p: float, radius: float, low: np.ndarray, high: np.ndarray, kind: str
+) -> Fraction:
     """D, or D² for p = 2."""
     g, eps = oracles.rational(gradient.tolist()), Fraction(radius)
     size = [abs(x) for x in g]

@@ -81,12 +81,22 @@ def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Ite
     said = [_length(J[i], own[i]) for i in range(n)]
     above = [not mpmath.mpf(dual[i]) >= max(reached[i], said[i]) for i in range(n)]
     yield Finding("50 digits: no η goes beyond the bound", above, 0, where)
-    yield Finding("50 digits: the library's η is in the ball", [not oracles.digits_norm(own[i], p) <= eps[i] for i in range(n)], 0, where)
+    yield Finding(
+        "50 digits: the library's η is in the ball",
+        [not oracles.digits_norm(own[i], p) <= eps[i] for i in range(n)],
+        0,
+        where,
+    )
     yield Finding("50 digits: ‖Jη‖₂ is what is said", [_apart(primal[i], said[i]) for i in range(n)], TIGHT, where)
 
     complete = p in (1, 2, math.inf) or min(m, d) <= 2
     if complete:
-        yield Finding(f"{judge}: η is not better than the best", [max(0.0, _over(said[i], reached[i])) for i in range(n)], TIGHT, where)
+        yield Finding(
+            f"{judge}: η is not better than the best",
+            [max(0.0, _over(said[i], reached[i])) for i in range(n)],
+            TIGHT,
+            where,
+        )
         exact = found.stats["exact"].numpy()
         claimed = [_apart(said[i], reached[i]) if exact[i] else 0.0 for i in range(n)]
         yield Finding(f"{judge}: exact means the best", claimed, TIGHT, where)
@@ -101,7 +111,9 @@ def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Ite
         pairs = [oracles.relaxed(J[i], p, y[i], F[i]) for i in range(n)]
         gaps = [(high - low) / high if high > 0 else 0.0 for low, high in pairs]
         yield Finding("NumPy, from (y, F): gap of the relaxation", np.abs(gaps), GAP, where)
-        yield Finding("NumPy, from y: the bound", [_apart(dual[i], eps[i] * pairs[i][1]) for i in range(n)], 1e-10, where)
+        yield Finding(
+            "NumPy, from y: the bound", [_apart(dual[i], eps[i] * pairs[i][1]) for i in range(n)], 1e-10, where
+        )
 
 
 def _best(J: np.ndarray, p: float) -> tuple[str, np.ndarray]:

@@ -83,7 +83,9 @@ def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Ite
 
     for form, solver in (("X", "CLARABEL"), ("y", "CLARABEL"), ("W", "CLARABEL"), ("X", "SCS")):
         values = np.array([oracles.relaxed_by_cone(A, p, form, solver) for A in J])
-        yield Finding(f"{NAMES[form]} by {solver.replace('CLARABEL', 'Clarabel')}", np.abs(values / bound - 1), CONIC, where)
+        yield Finding(
+            f"{NAMES[form]} by {solver.replace('CLARABEL', 'Clarabel')}", np.abs(values / bound - 1), CONIC, where
+        )
     primal = np.array([math.sqrt(_value(program.problem(i, "primal"))) for i in range(n)])
     reduced = np.array([_value(program.problem(i)) for i in range(n)])
     yield Finding("the root of problem(i, 'primal') is problem(i)", np.abs(primal / reduced - 1), CONIC, where)

@@ -82,7 +82,9 @@ def shortest_by_linprog(value: float, g: Array, p: float, low: Array | None = No
             (np.hstack([eye, -one]), np.zeros(d)), (np.hstack([-eye, -one]), np.zeros(d)), (np.append(c, 0.0)[None], np.array([-need])),
             (np.hstack([eye, 0 * one]), high), (np.hstack([-eye, 0 * one]), -low),
         ])  # fmt: skip
-        found = linprog(np.append(np.zeros(d), 1.0), A_ub=rows, b_ub=limits, bounds=[(None, None)] * d + [(0, None)], options=HIGHS)
+        found = linprog(
+            np.append(np.zeros(d), 1.0), A_ub=rows, b_ub=limits, bounds=[(None, None)] * d + [(0, None)], options=HIGHS
+        )
     else:
         split = np.hstack([eye, -eye])
         rows, limits = _finite_rows([(np.concatenate([c, -c])[None], np.array([-need])), (split, high), (-split, -low)])
@@ -252,7 +254,11 @@ def digits_stretch(J: Array, eta: Array, p: float) -> mpmath.mpf:
     """‖Jη‖₂/‖η‖_p to 50 digits, of (m, d) and (d,): whatever η ≠ 0 is, ‖J‖_{p→2} is not less."""
     with mpmath.workdps(DIGITS):
         if p == math.inf and set(np.abs(eta)) == {1.0}:
-            return mpmath.sqrt(mpmath.fsum(mpmath.fsum(float(a) * s for a, s in zip(row, map(float, eta), strict=True)) ** 2 for row in J))
+            return mpmath.sqrt(
+                mpmath.fsum(
+                    mpmath.fsum(float(a) * s for a, s in zip(row, map(float, eta), strict=True)) ** 2 for row in J
+                )
+            )
         return mpmath.sqrt(mpmath.fsum(digits_dot(row, eta) ** 2 for row in J)) / digits_norm(eta, p)
 
 
@@ -312,7 +318,9 @@ def expected_square(J: Array, F: Array) -> tuple[float, Array, Array]:
     s = np.linalg.norm(v, axis=0)
     v = v / np.where(s > 0, s, 1.0)
     minus, plus = (np.linalg.norm(v[:, :, None] + sign * v[:, None], axis=0) for sign in (-1, 1))
-    angles = np.where(np.outer(s, s) > 0, np.pi / 2 - 2 * np.arctan2(minus, plus), 0.0)  # arcsin would lose half the digits at ±1
+    angles = np.where(
+        np.outer(s, s) > 0, np.pi / 2 - 2 * np.arctan2(minus, plus), 0.0
+    )  # arcsin would lose half the digits at ±1
     return float(2 / np.pi * ((J.T @ J) * angles).sum()), np.sin(angles), angles
 
 
@@ -327,7 +335,11 @@ def _scaled(J: Array) -> Array:
 def _units(g: Array, radius: float, low: Array | None, high: Array | None) -> tuple[float, Array, Array]:
     """max |g_i| (1 for g = 0), and the box in units of the radius."""
     free = np.full(len(g), np.inf)
-    return float(np.abs(g).max()) or 1.0, -free if low is None else low / radius, free if high is None else high / radius
+    return (
+        float(np.abs(g).max()) or 1.0,
+        -free if low is None else low / radius,
+        free if high is None else high / radius,
+    )
 
 
 def _reach(value: float, g: Array, low: Array | None, high: Array | None) -> tuple[float, float, Array, Array, Array]:
@@ -335,7 +347,13 @@ def _reach(value: float, g: Array, low: Array | None, high: Array | None) -> tup
     top = float(np.abs(g).max()) or 1.0
     unit = abs(value) / top or 1.0
     free = np.full(len(g), np.inf)
-    return unit, value / (top * unit), g / top, -free if low is None else low / unit, free if high is None else high / unit
+    return (
+        unit,
+        value / (top * unit),
+        g / top,
+        -free if low is None else low / unit,
+        free if high is None else high / unit,
+    )
 
 
 def _finite_rows(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:

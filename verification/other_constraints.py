@@ -47,7 +47,12 @@ BALL = 1.5
 @claim(
     "(GNII) over a ball and other convex constraints is solved and certified: subspaces, halfspaces, total variation",
     "Section II, after Proposition 2: 'other convex constraints'",
-    cases=[(p, kind) for p in (1.0, 2.0, math.inf) for kind in ("Aη = 0", "Bη ≤ c", "Σ|η_i − η_{i+1}| ≤ r") if p != 2 or kind == "Aη = 0"],
+    cases=[
+        (p, kind)
+        for p in (1.0, 2.0, math.inf)
+        for kind in ("Aη = 0", "Bη ≤ c", "Σ|η_i − η_{i+1}| ≤ r")
+        if p != 2 or kind == "Aη = 0"
+    ],
     small=2,
     full=12,
     formulas=(
@@ -106,12 +111,21 @@ def _least(g: Array, p: float, kind: str, rows: Array, limit: Array) -> float:
         bound.append(np.array([0.5]))
     equal = np.hstack([rows, np.zeros((2, 2 * d - 1))]) if kind == "Aη = 0" else None
     cost = np.concatenate([g, np.zeros(2 * d - 1)])
-    found = linprog(cost, np.vstack(matrix), np.concatenate(bound), equal, None if equal is None else np.zeros(2), bounds=(None, None))
+    found = linprog(
+        cost,
+        np.vstack(matrix),
+        np.concatenate(bound),
+        equal,
+        None if equal is None else np.zeros(2),
+        bounds=(None, None),
+    )
     return float(found.fun) if found.status == 0 else math.nan
 
 
 def _outside(eta: Array, p: float, kind: str, rows: Array, limit: Array) -> float:
-    own = {"Aη = 0": np.abs(rows @ eta).max(), "Bη ≤ c": (rows @ eta - limit).max()}.get(kind, np.abs(np.diff(eta)).sum() - 0.5)
+    own = {"Aη = 0": np.abs(rows @ eta).max(), "Bη ≤ c": (rows @ eta - limit).max()}.get(
+        kind, np.abs(np.diff(eta)).sum() - 0.5
+    )
     return max(float(np.linalg.norm(eta, p)) - BALL, float(own), 0.0)
 
 

@@ -93,7 +93,10 @@ def _spaced(mathml: str) -> str:
     for pattern, right in (
         (r"<mo>(&#x0221E;)</mo>", r"<mi>\1</mi>"),
         (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r"<mo>\1</mo>"),
-        (r"((?:<mrow>|(?:&#x0003D;|&#x02264;|&#x02265;|&#x02192;|,)</mo>))<mo>&#x02212;</mo>", r'\1<mo form="prefix">&#x02212;</mo>'),
+        (
+            r"((?:<mrow>|(?:&#x0003D;|&#x02264;|&#x02265;|&#x02192;|,)</mo>))<mo>&#x02212;</mo>",
+            r'\1<mo form="prefix">&#x02212;</mo>',
+        ),
         (r"<mo [^>]*>(&#x0007C;|&#x02016;)</mo>", r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'),
     ):
         mathml = re.sub(pattern, right, mathml)
@@ -126,8 +129,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequen
     """A table that scrolls inside its own box where the screen is narrow; cells are HTML, the columns in `numbers` right-aligned."""
     kind = [' class="number"' if name in numbers else "" for name in columns]
     head = "".join(f"<th{k}>{escape(name)}</th>" for k, name in zip(kind, columns, strict=True))
-    lines = ("<tr>" + "".join(f"<td{k}>{cell}</td>" for k, cell in zip(kind, row, strict=True)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>"
+    lines = (
+        "<tr>" + "".join(f"<td{k}>{cell}</td>" for k, cell in zip(kind, row, strict=True)) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(lines)
+        + "\n</tbody></table></div>"
+    )
 
 
 def prose(text: str) -> str:
@@ -142,7 +151,11 @@ def prose(text: str) -> str:
             found.append(f'<pre class="maths">{inline(dedent(block))}</pre>')
             continue
         lead = re.match(r"[A-Z][\w ,’'()-]{1,48}\. ?(?=\S|$)", joined := " ".join(line.strip() for line in lines))
-        found.append(f"<p><strong>{escape(lead[0])}</strong>{inline(joined[lead.end() :])}</p>" if lead else f"<p>{inline(joined)}</p>")
+        found.append(
+            f"<p><strong>{escape(lead[0])}</strong>{inline(joined[lead.end() :])}</p>"
+            if lead
+            else f"<p>{inline(joined)}</p>"
+        )
     return "\n".join(found)
 
 

@@ -52,7 +52,9 @@ def _proposition_2() -> str:
     g = np.array([2.0, 1.0])
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.GNII(torch.zeros(1, dtype=torch.float64), torch.from_numpy(g)[None], (ca.Ball(ca.Lp(p), 1.0),))).eta.numpy()
+        (eta,) = ca.solve(
+            ca.GNII(torch.zeros(1, dtype=torch.float64), torch.from_numpy(g)[None], (ca.Ball(ca.Lp(p), 1.0),))
+        ).eta.numpy()
         _plane(axes, title)
         _ball(axes, p, 1.0)
         _levels(axes, g, g @ eta, BLUE)
@@ -68,7 +70,9 @@ def _min_norm_edge() -> str:
     g, L = np.array([2.0, 1.0]), 1.6
     figure = Figure((WIDTH, 1.8))
     for axes, (p, title) in zip(figure.subplots(1, 3), PLANE, strict=True):
-        (eta,) = ca.solve(ca.MinNorm(torch.full((1,), L, dtype=torch.float64), torch.from_numpy(g)[None], ca.Lp(p))).eta.numpy()
+        (eta,) = ca.solve(
+            ca.MinNorm(torch.full((1,), L, dtype=torch.float64), torch.from_numpy(g)[None], ca.Lp(p))
+        ).eta.numpy()
         _plane(axes, title)
         side = np.array([[-1.5, 2 * 1.5 - L], [-1.5, -1.5], [(1.5 - L) / 2, -1.5]])
         axes.fill(side[:, 0], side[:, 1], color="#f6dddd", linewidth=0)
@@ -90,7 +94,12 @@ def _with_box() -> str:
         clipped = np.clip(plain, low, high)
         _plane(axes, title)
         _ball(axes, p, 1.0)
-        axes.plot([low[0], high[0], high[0], low[0], low[0]], [low[1], low[1], high[1], high[1], low[1]], color=INK, linewidth=0.9)
+        axes.plot(
+            [low[0], high[0], high[0], low[0], low[0]],
+            [low[1], low[1], high[1], high[1], low[1]],
+            color=INK,
+            linewidth=0.9,
+        )
         _levels(axes, g, g @ best, BLUE)
         _point(axes, best)
         axes.plot(*clipped, "x", color=RED, markersize=6, markeredgewidth=1.5)
@@ -126,7 +135,9 @@ def _pieces() -> str:
     other = best < active
     figure = Figure((WIDTH, 2.6))
     axes = figure.subplots()
-    axes.plot(active[~other], best[~other], ".", color=QUIET, markersize=3, label=f"the same piece ({(~other).sum()} images)")
+    axes.plot(
+        active[~other], best[~other], ".", color=QUIET, markersize=3, label=f"the same piece ({(~other).sum()} images)"
+    )
     axes.plot(active[other], best[other], ".", color=BLUE, markersize=4, label=f"another one is lower ({other.sum()})")
     axes.axhline(0, color=RED, linewidth=0.8)
     axes.axvline(0, color=RED, linewidth=0.8)
@@ -143,7 +154,9 @@ def _probabilities() -> str:
     point = torch.from_numpy(lead)[:, None]
     soft = ca.probabilities(lambda x: x @ weight.T)
     sizes = [
-        ca.solve(ca.MinNorm(*ca.linearize(network, point, torch.zeros(60, dtype=torch.long)).flat(), ca.Lp(2))).eta.abs()[:, 0]
+        ca.solve(
+            ca.MinNorm(*ca.linearize(network, point, torch.zeros(60, dtype=torch.long)).flat(), ca.Lp(2))
+        ).eta.abs()[:, 0]
         for network in (soft, lambda x: x @ weight.T)
     ]
     figure = Figure((WIDTH, 2.2))
@@ -172,13 +185,34 @@ def _operator_norm_sdp() -> str:
 
 
 PICTURES: dict[str, tuple[Callable[[], str], str]] = {
-    "linearization": (_linearization, "A test image of the digits network: the lead over a class along a step, and its linear model."),
-    "proposition_2": (_proposition_2, "(GNII) in the plane: the ball, lines on which gᵀη is constant, the optimum η, and −g."),
-    "with_box": (_with_box, "Ball ∩ box: the optimum (dot), and the ball's answer clipped (cross), which is optimal for p = ∞ alone."),
-    "pieces": (_pieces, "The digits network at ε = 0.1, p = ∞. Below the diagonal another class than the closest is overtaken first."),
-    "probabilities": (_probabilities, "Two classes: the step that (8) thinks is needed, on probabilities and on logits."),
-    "min_norm_edge": (_min_norm_edge, "(8) in the plane: the smallest ball touches L + gᵀη ≤ 0 (shaded) on its edge, where L + gᵀη = 0."),
-    "operator_norm_sdp": (_operator_norm_sdp, "Unknowns of the relaxation of (9) for ten outputs, in the paper's form and as m × m."),
+    "linearization": (
+        _linearization,
+        "A test image of the digits network: the lead over a class along a step, and its linear model.",
+    ),
+    "proposition_2": (
+        _proposition_2,
+        "(GNII) in the plane: the ball, lines on which gᵀη is constant, the optimum η, and −g.",
+    ),
+    "with_box": (
+        _with_box,
+        "Ball ∩ box: the optimum (dot), and the ball's answer clipped (cross), which is optimal for p = ∞ alone.",
+    ),
+    "pieces": (
+        _pieces,
+        "The digits network at ε = 0.1, p = ∞. Below the diagonal another class than the closest is overtaken first.",
+    ),
+    "probabilities": (
+        _probabilities,
+        "Two classes: the step that (8) thinks is needed, on probabilities and on logits.",
+    ),
+    "min_norm_edge": (
+        _min_norm_edge,
+        "(8) in the plane: the smallest ball touches L + gᵀη ≤ 0 (shaded) on its edge, where L + gᵀη = 0.",
+    ),
+    "operator_norm_sdp": (
+        _operator_norm_sdp,
+        "Unknowns of the relaxation of (9) for ten outputs, in the paper's form and as m × m.",
+    ),
 }
 """For some claims, what draws its picture, and what the picture shows."""
 

@@ -99,7 +99,10 @@ def _two_classes(rng: np.random.Generator, n: int) -> Iterator[Finding]:
         point = torch.from_numpy(x)[None]
         z = model(point)[0].tolist()
         t, slope = mpmath.mpf(z[0]) - mpmath.mpf(z[1]), oracles.digits_dual(weight[0] - weight[1], 2)
-        for network, wanted, errors in ((ca.probabilities(model), mpmath.sinh(t) / slope, long), (model, t / slope, short)):
+        for network, wanted, errors in (
+            (ca.probabilities(model), mpmath.sinh(t) / slope, long),
+            (model, t / slope, short),
+        ):
             program = ca.MinNorm(*ca.linearize(network, point, torch.tensor([0])).flat(), ca.Lp(2))
             size = oracles.digits_norm(ca.solve(program).eta[0].numpy(), 2)
             rounding = 16 * UNIT * (float(mpmath.cosh(t / 2) ** 2) + 1 + float(np.abs(z).max() / t))

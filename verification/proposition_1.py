@@ -48,7 +48,13 @@ Array = NDArray[np.float64]
 @claim(
     "(GN) is infeasible under (5), ε‖g‖_q < L, and feasible where ε‖g‖_q > L",
     "Section II, Proposition 1, (5)",
-    cases=[*((p, side) for p in (1.0, 2.0, math.inf) for side in RELATIONS), (1.5, ""), (3.0, ""), (math.pi, ""), (10.0, "")],
+    cases=[
+        *((p, side) for p in (1.0, 2.0, math.inf) for side in RELATIONS),
+        (1.5, ""),
+        (3.0, ""),
+        (math.pi, ""),
+        (10.0, ""),
+    ],
     small=8,
     full=100,
     formulas=(
@@ -71,7 +77,9 @@ def judged(p: float, side: str, sign: int, rng: np.random.Generator, n: int) -> 
         feasible = _longer(eps, row, p, L)
         wrong.append(not _right(status[i], feasible) or (feasible and not _solves(L, row, eps, p, eta[i])))
         if p != 2:
-            by_corner.append(_right(status[i], any(L + oracles.rational_dot(row, v) < 0 for v in oracles.vertices(p, len(row), eps))))
+            by_corner.append(
+                _right(status[i], any(L + oracles.rational_dot(row, v) < 0 for v in oracles.vertices(p, len(row), eps)))
+            )
     yield Finding(f"fractions, {side}", wrong, 0, word(p))
     if by_corner:
         yield Finding(f"vertices, {side}", ~np.array(by_corner), 0, word(p))
@@ -114,7 +122,11 @@ def _solves(L: Fraction, g: list[Fraction], eps: Fraction, p: float, eta: Array)
     if not np.isfinite(eta).all():
         return False
     point = oracles.rational(eta)
-    size, limit = {1: (sum(map(abs, point)), eps), 2: (sum(x * x for x in point), eps * eps), math.inf: (max(map(abs, point)), eps)}[p]
+    size, limit = {
+        1: (sum(map(abs, point)), eps),
+        2: (sum(x * x for x in point), eps * eps),
+        math.inf: (max(map(abs, point)), eps),
+    }[p]
     return L + oracles.rational_dot(g, point) < 0 and size <= limit
 
 

@@ -81,11 +81,18 @@ def check(case: tuple[float, int], rng: np.random.Generator, n: int) -> Iterator
     unit = np.abs(g).max(1, initial=0.0) * radius
     unit[unit == 0] = 1.0
     reached = (g * eta).sum(1)
-    yield Finding("random points of the ball", np.maximum(reached - _best_random(rng, g, p, radius, eta), 0) / unit, TIGHT, where)
+    yield Finding(
+        "random points of the ball", np.maximum(reached - _best_random(rng, g, p, radius, eta), 0) / unit, TIGHT, where
+    )
 
     linear = p in (1, math.inf)
     least = [(oracles.least_by_linprog if linear else oracles.least_by_cone)(g[i], p, radius[i]) for i in range(n)]
-    yield Finding("HiGHS by scipy" if linear else "SCS, or Clarabel", np.abs(reached - least) / unit, LINEAR if linear else CONIC, where)
+    yield Finding(
+        "HiGHS by scipy" if linear else "SCS, or Clarabel",
+        np.abs(reached - least) / unit,
+        LINEAR if linear else CONIC,
+        where,
+    )
 
 
 def _best_random(rng: np.random.Generator, g: np.ndarray, p: float, radius: np.ndarray, eta: np.ndarray) -> np.ndarray:

@@ -49,11 +49,17 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
     radius, dtype = case
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     x = torch.zeros(n, DIMENSION, dtype=TYPES[dtype])
-    eta = ca.random_sign(radius, generator)(lambda x: x[:, :2], x, torch.zeros(n, dtype=torch.long)).eta.double().numpy()
+    eta = (
+        ca.random_sign(radius, generator)(lambda x: x[:, :2], x, torch.zeros(n, dtype=torch.long)).eta.double().numpy()
+    )
     where = f"ε = {radius:g}, {dtype}"
     size = float(np.abs(eta[0, 0]))
     nearest = np.float32(radius)
-    wanted = radius if dtype == "float64" else float(nearest if float(nearest) <= radius else np.nextafter(nearest, np.float32(0)))
+    wanted = (
+        radius
+        if dtype == "float64"
+        else float(nearest if float(nearest) <= radius else np.nextafter(nearest, np.float32(0)))
+    )
     wrong = (np.abs(eta) != wanted).any(1) | (Fraction(size) > Fraction(radius))
     yield Finding("entries are ±ε, within the ball in fractions", wrong, 0, where)
 
@@ -61,10 +67,14 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
     total = signs.size
     runs = (signs[:, 1:] != signs[:, :-1]).sum()
     by_entry = np.abs(signs.sum(0) - n / 2) / (SIGMAS * math.sqrt(n) / 2)
-    yield Finding("binomial: signs, in 5 deviations", abs(signs.sum() - total / 2) / (SIGMAS * math.sqrt(total) / 2), 1, where)
+    yield Finding(
+        "binomial: signs, in 5 deviations", abs(signs.sum() - total / 2) / (SIGMAS * math.sqrt(total) / 2), 1, where
+    )
     yield Finding("binomial: signs of each entry, in 5 deviations", by_entry, 1, where)
     pairs = n * (DIMENSION - 1)
-    yield Finding("binomial: changes of sign, in 5 deviations", abs(runs - pairs / 2) / (SIGMAS * math.sqrt(pairs) / 2), 1, where)
+    yield Finding(
+        "binomial: changes of sign, in 5 deviations", abs(runs - pairs / 2) / (SIGMAS * math.sqrt(pairs) / 2), 1, where
+    )
 
     g = rng.standard_normal(DIMENSION)
     reached = eta @ g / (radius * np.linalg.norm(g))

@@ -21,7 +21,9 @@ __all__ = ["report"]
 TITLE = "On Generation of Adversarial Examples using Convex Programming: the evidence"
 
 
-def report(chosen: Sequence[Claim], records: Sequence[Record], seed: int, instances: str | int, arguments: Sequence[str]) -> str:
+def report(
+    chosen: Sequence[Claim], records: Sequence[Record], seed: int, instances: str | int, arguments: Sequence[str]
+) -> str:
     """The page for claims that were run, as HTML."""
     found = {claim.name: [record for record in records if record.claim == claim.name] for claim in chosen}
     broken = [name for name, rows in found.items() if not rows or not all(record.holds for record in rows)]
@@ -33,7 +35,10 @@ def report(chosen: Sequence[Claim], records: Sequence[Record], seed: int, instan
         _contents(chosen, broken),
         f'<h2 id="statements">The paper, statement by statement</h2>{_statements(set(found), broken)}',
         '<h2 id="at-a-glance">All claims at a glance</h2>',
-        figure(discrepancies(records), "Each claim's worst discrepancy in units of what is allowed; right of the line it would not hold.")
+        figure(
+            discrepancies(records),
+            "Each claim's worst discrepancy in units of what is allowed; right of the line it would not hold.",
+        )
         if records
         else "",
         *(_claim(claim, found[claim.name]) for claim in chosen),
@@ -67,8 +72,14 @@ def _run(records: Sequence[Record], seed: int, instances: str | int, arguments: 
         ("date", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("command", f"python -m verification {shlex.join(arguments)}"),
         ("seed, instances", f"{seed}, {instances}"),
-        ("versions", own + ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])),
-        ("machine", f"{_processor()}, {os.cpu_count()} logical cores, one thread used; {platform.system()} {platform.machine()}"),
+        (
+            "versions",
+            own + ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]),
+        ),
+        (
+            "machine",
+            f"{_processor()}, {os.cpu_count()} logical cores, one thread used; {platform.system()} {platform.machine()}",
+        ),
         ("time", f"{sum(record.seconds for record in records):,.0f} s"),
     ]
     return table(("run", ""), [(escape(name), escape(value)) for name, value in rows])
@@ -94,12 +105,17 @@ def _statements(checked: set[str], broken: Sequence[str]) -> str:
 
     def who(names: Sequence[str], note: str) -> str:
         said = [
-            _link(name) + (" (does not hold)" if name in broken else "") if name in checked else f"{escape(name)} (not run)"
+            _link(name) + (" (does not hold)" if name in broken else "")
+            if name in checked
+            else f"{escape(name)} (not run)"
             for name in names
         ]
         return ", ".join(said) or f'<span class="quiet">{inline(note)}</span>'
 
-    return table(("where", "the paper says", "checked by"), [(escape(s.where), inline(s.text), who(s.claims, s.note)) for s in STATEMENTS])
+    return table(
+        ("where", "the paper says", "checked by"),
+        [(escape(s.where), inline(s.text), who(s.claims, s.note)) for s in STATEMENTS],
+    )
 
 
 def _claim(claim: Claim, records: Sequence[Record]) -> str:

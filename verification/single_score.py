@@ -71,7 +71,12 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
         yield Finding("(6) with ∇f_k, in NumPy", _apart(found.eta, -step), SAME, where)
         lin = ca.linearize(network, x, loss=ca.class_score)
         reached = (lin.value + (lin.gradient[:, 0] * found.eta.flatten(1)).sum(1, keepdim=True))[:, 0].numpy()
-        yield Finding("NumPy: the least linear score", np.abs(reached - (s - RADIUS * size)) / (np.abs(s) + RADIUS * size), SAME, where)
+        yield Finding(
+            "NumPy: the least linear score",
+            np.abs(reached - (s - RADIUS * size)) / (np.abs(s) + RADIUS * size),
+            SAME,
+            where,
+        )
         beaten = (found.loss < 0).numpy() & ~found.fooled.numpy()
         said = f"{where}: {int(found.fooled.sum())} of {n} fooled; f_k < 0 and not fooled on {int(beaten.sum())}"
         yield Finding("f_k at x + η, in NumPy", _score_apart(x, found, weights), SAME, where, note=said)
@@ -87,10 +92,17 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
         value, gradient = ca.linearize(score, x, loss=loss(tau)).flat()
         reached = (value + (gradient * found.eta.flatten(1)).sum(1)).numpy()
         wanted = sign * (s - alarm) - RADIUS * size
-        yield Finding("NumPy: the least and largest linear score", np.abs(reached - wanted) / (np.abs(s) + RADIUS * size), SAME, where)
+        yield Finding(
+            "NumPy: the least and largest linear score",
+            np.abs(reached - wanted) / (np.abs(s) + RADIUS * size),
+            SAME,
+            where,
+        )
         status = ca.solve(ca.GN(value, gradient, (ca.Ball(norm, RADIUS),))).status
         clear = np.abs(wanted) > SAME * np.abs(s)
-        yield Finding("NumPy: whether it can cross the alarm", ((status == ca.Status.FEASIBLE) != (wanted < 0)) & clear, 0, where)
+        yield Finding(
+            "NumPy: whether it can cross the alarm", ((status == ca.Status.FEASIBLE) != (wanted < 0)) & clear, 0, where
+        )
 
 
 def _error(x: Array, weights: list[Array]) -> tuple[float, Array]:

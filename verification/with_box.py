@@ -104,7 +104,9 @@ def _shortest(p: float, rng: np.random.Generator, n: int, around_zero: bool) -> 
     found = ca.solve(ca.MinNorm(value, gradient, ca.Lp(p), (ca.Box(below, above),)))
     length = np.array([np.linalg.norm(row, p) for row in found.eta.numpy()])
     where = f"{word(p)}, (8), box {'around' if around_zero else 'without'} 0"
-    for oracle, tolerance, shortest in _judges(p, oracles.shortest_by_linprog, oracles.shortest_by_cone, oracles.shortest_by_root):
+    for oracle, tolerance, shortest in _judges(
+        p, oracles.shortest_by_linprog, oracles.shortest_by_cone, oracles.shortest_by_root
+    ):
         wanted = np.array([shortest(L[i], g[i], p, low[i], high[i]) for i in range(n)])
         yield _compared(oracle, tolerance, where, found, length, wanted, wanted)
 
@@ -114,7 +116,9 @@ def _judges(p: float, linprog: Oracle, cone: Oracle, root: Oracle) -> list[tuple
     return [first, ("one root, by brentq", ROOT, root)][: 1 if p == 1 else 2]
 
 
-def _compared(oracle: str, tolerance: float, where: str, found: ca.Solution, reached: Array, wanted: Array, scale: Array) -> Finding:
+def _compared(
+    oracle: str, tolerance: float, where: str, found: ca.Solution, reached: Array, wanted: Array, scale: Array
+) -> Finding:
     """Relative difference; ∞ where one finds an optimum and the other none."""
     none = np.isnan(wanted)
     agree = np.where(none, found.status == ca.Status.INFEASIBLE, found.status == ca.Status.OPTIMAL)

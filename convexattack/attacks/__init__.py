@@ -84,7 +84,12 @@ def algorithm1(
 
 
 def algorithm2(
-    radius: float | Tensor, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), loss: Loss = class_score, solver: str | None = None
+    radius: float | Tensor,
+    norm: Lp = CUBE,
+    steps: int = 1,
+    sets: Sets = (),
+    loss: Loss = class_score,
+    solver: str | None = None,
 ) -> Attack:
     """Algorithm 2: (GNII) with L ≈ f_k, the score of the class alone: one backward pass, whatever the number of classes.
 

@@ -17,7 +17,15 @@ from torch import Tensor
 from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm, least_value, steepness
 from convexattack.attacks.total import Edges, bind, take, within
 from convexattack.certificates import Certificate, certify
-from convexattack.linearize import Linearization, backward_pass, check_images, check_label, evaluating, forward_pass, linearize
+from convexattack.linearize import (
+    Linearization,
+    backward_pass,
+    check_images,
+    check_label,
+    evaluating,
+    forward_pass,
+    linearize,
+)
 from convexattack.losses import Loss, Model
 from convexattack.norms import Lp, largest, round_down
 from convexattack.programs import GNII, MinNorm, Program
@@ -27,7 +35,9 @@ from convexattack.solvers import solve
 
 __all__ = ["Attack", "Perturbation", "evaluate", "lowest_margin"]
 
-Pass = tuple[Tensor, Tensor, Tensor, Tensor]  # images as a leaf, their output with its graph, which rows they are, who of them is alive
+Pass = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # images as a leaf, their output with its graph, which rows they are, who of them is alive
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +126,9 @@ class Attack:
 
     def __post_init__(self) -> None:
         if not callable(self.loss):
-            raise TypeError(f"loss must be a function (output, label) -> pieces (B, K), got {self.loss!r}; use ca.margin or ca.targeted(t)")
+            raise TypeError(
+                f"loss must be a function (output, label) -> pieces (B, K), got {self.loss!r}; use ca.margin or ca.targeted(t)"
+            )
         if not isinstance(self.norm, Lp):
             raise TypeError(f"norm must be a ca.Lp, got {self.norm!r}; write ca.Lp(2)")
         if self.radius is not None:
@@ -128,15 +140,21 @@ class Attack:
         if isinstance(self.overshoot, bool) or not isinstance(self.overshoot, int | float):
             raise TypeError(f"overshoot must be a number, got {self.overshoot!r}; 0.02 goes 2% beyond the boundary")
         if not 0 <= self.overshoot < math.inf:
-            raise ValueError(f"overshoot must be a finite number >= 0, got {self.overshoot}; 0.02 goes 2% beyond the boundary")
+            raise ValueError(
+                f"overshoot must be a finite number >= 0, got {self.overshoot}; 0.02 goes 2% beyond the boundary"
+            )
         if self.piece not in ("best", "active"):
-            raise ValueError(f"piece must be 'best' or 'active', got {self.piece!r}; 'best' solves one program per piece")
+            raise ValueError(
+                f"piece must be 'best' or 'active', got {self.piece!r}; 'best' solves one program per piece"
+            )
         if not isinstance(self.sets, ConvexSet | PixelRange | Iterable):
             raise TypeError(f"sets must be a tuple of convex sets, got {self.sets!r}; () is no constraint")
         sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
         for j, item in enumerate(sets):
             if isinstance(item, type) or not (isinstance(item, ConvexSet) or hasattr(item, "at")):
-                raise TypeError(f"sets[{j}] must be a convex set such as ca.Box or ca.PixelRange, got {item!r}; put sets into a tuple")
+                raise TypeError(
+                    f"sets[{j}] must be a convex set such as ca.Box or ca.PixelRange, got {item!r}; put sets into a tuple"
+                )
         object.__setattr__(self, "sets", sets)
 
     def at(self, radius: float | Tensor) -> Attack:
@@ -151,7 +169,11 @@ class Attack:
             here = rows.to(output.device)
             return self._pieces(output, whole.index_copy(0, here, label), here)
 
-        radius = self.radius[rows.to(self.radius.device)] if isinstance(self.radius, Tensor) and self.radius.ndim else self.radius
+        radius = (
+            self.radius[rows.to(self.radius.device)]
+            if isinstance(self.radius, Tensor) and self.radius.ndim
+            else self.radius
+        )
         sets = tuple(take(item, rows) if isinstance(item, ConvexSet) else item for item in self.sets)
         return dataclasses.replace(self, loss=loss, radius=radius, sets=sets)
 
@@ -181,7 +203,9 @@ class Attack:
         edges = outer if x.dtype == wide else Edges.of(sets, clean, x.dtype)
         ball = None if self.radius is None else Ball(self.norm, self.radius)
         if ball is not None and isinstance(ball.radius, Tensor) and ball.radius.ndim and ball.radius.shape != (len(x),):
-            raise ValueError(f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}")
+            raise ValueError(
+                f"radius must be a number or have shape (B,) = ({len(x)},), got shape {tuple(ball.radius.shape)}"
+            )
         balls = [item for item in (ball, *sets) if isinstance(item, Ball)]
         total, eta = (torch.zeros((), dtype=dtype, device=x.device).expand(clean.shape) for dtype in (wide, x.dtype))
         taken, flagged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
@@ -189,7 +213,9 @@ class Attack:
         longest = torch.linalg.vector_norm(clean, self._scale(sets).p, -1, dtype=wide) if self.radius is None else None
         own = False  # whether these tensors are nobody else's, so that they may be written to
         passed: Pass | None = None
-        steady = self.until_fooled  # few images fell at the last step: then the pass that asks the model keeps its graph
+        steady = (
+            self.until_fooled
+        )  # few images fell at the last step: then the pass that asks the model keeps its graph
         for step in range(self.steps):
             base = _rows(total, rows)
             point = clean if step == 0 else _rows(clean, rows) + _rows(eta, rows)
@@ -221,7 +247,10 @@ class Attack:
                 traced = trace(model, point) if steady and step + 1 < self.steps else None
                 output = evaluate(model, point, own=True) if traced is None else traced[1].detach().clone()
                 least = self._pieces(output, label, rows).amin(1).to(lowest)
-                lowest, at_end = lowest.index_copy(0, rows, least), at_end.index_copy(0, rows, lowest_margin(output, label[rows]))
+                lowest, at_end = (
+                    lowest.index_copy(0, rows, least),
+                    at_end.index_copy(0, rows, lowest_margin(output, label[rows])),
+                )
                 alive = (moved & ~(least < 0)).nonzero().flatten()
                 steady = 2 * lin.pieces * (len(rows) - len(alive)) <= len(alive)
                 passed = (*traced, rows, alive) if steady and traced is not None else None
@@ -264,7 +293,9 @@ class Attack:
             leaf, output, before, alive = passed
             try:
                 with torch.enable_grad(), evaluating(model, len(before)):
-                    return backward_pass(leaf, output, _rows(label, before), partial(loss, before), alive), seen[0][alive]
+                    return backward_pass(leaf, output, _rows(label, before), partial(loss, before), alive), seen[0][
+                        alive
+                    ]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # the model has changed in place what its graph needs
@@ -314,7 +345,11 @@ class Attack:
         scale = self._scale(here)
         steep = steepness(scale, gradient)
         value = value + self._beyond(lin, output, clean, longest, total, rows, scale, steep)
-        least = nothing if lin.pieces == 1 else least_norm(value, gradient, self.norm, here, steep if scale is self.norm else None)
+        least = (
+            nothing
+            if lin.pieces == 1
+            else least_norm(value, gradient, self.norm, here, steep if scale is self.norm else None)
+        )
         step = best_piece(least, partial(posed, small=True))
         stuck = (~step.usable).nonzero().flatten()
         if len(stuck) == 0:
@@ -357,7 +392,9 @@ class Attack:
         length = _rows(longest, rows).to(torch.float64)
         if total is not None:
             length = length + torch.linalg.vector_norm(_rows(total, rows), scale.p, -1).to(torch.float64)
-        most = 2 * unit * (score + steep * length[:, None])  # by Hölder; sums in float32 may lose a percent of many entries
+        most = (
+            2 * unit * (score + steep * length[:, None])
+        )  # by Hölder; sums in float32 may lose a percent of many entries
         near = (~(beyond >= most) & ~(value < 0)).any(1).nonzero().flatten()
         if len(near):
             slope = _rows(lin.gradient, near).to(torch.promote_types(clean.dtype, torch.float32)).abs()

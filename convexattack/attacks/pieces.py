@@ -84,7 +84,9 @@ class Step:
 
         def proof() -> Proof:
             (lam, multipliers), (new, others) = self.proof(), step.proof()
-            return lam.index_copy(0, rows, new), tuple(_replaced(old, rows, part) for old, part in zip(multipliers, others, strict=True))
+            return lam.index_copy(0, rows, new), tuple(
+                _replaced(old, rows, part) for old, part in zip(multipliers, others, strict=True)
+            )
 
         parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
         return dataclasses.replace(self, **parts, proof=proof)
@@ -152,7 +154,11 @@ def best_piece(
 
 
 def least_value(
-    value: Float[Tensor, "n K"], gradient: Float[Tensor, "n K d"], norm: Lp, radius: Float[Tensor, " n"], sets: Sequence[ConvexSet]
+    value: Float[Tensor, "n K"],
+    gradient: Float[Tensor, "n K d"],
+    norm: Lp,
+    radius: Float[Tensor, " n"],
+    sets: Sequence[ConvexSet],
 ) -> Float[Tensor, "n K"]:
     """A lower bound on (GNII) over ‖η‖_p ≤ ε and the boxes among `sets`, (n, d): L − ε‖g‖_q over the coordinates that no box blocks.
 
@@ -163,7 +169,9 @@ def least_value(
         reach = radius[:, None] * _dual(norm, gradient, boxes)
     else:
         g = _wide(gradient)
-        down, up = (torch.minimum(room, radius[:, None]).clamp_min(0).to(g)[:, :, None] for room in (-boxes[0], boxes[1]))
+        down, up = (
+            torch.minimum(room, radius[:, None]).clamp_min(0).to(g)[:, :, None] for room in (-boxes[0], boxes[1])
+        )
         reach = (g.clamp_min(0) @ down - g.clamp_max(0) @ up)[:, :, 0].to(torch.float64)
     return _rounded(value - reach * (1 + _slack(gradient)), reach)
 

@@ -110,7 +110,11 @@ def take(item: ConvexSet, index: Int[Tensor, " N"]) -> ConvexSet:
 
 
 def _rows(bound: float | Tensor, index: Tensor) -> float | Tensor:
-    return bound.index_select(0, index.to(bound.device)) if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1 else bound
+    return (
+        bound.index_select(0, index.to(bound.device))
+        if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1
+        else bound
+    )
 
 
 def bind(
@@ -158,7 +162,10 @@ class Edges:
         box = next((item for item in sets if isinstance(item, Box)), None)
         if box is not None and len(pairs) == 1 and dtype == like.dtype:
             return Edges(box.inwards(like)[:2])
-        low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+        low, high = (
+            reduce(torch.maximum, [pair[0] for pair in pairs]),
+            reduce(torch.minimum, [pair[1] for pair in pairs]),
+        )
         return Edges(round_inwards(low, high, dtype))
 
     def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
@@ -170,7 +177,11 @@ class Edges:
 
 
 def within(
-    balls: Sequence[Ball], base: Float[Tensor, "n d"], step: Float[Tensor, "n d"], whole: Float[Tensor, "B d"], rows: Int[Tensor, " n"]
+    balls: Sequence[Ball],
+    base: Float[Tensor, "n d"],
+    step: Float[Tensor, "n d"],
+    whole: Float[Tensor, "B d"],
+    rows: Int[Tensor, " n"],
 ) -> Float[Tensor, "n d"]:
     """base + step in the dtype of base, shrunk into the balls of these rows: rounded to nearest where that is inside, else towards zero."""
     exact = base.to(torch.float64) + step

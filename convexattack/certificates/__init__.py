@@ -30,11 +30,15 @@ Progress = Callable[[int], object]
 
 
 @overload
-def certify(program: AnyProgram, solution: Claim, exact: Literal[False] = False, progress: Progress | None = None) -> Certificate: ...
+def certify(
+    program: AnyProgram, solution: Claim, exact: Literal[False] = False, progress: Progress | None = None
+) -> Certificate: ...
 
 
 @overload
-def certify(program: AnyProgram, solution: Claim, exact: Literal[True], progress: Progress | None = None) -> ExactCertificate: ...
+def certify(
+    program: AnyProgram, solution: Claim, exact: Literal[True], progress: Progress | None = None
+) -> ExactCertificate: ...
 
 
 @overload
@@ -81,7 +85,10 @@ def certify(program: AnyProgram, solution: Claim, exact: bool = False, progress:
     eta = eta.detach().to(data.device)
     tight = True
     if isinstance(solution, Solution):
-        multipliers, claimed = tuple(part.to(eta.device) for part in solution.multipliers), solution.codes.to(eta.device)
+        multipliers, claimed = (
+            tuple(part.to(eta.device) for part in solution.multipliers),
+            solution.codes.to(eta.device),
+        )
         _check(program, multipliers)
     else:
         (multipliers, tight), claimed = program.recover(eta.to(torch.float64)), codes(Status.OPTIMAL, eta)
@@ -111,7 +118,9 @@ def _eta_shape(program: AnyProgram) -> tuple[torch.Size, str]:
     return program.gradient.shape, "the gradient"
 
 
-def _judged(program: Program, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, bare: bool, tight: bool) -> Certificate:
+def _judged(
+    program: Program, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, bare: bool, tight: bool
+) -> Certificate:
     """(GN), (GNII) and (8), in float64."""
     wide = eta.to(torch.float64)
     bound = program.bound(multipliers, wide)
@@ -126,13 +135,19 @@ def _judged(program: Program, eta: Tensor, multipliers: tuple[Tensor, ...], clai
     if not bool((violation == 0).all()):  # an η inside refutes the refutation
         empty = program.refuted(multipliers)
     residual = torch.where(empty, 0.0, residual)
-    proved = torch.where(empty, Status.INFEASIBLE.code, torch.where(program.unbounded(), Status.UNBOUNDED.code, proved)).to(torch.int8)
+    proved = torch.where(
+        empty, Status.INFEASIBLE.code, torch.where(program.unbounded(), Status.UNBOUNDED.code, proved)
+    ).to(torch.int8)
     gap = ratio(primal - bound.value, program.scale(wide))
     decides = isinstance(program, GN)
-    return Certificate(primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides)
+    return Certificate(
+        primal, bound.value, gap, violation, residual, claimed, proved, eta.dtype, tight, program.rigorous, decides
+    )
 
 
-def _bracket(program: OperatorNorm, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, tight: bool) -> Certificate:
+def _bracket(
+    program: OperatorNorm, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, tight: bool
+) -> Certificate:
     """(9): ‖Jη‖₂ from η alone, the upper bound from y alone, the value of the relaxation from F alone."""
     primal, violation, dual = program.primal(eta), program.violation(eta), program.bound(multipliers).value
     gap = ratio(dual - program.relaxation(multipliers), dual) if program.relaxes else 0 * dual
@@ -140,10 +155,14 @@ def _bracket(program: OperatorNorm, eta: Tensor, multipliers: tuple[Tensor, ...]
     inside = (violation == 0) & dual.isfinite()
     proved = torch.where(inside, Status.BRACKETED.code, Status.UNDECIDED.code)
     proved = torch.where(inside & (width <= 0), Status.OPTIMAL.code, proved).to(torch.int8)
-    return Certificate(primal, dual, gap, violation, width, claimed, proved, eta.dtype, tight, program.rigorous, brackets=True)
+    return Certificate(
+        primal, dual, gap, violation, width, claimed, proved, eta.dtype, tight, program.rigorous, brackets=True
+    )
 
 
-def _hinges(program: HingeSum, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, tight: bool) -> Certificate:
+def _hinges(
+    program: HingeSum, eta: Tensor, multipliers: tuple[Tensor, ...], claimed: Tensor, tight: bool
+) -> Certificate:
     """A sum of hinges: the value at η, and the (GNII) bound that u and v prove."""
     wide = eta.to(torch.float64)
     bound, primal = program.bound(multipliers, wide), program.primal(wide)
@@ -151,7 +170,9 @@ def _hinges(program: HingeSum, eta: Tensor, multipliers: tuple[Tensor, ...], cla
     proved = torch.where(empty, Status.INFEASIBLE.code, Status.UNDECIDED.code).to(torch.int8)
     residual = torch.where(empty, 0.0, bound.residual)
     gap = ratio(primal - bound.value, program.scale(wide))
-    return Certificate(primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous)
+    return Certificate(
+        primal, bound.value, gap, program.violation(wide), residual, claimed, proved, eta.dtype, tight, program.rigorous
+    )
 
 
 def _check(program: AnyProgram, multipliers: tuple[Tensor, ...]) -> None:

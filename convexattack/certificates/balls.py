@@ -75,7 +75,11 @@ class Enclosure:
             return Enclosure(math.inf, math.inf)
         if not x.is_finite():
             return Enclosure(-math.inf, math.inf)
-        return Enclosure(_fraction(x), _fraction(x)) if x.is_exact() else Enclosure(_fraction(x.lower()), _fraction(x.upper()))
+        return (
+            Enclosure(_fraction(x), _fraction(x))
+            if x.is_exact()
+            else Enclosure(_fraction(x.lower()), _fraction(x.upper()))
+        )
 
     @property
     def width(self) -> Fraction | float:

@@ -29,7 +29,9 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         if self.relative is not None and not self.relative >= 0:
-            raise ValueError(f"relative must be a number >= 0, got {self.relative}; Tolerance() picks one from the dtype")
+            raise ValueError(
+                f"relative must be a number >= 0, got {self.relative}; Tolerance() picks one from the dtype"
+            )
 
     @staticmethod
     def closed_form(dtype: torch.dtype = torch.float64) -> Tolerance:

@@ -44,7 +44,13 @@ _SETTLED = (Status.OPTIMAL, Status.FEASIBLE, Status.INFEASIBLE, Status.UNBOUNDED
 
 
 def prove(
-    program: Program, eta: Tensor, multipliers: Sequence[Tensor], claimed: Tensor, bare: bool, tight: bool, tick: Callable[[int], object]
+    program: Program,
+    eta: Tensor,
+    multipliers: Sequence[Tensor],
+    claimed: Tensor,
+    bare: bool,
+    tight: bool,
+    tick: Callable[[int], object],
 ) -> ExactCertificate:
     """Judge N claims exactly.
 
@@ -78,7 +84,9 @@ def prove(
         item = _Item.of(program, i, wide[i], [part[i] for part in host])
         if item is None:
             why = "The value, the gradient, a bound or a radius of this item is NaN or infinite."
-            proofs.append(Proof(Verdict.UNDECIDED, why, members[code], Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING))
+            proofs.append(
+                Proof(Verdict.UNDECIDED, why, members[code], Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
+            )
         else:
             proofs.append(item.judge(members[code], bare, limit, rival, i))
         tick(1)
@@ -97,7 +105,9 @@ class _Bounds:
 
     def far(self) -> list[arb | None]:
         """max(|lower_i|, |upper_i|)."""
-        return [None if a is None or b is None else abs(a).max(abs(b)) for a, b in zip(self.low, self.high, strict=True)]
+        return [
+            None if a is None or b is None else abs(a).max(abs(b)) for a, b in zip(self.low, self.high, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +242,11 @@ class _Item:
         """Whether the multipliers, or bounds that exclude each other, prove that no η is feasible."""
         d = len(self.gradient)
         boxes = [item for item in self.sets if isinstance(item, _Bounds)]
-        boxes += [_Bounds([-item.radius] * d, [item.radius] * d) for item in self.sets if isinstance(item, _Round) and item.p == math.inf]
+        boxes += [
+            _Bounds([-item.radius] * d, [item.radius] * d)
+            for item in self.sets
+            if isinstance(item, _Round) and item.p == math.inf
+        ]
         for one in boxes:
             for other in boxes:
                 if any(a is not None and b is not None and a > b for a, b in zip(one.low, other.high, strict=True)):
@@ -314,7 +328,9 @@ class _Item:
         if claim is Status.OPTIMAL and proved in (Status.INFEASIBLE, Status.UNBOUNDED):
             return say(Verdict.REFUTED, reasons[proved])
         if inside is None and claim in (Status.OPTIMAL, Status.FEASIBLE):
-            return say(Verdict.UNDECIDED, f"η is so near the edge of {where} that {BITS[-1]:,} bits cannot tell on which side.")
+            return say(
+                Verdict.UNDECIDED, f"η is so near the edge of {where} that {BITS[-1]:,} bits cannot tell on which side."
+            )
         return self._compared(claim, limit, rival(i), say) or say(
             Verdict.UNDECIDED, f"The multipliers leave a gap of {shown(gap)} relative, and no better point was found."
         )

@@ -39,7 +39,12 @@ MARGINS = (44, 36, 28, 20, 12, 4)  # −log2 of how far above the estimate the b
 
 
 def prove_bracket(
-    program: OperatorNorm, eta: Tensor, multipliers: Sequence[Tensor], claimed: Tensor, tight: bool, tick: Callable[[int], object]
+    program: OperatorNorm,
+    eta: Tensor,
+    multipliers: Sequence[Tensor],
+    claimed: Tensor,
+    tight: bool,
+    tick: Callable[[int], object],
 ) -> ExactCertificate:
     """Judge N claims about (9) exactly; arguments as for `prove`.
 
@@ -49,7 +54,9 @@ def prove_bracket(
         ValueError: J is not held, so that nothing about it can be proved.
     """
     if not program.explicit:
-        raise ValueError("exact must be False for a matrix-free OperatorNorm: build ca.OperatorNorm(ca.jacobian(model, x), ball)")
+        raise ValueError(
+            "exact must be False for a matrix-free OperatorNorm: build ca.OperatorNorm(ca.jacobian(model, x), ball)"
+        )
     tolerance, members = Tolerance().at(eta.dtype), list(Status)
     jacobian, wide = program.J.cpu(), eta.to("cpu", torch.float64)
     y, factor = (part.to("cpu", torch.float64) for part in multipliers)
@@ -104,13 +111,25 @@ class _Bracket:
         if claim is Status.OPTIMAL and proved is claim:
             return say(Verdict.PROVED, f"η is inside, and no η is better by more than {shown(open_by)} relative.")
         if claim is Status.BRACKETED and inside and gap is not None and gap <= limit:
-            return say(Verdict.PROVED, f"η is inside, the bound is proved, and no y proves less by more than {shown(open_by)} relative.")
-        if claim is Status.OPTIMAL and bool(further.isfinite().all()) and within(there := vector(further), self.p, self.radius):
+            return say(
+                Verdict.PROVED,
+                f"η is inside, the bound is proved, and no y proves less by more than {shown(open_by)} relative.",
+            )
+        if (
+            claim is Status.OPTIMAL
+            and bool(further.isfinite().all())
+            and within(there := vector(further), self.p, self.radius)
+        ):
             better = quotient(self.value(there) - value, value)
             if better is None or better > limit:
                 margin = Enclosure.of(better)
-                return say(Verdict.REFUTED, f"The witness is inside and better by {shown(margin)} relative.", margin, further)
-        return say(Verdict.UNDECIDED, f"The multipliers leave a gap of {shown(open_by)} relative, and no better point was found.")
+                return say(
+                    Verdict.REFUTED, f"The witness is inside and better by {shown(margin)} relative.", margin, further
+                )
+        return say(
+            Verdict.UNDECIDED,
+            f"The multipliers leave a gap of {shown(open_by)} relative, and no better point was found.",
+        )
 
     def value(self, eta: Vector) -> arb:
         """‖Jη‖₂."""
@@ -131,7 +150,9 @@ class _Bracket:
             return self.radius * mixed.min(self._by_rows())
         y = torch.ones_like(self.y) if self.p == 2 else self.y
         used = [i for i in range(d) if longest[i] > 0]
-        if not bool((y.isfinite() & (y >= 0)).all()) or any(float(y[i]) == 0 or not math.isfinite(1 / float(y[i])) for i in used):
+        if not bool((y.isfinite() & (y >= 0)).all()) or any(
+            float(y[i]) == 0 or not math.isfinite(1 / float(y[i])) for i in used
+        ):
             return None
         if not used or self.radius == 0:
             return arb(0)

@@ -32,10 +32,15 @@ def attack(
     images: Images = 64,
     norm: Norm = "inf",
     radius: Annotated[
-        float | None, typer.Option(help="ε, in units of the data range; default: ρ₂ of the images (regression has none).")
+        float | None,
+        typer.Option(help="ε, in units of the data range; default: ρ₂ of the images (regression has none)."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Convex steps, each within ε/steps (1); deepfool: at most so many (50).")] = None,
-    piece: Annotated[str | None, typer.Option(help="Of algorithm1: best (a program for each class) or active (one in all).")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Convex steps, each within ε/steps (1); deepfool: at most so many (50).")
+    ] = None,
+    piece: Annotated[
+        str | None, typer.Option(help="Of algorithm1: best (a program for each class) or active (one in all).")
+    ] = None,
     target: Annotated[int | None, typer.Option(help="The class to aim at, counted from 0.")] = None,
     pixels: Pixels = False,
     solver: Annotated[
@@ -46,7 +51,8 @@ def attack(
     weights: Weights = None,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="A file.safetensors or file.npz; a picture of the first images goes to file.png.")
+        Path | None,
+        typer.Option(help="A file.safetensors or file.npz; a picture of the first images goes to file.png."),
     ] = None,
 ) -> None:
     """Perturb images so that a network misclassifies them, and certify the last convex step of each.
@@ -89,7 +95,10 @@ def attack(
         _show_attack(found)
         if found.unproved:
             first = found.unproved[0]
-            typer.echo(f"{len(found.unproved)} of {len(found)} last steps are not proved; first row {first}: {found.why(first)}", err=True)
+            typer.echo(
+                f"{len(found.unproved)} of {len(found)} last steps are not proved; first row {first}: {found.why(first)}",
+                err=True,
+            )
             raise typer.Exit(1)
 
 
@@ -98,10 +107,12 @@ def measure(
     data: Data = "digits",
     images: Images = 64,
     norm: Norm = "inf",
-    radius: Annotated[float | None, typer.Option(help="ε of the fooling ratio, in units of the data range; default: ρ₂.")] = None,
-    name: Annotated[str, typer.Option("--attack", help="Of the fooling ratio: algorithm1, algorithm1-5 (five steps), fastgrad, ...")] = (
-        "algorithm1"
-    ),
+    radius: Annotated[
+        float | None, typer.Option(help="ε of the fooling ratio, in units of the data range; default: ρ₂.")
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--attack", help="Of the fooling ratio: algorithm1, algorithm1-5 (five steps), fastgrad, ...")
+    ] = ("algorithm1"),
     pixels: Pixels = False,
     device: Device = "cpu",
     dtype: Dtype = "float64",
@@ -144,7 +155,8 @@ def curve(
     data: Data = "digits",
     images: Images = 64,
     attacks: Annotated[
-        str | None, typer.Option(help="Commas between; algorithm1-5 has five steps; default: those of the paper's Figure 2.")
+        str | None,
+        typer.Option(help="Commas between; algorithm1-5 has five steps; default: those of the paper's Figure 2."),
     ] = None,
     radii: Annotated[
         str | None, typer.Option(help="ε, in units of the data range, commas between; default: ten, evenly up to 3 ρ₂.")
@@ -157,7 +169,9 @@ def curve(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="A file.png for the picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything for machines instead of a table.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line for each attack and radius instead of a table.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print one line for each attack and radius instead of a table.")
+    ] = False,
 ) -> None:
     """Fooling ratios over radii for several attacks, as in the paper's Figure 2.
 
@@ -175,7 +189,9 @@ def curve(
         p = _norm(norm)
         names = None if attacks is None else words("attacks", attacks)
         levels = (
-            None if radii is None else [number("radii", word, "numbers >= 0, such as 0.01,0.02,0.05") for word in words("radii", radii)]
+            None
+            if radii is None
+            else [number("radii", word, "numbers >= 0, such as 0.01,0.02,0.05") for word in words("radii", radii)]
         )
         from convexattack import runs
 
@@ -211,7 +227,11 @@ def _about(about: Any) -> str:
     wrong = f" ({about['misclassified']} misclassified passed over)" if about.get("misclassified") else ""
     weights = "" if about["weights"] is None else f" with {about['weights']}"
     lines = f"model {about['model']}{weights}, {about['images']} {what}{short} of {about['data']}{wrong}, seed {about['seed']}; "
-    return lines + f"{about['dtype']} on {about['device']}; p = {about['norm']:g}" + (", x + η in [0, 1]" if about.get("pixels") else "")
+    return (
+        lines
+        + f"{about['dtype']} on {about['device']}; p = {about['norm']:g}"
+        + (", x + η in [0, 1]" if about.get("pixels") else "")
+    )
 
 
 def _rows(pairs: list[tuple[str, str]]) -> Table:
@@ -244,7 +264,12 @@ def _show_attack(found: Attacked) -> None:
     else:
         table.append(("median ‖η‖", median("size")))
         table.append(("median change", f"{median('change')} = ‖f(x + η) − f(x)‖₂ of the network itself"))
-        table.append(("", f"{median('predicted')} = ‖Jη‖₂ of its linear model, in which no η within ε can do more than {median('bound')}"))
+        table.append(
+            (
+                "",
+                f"{median('predicted')} = ‖Jη‖₂ of its linear model, in which no η within ε can do more than {median('bound')}",
+            )
+        )
     table.append(("median steps", median("steps")))
     if "holds" in arrays:
         held = int(arrays["holds"].sum())
@@ -252,7 +277,12 @@ def _show_attack(found: Attacked) -> None:
         relaxed = int(arrays["flagged"].sum()) if "flagged" in arrays else 0
         flagged = f"; {relaxed} flagged: some step was not the program as stated" if relaxed else ""
         worst = np.nanmax(np.abs(arrays["gap"])) if np.isfinite(arrays["gap"]).any() else math.nan
-        table.append(("certificates", f"{held} of {n} last convex steps hold ({statuses}; worst |gap| {worst:.0e} relative){flagged}"))
+        table.append(
+            (
+                "certificates",
+                f"{held} of {n} last convex steps hold ({statuses}; worst |gap| {worst:.0e} relative){flagged}",
+            )
+        )
     screen.print(_rows(table))
     for path in found.files:
         screen.print(f"written: {path}", markup=False, soft_wrap=True)
@@ -268,7 +298,9 @@ def _show_measures(found: Measures) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("measure", "value", "95% interval", "images", "left out"):
         table.add_column(name, justify="right" if name in ("value", "images") else "left", no_wrap=name != "left out")
-    ratio = f"fooling ratio of {about['attack']}" + (f", ε = {about['radius']:g}" if about["radius"] is not None else "")
+    ratio = f"fooling ratio of {about['attack']}" + (
+        f", ε = {about['radius']:g}" if about["radius"] is not None else ""
+    )
     estimates = {
         "ρ₁, relative size by DeepFool": found.rho_1,
         "ρ₂, class of the smallest margin": found.rho_2_active,

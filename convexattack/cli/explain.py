@@ -19,23 +19,29 @@ NAMES = "gn, gnii, min-norm or operator-norm"
 
 def explain(
     name: Annotated[str | None, typer.Argument(metavar="PROGRAM", help=f"{NAMES}; left out with --problem.")] = None,
-    gradient: Annotated[str | None, typer.Option("--gradient", "-g", metavar="G", help="g = ∇L, with commas between: 3,-4.")] = None,
+    gradient: Annotated[
+        str | None, typer.Option("--gradient", "-g", metavar="G", help="g = ∇L, with commas between: 3,-4.")
+    ] = None,
     value: Annotated[float | None, typer.Option(metavar="L", help="L at the image.")] = None,
     norm: Annotated[str | None, typer.Option(metavar="P", help="p of ‖η‖_p, a number in [1, inf].")] = None,
     radius: Annotated[float | None, typer.Option(metavar="E", help="ε: ‖η‖_p ≤ ε; min-norm has none.")] = None,
     lower: Annotated[str | None, typer.Option(help="Lower bound on η: a number, or one for each coordinate.")] = None,
     upper: Annotated[str | None, typer.Option(help="Upper bound on η, likewise.")] = None,
     jacobian: Annotated[
-        str | None, typer.Option("--jacobian", "-j", metavar="J", help="Of operator-norm: rows with semicolons between: 1,2;3,4.")
+        str | None,
+        typer.Option("--jacobian", "-j", metavar="J", help="Of operator-norm: rows with semicolons between: 1,2;3,4."),
     ] = None,
     problem: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Take the numbers from a problem.npz (or solution.npz) instead.")
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Take the numbers from a problem.npz (or solution.npz) instead."),
     ] = None,
     item: Annotated[int, typer.Option(metavar="I", help="Which item of the file, counted from 0.")] = 0,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown (for GitHub and notebooks) or latex (a whole document).")] = (
-        "terminal"
-    ),
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file instead of the screen.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown (for GitHub and notebooks) or latex (a whole document).")
+    ] = ("terminal"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file instead of the screen.")
+    ] = None,
 ) -> None:
     """Derive the solution of one program with numbers of yours, step by step.
 
@@ -91,7 +97,9 @@ def explain(
 def _read(path: Path, item: int, name: str | None, given: dict[str, Any]) -> AnyProgram:
     from convexattack.files import read_problem
 
-    extra = "PROGRAM" if name is not None else next((f"--{key}" for key, entry in given.items() if entry is not None), None)
+    extra = (
+        "PROGRAM" if name is not None else next((f"--{key}" for key, entry in given.items() if entry is not None), None)
+    )
     if extra is not None:
         raise ValueError(f"{extra} and --problem {path} both say what to explain: leave one of them out")
     program = read_problem(path)
@@ -126,7 +134,10 @@ def _program(name: str | None, item: int, given: dict[str, Any]) -> AnyProgram:
             raise ValueError(f"jacobian {given['jacobian']!r} has no rows of one length: give it as 1,2;3,4")
         return built(fields | _bounds(given, len(rows[0])), {"jacobian": torch.tensor([rows], dtype=torch.float64)})
     g = _numbers("gradient", given["gradient"])
-    data = {"value": torch.tensor([given["value"]], dtype=torch.float64), "gradient": torch.tensor([g], dtype=torch.float64)}
+    data = {
+        "value": torch.tensor([given["value"]], dtype=torch.float64),
+        "gradient": torch.tensor([g], dtype=torch.float64),
+    }
     return built(fields | _bounds(given, len(g)), data)
 
 
@@ -138,7 +149,9 @@ def _bounds(given: dict[str, Any], d: int) -> dict[str, Any]:
         if given[key] is not None:
             entries = _numbers(key, given[key])
             if len(entries) not in (1, d):
-                raise ValueError(f"{key} {given[key]!r} has {len(entries)} numbers: give one, or one for each of the {d} coordinates")
+                raise ValueError(
+                    f"{key} {given[key]!r} has {len(entries)} numbers: give one, or one for each of the {d} coordinates"
+                )
             found[key] = entries[0] if len(entries) == 1 else torch.tensor([entries], dtype=torch.float64)
     return found
 

@@ -21,7 +21,9 @@ __all__ = ["certify", "solve"]
 
 def solve(
     problem: Annotated[Path, typer.Argument(metavar="PROBLEM.npz", help="To read.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="SOLUTION.npz", help="To write: problem and solution together.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="SOLUTION.npz", help="To write: problem and solution together.")
+    ],
     solver: Annotated[
         str | None,
         typer.Option(
@@ -73,7 +75,9 @@ def solve(
         for name, count in Counter(entry.name for entry in status).items():
             print(f"{count:,} {name}: {Status[name].value}")
         bad = [i for i, entry in enumerate(status) if entry in (Status.INVALID, Status.FAILED, Status.INEXACT)]
-        print(f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: convexattack certify {output}")
+        print(
+            f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: convexattack certify {output}"
+        )
         if bad:
             shown = ", ".join(map(str, bad[:FEW])) + (", ..." if len(bad) > FEW else "")
             typer.echo(f"{len(bad):,} of {len(program):,} items were not solved: {shown}", err=True)
@@ -81,11 +85,18 @@ def solve(
 
 
 def certify(
-    solution: Annotated[Path, typer.Argument(metavar="SOLUTION.npz", help="What `solve` wrote, or the records.jsonl of `verify --out`.")],
+    solution: Annotated[
+        Path, typer.Argument(metavar="SOLUTION.npz", help="What `solve` wrote, or the records.jsonl of `verify --out`.")
+    ],
     exact: Annotated[
-        bool, typer.Option("--exact", help="Trust no floating-point number: PROVED, REFUTED or UNDECIDED in exact arithmetic.")
+        bool,
+        typer.Option(
+            "--exact", help="Trust no floating-point number: PROVED, REFUTED or UNDECIDED in exact arithmetic."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every certificate for machines instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every certificate for machines instead of a table.")
+    ] = False,
 ) -> None:
     """Check what a file claims, from the file alone.
 
@@ -103,7 +114,9 @@ def certify(
         items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)
         failed = [item for item in items if item["why"]]
         how = " in exact arithmetic" if exact else ""
-        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}" + ("" if failed else ".")
+        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}" + (
+            "" if failed else "."
+        )
         verdict += f"; {len(failed):,} {'is' if len(failed) == 1 else 'are'} not." if failed else ""
         if solution.suffix == ".jsonl" and not exact:
             verdict += f" {sum(item['same'] for item in items):,} certificates are bit by bit those on record."
@@ -169,7 +182,10 @@ def _reasons(program: Program | OperatorNorm, certificate: Certificate) -> list[
 
     if not isinstance(certificate, ExactCertificate):
         return refusals(program, certificate)
-    return [None if proof.verdict is Verdict.PROVED else f"{proof.verdict.name}: {proof.why}" for proof in certificate.proofs]
+    return [
+        None if proof.verdict is Verdict.PROVED else f"{proof.verdict.name}: {proof.why}"
+        for proof in certificate.proofs
+    ]
 
 
 def _list(items: list[dict[str, Any]]) -> None:
@@ -183,5 +199,10 @@ def _list(items: list[dict[str, Any]]) -> None:
     table.add_column("holds")
     for item in items:
         numbers = [f"{float(item[name]) + 0.0:.{6 if name in ('primal', 'dual') else 1}g}" for name in names]
-        table.add_row(str(item["item"]), item["claimed"], *numbers, f"no: {item['why']}" if item["why"] else item.get("verdict", "yes"))
+        table.add_row(
+            str(item["item"]),
+            item["claimed"],
+            *numbers,
+            f"no: {item['why']}" if item["why"] else item.get("verdict", "yes"),
+        )
     console().print(table)

@@ -16,7 +16,9 @@ Model = Annotated[
         "or MODULE:FACTORY of yours."
     ),
 ]
-Data = Annotated[str, typer.Option(help="digits, mnist, cifar10, or a folder in the Hugging Face layout; for (9) also: diabetes.")]
+Data = Annotated[
+    str, typer.Option(help="digits, mnist, cifar10, or a folder in the Hugging Face layout; for (9) also: diabetes.")
+]
 Images = Annotated[int, typer.Option(help="How many correctly classified test images.")]
 Device = Annotated[str, typer.Option(help="Of network and programs: cpu, cuda, ...")]
 Dtype = Annotated[str, typer.Option(help="Of network and programs: float64, float32 or float16.")]

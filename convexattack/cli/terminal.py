@@ -25,7 +25,11 @@ def sentences(out: Path | None = None) -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         part = None if out is None else out / "records.jsonl.part"
-        kept = f"; the records so far are in {part}, complete lines only" if part is not None and part.exists() else ", nothing was written"
+        kept = (
+            f"; the records so far are in {part}, complete lines only"
+            if part is not None and part.exists()
+            else ", nothing was written"
+        )
         typer.echo(f"interrupted{kept}", err=True)
         raise typer.Exit(130) from error
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -50,7 +54,13 @@ def number(name: str, word: str, cure: str) -> float:
 @contextmanager
 def progress() -> Iterator[Callable[[int, int, str], None]]:
     """A bar on stderr, gone once all is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     screen = Console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("starting", total=None)

@@ -38,17 +38,23 @@ def verify(
     ),
     norms: Annotated[str, typer.Option(help="Each p a number in [1, inf]; commas between.")] = "1,1.5,2,3,inf",
     radius: Annotated[
-        float | None, typer.Option(help="ε for all norms, in units of the data range; default: for each norm the median of L/‖g‖_q.")
+        float | None,
+        typer.Option(help="ε for all norms, in units of the data range; default: for each norm the median of L/‖g‖_q."),
     ] = None,
     box: Annotated[
-        bool | None, typer.Option("--box/--no-box", help="Keep x + η in [0, 1] (not for (9)); default: with and without.")
+        bool | None,
+        typer.Option("--box/--no-box", help="Keep x + η in [0, 1] (not for (9)); default: with and without."),
     ] = None,
-    solver: Annotated[str, typer.Option(help="Of the other path: reference (HiGHS or Clarabel), or any CVXPY solver.")] = "reference",
+    solver: Annotated[
+        str, typer.Option(help="Of the other path: reference (HiGHS or Clarabel), or any CVXPY solver.")
+    ] = "reference",
     device: Device = "cpu",
     dtype: Dtype = "float64",
     weights: Weights = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="A folder for records.jsonl (one line an item) and perturbations.png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for records.jsonl (one line an item) and perturbations.png.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the evidence for machines instead of tables.")] = False,
 ) -> None:
     """Solve, certify and compare everything on a real network.
@@ -68,15 +74,34 @@ def verify(
       convexattack verify --model my_networks:lenet --weights lenet.safetensors --data mnist
     """
     with sentences(out):
-        exponents = [number("norms", word, "each p as a number in [1, inf], such as 1,2,inf") for word in words("norms", norms)]
+        exponents = [
+            number("norms", word, "each p as a number in [1, inf], such as 1,2,inf") for word in words("norms", norms)
+        ]
         from convexattack.verify import verify as run
 
         with progress() as update:
             report = run(
-                model, data, images, words("programs", programs), exponents, radius, box, solver, device, dtype, weights, seed, out, update
+                model,
+                data,
+                images,
+                words("programs", programs),
+                exponents,
+                radius,
+                box,
+                solver,
+                device,
+                dtype,
+                weights,
+                seed,
+                out,
+                update,
             )
         if as_json:
-            print(json.dumps(report.as_json(command=shlex.join(["convexattack", *sys.argv[1:]])), allow_nan=False, indent=1))
+            print(
+                json.dumps(
+                    report.as_json(command=shlex.join(["convexattack", *sys.argv[1:]])), allow_nan=False, indent=1
+                )
+            )
         else:
             _show(report)
         raise typer.Exit(0 if report.passed else 1)
@@ -91,7 +116,9 @@ def _show(report: Report) -> None:
     where = f"{report.dtype} on {report.device}; ε in units of the data"
     if report.pieces:
         lines = [f"{lines[0]}; one piece of {report.pieces} an image, smallest L/‖g‖_q"]
-        lines += [f"{where} range; gaps and differences are relative; lin. error is |L(x+η) − (L + gᵀη)| in units of the scores"]
+        lines += [
+            f"{where} range; gaps and differences are relative; lin. error is |L(x+η) − (L + gᵀη)| in units of the scores"
+        ]
     else:
         lines += [f"{where}; gaps and differences are relative"]
     screen.print("\n".join(lines), markup=False)
@@ -101,7 +128,9 @@ def _show(report: Report) -> None:
             screen.print(_bracket_table(title, rows) if name == "operator-norm" else _table(title, rows))
             for row in rows:
                 if not row.passed:
-                    screen.print(f"NOT OK: p = {row.p:g}, {row.sets}: {_wrong(row)}", markup=False, style="red", soft_wrap=True)
+                    screen.print(
+                        f"NOT OK: p = {row.p:g}, {row.sets}: {_wrong(row)}", markup=False, style="red", soft_wrap=True
+                    )
     for why in dict.fromkeys(entry.why for entry in report.left_out):
         cells = [entry for entry in report.left_out if entry.why == why]
         exponents = ", p = " + ", ".join(f"{p:g}" for p in dict.fromkeys(entry.p for entry in cells))
@@ -147,7 +176,9 @@ def _bracket_table(title: str, rows: list[Row]) -> Table:
     legend = "\nbracket: medians of the torch path's bounds, rounded outwards; lin. error is ‖f(x+η) − f(x) − Jη‖₂"
     if any(row.bound == "formula" for row in rows):
         legend += "; p < 2: the upper bound is a formula, not a relaxation"
-    table = Table(title=title + legend, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=title + legend, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for name in ("p", "ε", "items"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("statuses")
@@ -194,15 +225,25 @@ def _outwards(number: float, direction: str) -> str:
 def _statuses(row: Row) -> str:
     """The counts, of both paths where they differ."""
     sides = {"torch" if row.program == "operator-norm" else "closed form": row.closed_form, "CVXPY": row.reference}
-    counts = {who: ", ".join(f"{count} {name}" for name, count in sorted(side.statuses.items())) for who, side in sides.items()}
-    return counts["CVXPY"] if len(set(counts.values())) == 1 else "; ".join(f"{who} {count}" for who, count in counts.items())
+    counts = {
+        who: ", ".join(f"{count} {name}" for name, count in sorted(side.statuses.items()))
+        for who, side in sides.items()
+    }
+    return (
+        counts["CVXPY"]
+        if len(set(counts.values())) == 1
+        else "; ".join(f"{who} {count}" for who, count in counts.items())
+    )
 
 
 def _wrong(row: Row) -> str:
     """Why a row did not pass."""
     wrong = [
         f"{row.items - side.held} of {row.items} by {who} not proved ({side.why})"
-        for who, side in (("torch" if row.program == "operator-norm" else "the closed form", row.closed_form), ("CVXPY", row.reference))
+        for who, side in (
+            ("torch" if row.program == "operator-norm" else "the closed form", row.closed_form),
+            ("CVXPY", row.reference),
+        )
         if side.held < row.items
     ]
     return "; ".join(wrong + ([f"the paths disagree on {row.disagreements}"] if row.disagreements else []))

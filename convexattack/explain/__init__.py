@@ -42,12 +42,16 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
         raise IndexError(f"i must be in [0, {len(program)}), got {i}")
     if isinstance(program, OperatorNorm):
         if not program.explicit:
-            raise ValueError("jacobian is matrix-free, so there are no entries to show; build ca.OperatorNorm(ca.jacobian(model, x), ball)")
+            raise ValueError(
+                "jacobian is matrix-free, so there are no entries to show; build ca.OperatorNorm(ca.jacobian(model, x), ball)"
+            )
     else:
         kinds = [type(item) for item in program.sets]
         if kinds not in ([], [Box]) and (isinstance(program, MinNorm) or kinds not in ([Ball], [Ball, Box])):
             names = ", ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box")
+            raise ValueError(
+                f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box"
+            )
     one = only(program, i % len(program))
     solution = solve(one)
     certificate = certify(one, solution, exact=True)

@@ -10,7 +10,21 @@ import torch
 from convexattack.certificates import ExactCertificate
 from convexattack.explain.notation import apart, n, norm, signed, vector
 from convexattack.explain.page import Step
-from convexattack.explain.parts import BOX, SEEN, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
+from convexattack.explain.parts import (
+    BOX,
+    SEEN,
+    SIGMA,
+    Item,
+    certified,
+    close,
+    cut,
+    dot,
+    exponent,
+    length,
+    near,
+    nothing,
+    steepest,
+)
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII
 from convexattack.sets import Ball
@@ -69,15 +83,22 @@ class _Side:
         where = ",  ".join([f"‖η‖_{self.P} ≤ ε"] * self.ball + [BOX] * self.boxed)
         data = self.item.given(*[f"p = {n(self.p)}", f"ε = {n(self.eps)}"] * self.ball)
         if self.asks:
-            words = "Is there a perturbation in the set that the linear model `L + gᵀη` of equation (1) calls adversarial?"
+            words = (
+                "Is there a perturbation in the set that the linear model `L + gᵀη` of equation (1) calls adversarial?"
+            )
             return Step("The program, (GN)", words, (f"find η  subject to  L + gᵀη < 0,  {where}", *data))
         words = "The linear model of equation (1) is to fall as far as the set allows."
         return Step("The program, (GNII)", words, (f"minimize L + gᵀη  subject to  {where}", *data))
 
     def lagrangian(self) -> Step:
-        words = "(GN) has an answer exactly if the minimum of `L + gᵀη` over the set, which is (GNII), is negative. " * self.asks
+        words = (
+            "(GN) has an answer exactly if the minimum of `L + gᵀη` over the set, which is (GNII), is negative. "
+            * self.asks
+        )
         if not self.boxed:
-            words += f"One multiplier, `μ ≥ 0`, for the one constraint: where `‖η‖_{self.P} ≤ ε`, `Λ` is at most `L + gᵀη`."
+            words += (
+                f"One multiplier, `μ ≥ 0`, for the one constraint: where `‖η‖_{self.P} ≤ ε`, `Λ` is at most `L + gᵀη`."
+            )
             return Step("The Lagrangian", words, (f"Λ(η, μ) = L + gᵀη + μ(‖η‖_{self.P} − ε)",))
         if not self.ball:
             words += (
@@ -98,12 +119,19 @@ class _Side:
         words = "The set is empty. "
         if clash:
             i = clash[0]
-            words += f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(self.item.low[i])} > {n(self.item.high[i])}`."
+            words += (
+                f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(self.item.low[i])} > {n(self.item.high[i])}`."
+            )
             return Step("No perturbation", words)
         words += "Here the multipliers have `v + w = 0`: every `η` of the set would have `0 = vᵀη + wᵀη` at most this, which is negative."
         vectors = ",  ".join([f"v = {vector(self.v)}"] * self.ball + [f"w = {vector(self.w)}"])
         least = self.eps * self.mu + self.sigma
-        return Step("No perturbation", words, (vectors, f"0 = vᵀη + wᵀη ≤ {worst} = {n(least)} < 0:  a contradiction"), {"least": least})
+        return Step(
+            "No perturbation",
+            words,
+            (vectors, f"0 = vᵀη + wᵀη ≤ {worst} = {n(least)} < 0:  a contradiction"),
+            {"least": least},
+        )
 
     def dual(self) -> Step:
         P, Q, L, eps = self.P, self.Q, n(self.item.L), n(self.eps)
@@ -113,7 +141,10 @@ class _Side:
                 "`Λ` is linear in `η`, so its minimum over all `η` is finite only if `w = −g`; then it is a bound for every `η` in the "
                 "box."
             )
-            rows = [f"w = −g = {vector(self.w)},  σ(w) = {n(self.sigma)}", f"L + gᵀη ≥ L − σ(w) = {L} − {signed(self.sigma)} = {value}"]
+            rows = [
+                f"w = −g = {vector(self.w)},  σ(w) = {n(self.sigma)}",
+                f"L + gᵀη ≥ L − σ(w) = {L} − {signed(self.sigma)} = {value}",
+            ]
         elif not self.boxed:
             words = (
                 f"By Hölder `gᵀη ≥ −‖g‖_{Q}‖η‖_{P}`, so the minimum of `Λ` over all `η` is `L − με` if `μ ≥ ‖g‖_{Q}`, else there is "
@@ -147,11 +178,14 @@ class _Side:
         L, reach = self.item.L, self.eps * self.mu + self.sigma
         tie = abs(reach - L) <= 1e-14 * self.scale
         a, b = apart(reach, L)
-        words = f"The largest fall that the set allows is `{self.fall}`: (GN) is feasible if and only if that exceeds `L`. "
+        words = (
+            f"The largest fall that the set allows is `{self.fall}`: (GN) is feasible if and only if that exceeds `L`. "
+        )
         if status is Status.FEASIBLE:
             words += (
-                "It does, if only in the last digits: 0.1 is not 0.1 in binary, and the binary numbers are meant." if tie else "It "
-                "does."
+                "It does, if only in the last digits: 0.1 is not 0.1 in binary, and the binary numbers are meant."
+                if tie
+                else "It does."
             )
         elif status is Status.INFEASIBLE and tie:
             words += (
@@ -165,7 +199,9 @@ class _Side:
             words += "The two are so near each other that floating point cannot tell."
         rows = [f"{self.fall} = {a},  L = {b}"]
         if status is Status.INFEASIBLE:
-            words += " The multipliers are a Farkas certificate: an `η` that satisfied (GN) would lead to a contradiction."
+            words += (
+                " The multipliers are a Farkas certificate: an `η` that satisfied (GN) would lead to a contradiction."
+            )
             rows.append(f"0 > L + gᵀη ≥ L − {self.fall.replace('+', '−')} = {near(self.value, self.scale)}")
         return Step("Proposition 1", words, tuple(rows), {"reach": reach, "L": L})
 
@@ -201,11 +237,16 @@ class _Side:
             names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + " and others" * (len(ties) > 6)
             words += f" Here {len(ties)} coordinates tie, {names}: any split of `ε` among them is optimal as well."
         sign = "−" if self.item.g[k] > 0 else ""
-        return words, [f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}", f"η_{{{k + 1}}} = −ε sign(g_{{{k + 1}}}) = {sign}{n(self.eps)}"]
+        return words, [
+            f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}",
+            f"η_{{{k + 1}}} = −ε sign(g_{{{k + 1}}}) = {sign}{n(self.eps)}",
+        ]
 
     def boxed_optimum(self) -> tuple[str, list[str]]:
         if self.mu == 0:
-            words = "Every coordinate goes as far as the box allows: to `a_i` where `g_i > 0`, to `b_i` where `g_i < 0`."
+            words = (
+                "Every coordinate goes as far as the box allows: to `a_i` where `g_i > 0`, to `b_i` where `g_i < 0`."
+            )
             words += " Where `g_i = 0` its place does not matter." * (0.0 in self.item.g)
             return words + f" There `‖η‖_{self.P} = {n(length(self.p, self.item.eta))} ≤ ε`." * self.ball, []
         found, lines = cut(self.item, self.p, self.eps, self.mu, ("ε", "|g_i|/μ"))
@@ -236,15 +277,21 @@ class _Side:
         verdict = {True: "tight", False: "not tight"}
         if not self.ball:
             words = f"Between `gᵀη = −wᵀη` and `−σ(w)` lies the box alone, {verdict[box]}: {item.at_bounds()}."
-            return Step("Which inequality is tight", words, (f"wᵀη = {n(dot(self.w, item.eta))},  σ(w) = {n(self.sigma)}",), values)
+            return Step(
+                "Which inequality is tight",
+                words,
+                (f"wᵀη = {n(dot(self.w, item.eta))},  σ(w) = {n(self.sigma)}",),
+                values,
+            )
         if not self.boxed:
             words = (
                 f"Two inequalities lead from `gᵀη` to the bound. Hölder's is {verdict[holder]}{self.aligned(holder)}. The ball's is "
                 f"{verdict[ball]}"
             )
             words += (
-                f", and `μ = ‖g‖_{Q}` is its price: one more unit of `ε` lowers the bound by `{n(self.mu)}`." if self.mu else "; it has "
-                "no price."
+                f", and `μ = ‖g‖_{Q}` is its price: one more unit of `ε` lowers the bound by `{n(self.mu)}`."
+                if self.mu
+                else "; it has no price."
             )
             rows = [
                 f"gᵀη ≥ −‖g‖_{Q}‖η‖_{P} ≥ −ε‖g‖_{Q}",

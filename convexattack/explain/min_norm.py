@@ -10,7 +10,21 @@ import torch
 from convexattack.certificates import ExactCertificate
 from convexattack.explain.notation import n, norm, signed, vector
 from convexattack.explain.page import Step
-from convexattack.explain.parts import BOX, SEEN, SIGMA, Item, certified, close, cut, dot, exponent, length, near, nothing, steepest
+from convexattack.explain.parts import (
+    BOX,
+    SEEN,
+    SIGMA,
+    Item,
+    certified,
+    close,
+    cut,
+    dot,
+    exponent,
+    length,
+    near,
+    nothing,
+    steepest,
+)
 from convexattack.programs import MinNorm
 from convexattack.solution import Solution, Status
 
@@ -55,11 +69,17 @@ class _Side:
     def program(self) -> Step:
         where = ",  ".join(["L + gᵀη ≤ 0"] + [BOX] * self.item.boxed)
         words = "The smallest perturbation for which the linear model of equation (1) is no longer positive."
-        return Step("The program, (8)", words, (f"minimize ‖η‖_{self.P}  subject to  {where}", *self.item.given(f"p = {n(self.p)}")))
+        return Step(
+            "The program, (8)",
+            words,
+            (f"minimize ‖η‖_{self.P}  subject to  {where}", *self.item.given(f"p = {n(self.p)}")),
+        )
 
     def lagrangian(self) -> Step:
         if not self.item.boxed:
-            words = f"One multiplier, `λ ≥ 0`, for the one constraint: where `L + gᵀη ≤ 0`, `Λ` is at most `‖η‖_{self.P}`."
+            words = (
+                f"One multiplier, `λ ≥ 0`, for the one constraint: where `L + gᵀη ≤ 0`, `Λ` is at most `‖η‖_{self.P}`."
+            )
             return Step("The Lagrangian", words, (f"Λ(η, λ) = ‖η‖_{self.P} + λ(L + gᵀη)",))
         words = (
             "A multiplier `λ ≥ 0` for the inequality and `w` for the box, positive at upper bounds, negative at lower ones: where `L "
@@ -130,7 +150,9 @@ class _Side:
         else:
             words, lines = self.plain_optimum()
             rows = [*lines, *rows]
-        return Step("The optimum", words, tuple(rows), {f"eta_{i + 1}": x for i, x in enumerate(eta)} | {"norm": self.size})
+        return Step(
+            "The optimum", words, tuple(rows), {f"eta_{i + 1}": x for i, x in enumerate(eta)} | {"norm": self.size}
+        )
 
     def plain_optimum(self) -> tuple[str, list[str]]:
         g, eta, Q = self.item.g, self.item.eta, self.Q
@@ -143,7 +165,10 @@ class _Side:
             if len(ties) > 1:
                 names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + " and others" * (len(ties) > 6)
                 words += f" Here {len(ties)} coordinates tie, {names}: any split among them is optimal as well."
-            return words, [f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}", f"η_{{{k + 1}}} = −L/g_{{{k + 1}}} = {n(eta[k])}"]
+            return words, [
+                f"max_i |g_i| = |g_{{{k + 1}}}| = {n(top)}",
+                f"η_{{{k + 1}}} = −L/g_{{{k + 1}}} = {n(eta[k])}",
+            ]
         if self.p == math.inf:
             words = "For `p = ∞` every coordinate moves by the same length, against its gradient."
             words += " Where `g_i = 0` any value of that ball does as well." * (0.0 in g)
@@ -179,14 +204,20 @@ class _Side:
         holder, line = verdict[close(self.size, pull, scale)], verdict[close(model, 0.0, reach)]
         moved = f"L + gᵀη = {near(model, reach)}"
         if self.size == 0:
-            return Step("Which inequality is tight", f"`‖η‖_{P} ≥ 0` is tight; that is the whole bound.", (moved,), values)
+            return Step(
+                "Which inequality is tight", f"`‖η‖_{P} ≥ 0` is tight; that is the whole bound.", (moved,), values
+            )
         if not item.boxed:
             words = (
                 f"Two inequalities lead from `‖η‖_{P}` to the bound. Hölder's is {holder}; that of the linear model is {line}: `η` "
                 "ends where it is 0. "
                 f"Its price is `λ = 1/‖g‖_{Q}`: one more unit of `L` takes `{n(self.lam)}` more of `η`."
             )
-            rows = [f"‖η‖_{P} ≥ −λgᵀη ≥ λL", f"‖η‖_{P} = {n(self.size)},  −λgᵀη = {n(pull)},  λL = {n(self.above)}", moved]
+            rows = [
+                f"‖η‖_{P} ≥ −λgᵀη ≥ λL",
+                f"‖η‖_{P} = {n(self.size)},  −λgᵀη = {n(pull)},  λL = {n(self.above)}",
+                moved,
+            ]
             return Step("Which inequality is tight", words, tuple(rows), values)
         box = verdict[close(dot(self.w, item.eta), self.sigma, scale)]
         words = (

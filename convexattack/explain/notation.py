@@ -92,7 +92,10 @@ def apart(a: float, b: float) -> tuple[str, str]:
 def outwards(low: float, high: float) -> tuple[str, str]:
     """Two ends of a bracket, the lower rounded down and the upper up, with as many digits as keep it about as narrow as it is."""
     for digits in range(6, 18):
-        down, up = (float(Context(digits, end).create_decimal_from_float(x)) for x, end in ((low, ROUND_FLOOR), (high, ROUND_CEILING)))
+        down, up = (
+            float(Context(digits, end).create_decimal_from_float(x))
+            for x, end in ((low, ROUND_FLOOR), (high, ROUND_CEILING))
+        )
         if up - down <= 2 * (high - low):
             break
     return n(down, digits), n(up, digits)

@@ -33,7 +33,9 @@ def explain(program: OperatorNorm, solution: Solution, certificate: ExactCertifi
         yield from side.spectral()
     else:
         yield from side.relaxation()
-    meaning = "Primal is `‖Jη‖_2` at a feasible `η`, so the maximum is at least that; dual is a bound that no `η` exceeds."
+    meaning = (
+        "Primal is `‖Jη‖_2` at a feasible `η`, so the maximum is at least that; dual is a bound that no `η` exceeds."
+    )
     yield certified(certificate, status, meaning, side.bound)
 
 
@@ -55,7 +57,11 @@ class _Side:
             "maximizes a convex "
             "function, which is hard in general: an `η` is a bound from below, and duality gives one from above."
         )
-        rows = (f"maximize ‖Jη‖_2  subject to  ‖η‖_{self.P} ≤ ε", f"p = {n(self.p)},  ε = {n(self.eps)}", f"J = {matrix(self.J.tolist())}")
+        rows = (
+            f"maximize ‖Jη‖_2  subject to  ‖η‖_{self.P} ≤ ε",
+            f"p = {n(self.p)},  ε = {n(self.eps)}",
+            f"J = {matrix(self.J.tolist())}",
+        )
         return Step("The program, (9)", words, rows, {"outputs": m, "inputs": d})
 
     def best(self, words: str, *rows: str) -> Step:
@@ -108,7 +114,10 @@ class _Side:
             ),
             {"dual": bound, "mu": top},
         )
-        yield self.best("`η` is `ε` times a unit eigenvector for that eigenvalue; its sign does not matter.", "JᵀJη = μη,  ‖η‖_2 = ε")
+        yield self.best(
+            "`η` is `ε` times a unit eigenvector for that eigenvalue; its sign does not matter.",
+            "JᵀJη = μη,  ‖η‖_2 = ε",
+        )
         image = float(Lp(2)(self.J @ self.eta)) ** 2
         words = (
             "`ηᵀJᵀJη ≤ μηᵀη` is tight on the eigenvector, and `‖η‖_2 ≤ ε` on the sphere; although the program is not convex, nothing is "
@@ -174,7 +183,11 @@ class _Side:
         top = max(0.0, float(torch.linalg.eigvalsh(inner)[-1]))
         bound = self.eps * math.sqrt(top)
         weights = "Σ_i y_i" if sigma == 1 else f"‖y‖_{S}"
-        zero = " A column of zeros takes part in nothing: its `y_i` is 0, and `1/y_i` counts as 0." if not bool(live.all()) else ""
+        zero = (
+            " A column of zeros takes part in nothing: its `y_i` is 0, and `1/y_i` counts as 0."
+            if not bool(live.all())
+            else ""
+        )
         yield Step(
             "Its dual",
             f"One multiplier `y_i > 0` for each diagonal entry; by a Schur complement `Diag(y) ⪰ JᵀJ` says that the `{m} × {m}` "
@@ -208,7 +221,9 @@ class _Side:
             ),
             {"relaxed": value},
         )
-        yield self.turned("Rounding draws directions `w` from `W`, answers each by equation (6), and turns the best: that")
+        yield self.turned(
+            "Rounding draws directions `w` from `W`, answers each by equation (6), and turns the best: that"
+        )
         yield self.bracket("What the relaxation gave away is the rank of `X`")
 
     def bracket(self, why: str) -> Step:

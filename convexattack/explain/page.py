@@ -94,7 +94,9 @@ class Explanation:
         parts = [_wrapped(self.title)]
         for k, step in enumerate(self.steps, 1):
             lines = [line for formula in step.formulas for line in _lines(plain(formula))]
-            parts.append("\n".join([f"{k}. {step.title}", textwrap.indent(_wrapped(step.words, COLUMNS - 3), "   "), *lines]))
+            parts.append(
+                "\n".join([f"{k}. {step.title}", textwrap.indent(_wrapped(step.words, COLUMNS - 3), "   "), *lines])
+            )
         return "\n\n".join(parts) + "\n"
 
     def markdown(self) -> str:
@@ -108,7 +110,11 @@ class Explanation:
         """A whole document (article, amsmath)."""
         parts = [rf"\section*{{{_inline(self.title)}}}"]
         for step in self.steps:
-            parts += [rf"\subsection*{{{step.title}}}", _inline(step.words), *[f"\\[\n{step.display}\n\\]"] * bool(step.formulas)]
+            parts += [
+                rf"\subsection*{{{step.title}}}",
+                _inline(step.words),
+                *[f"\\[\n{step.display}\n\\]"] * bool(step.formulas),
+            ]
         return _PREAMBLE + "\n\n".join(parts) + "\n\n\\end{document}\n"
 
     def render(self, form: str) -> str:

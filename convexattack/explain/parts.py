@@ -135,7 +135,12 @@ def cut(item: Item, p: float, r: float, mu: float, letters: tuple[str, str]) -> 
     found: list[float] = []
     texts: list[str] = []
     for i, (g, low, high, eta) in enumerate(zip(item.g, item.low, item.high, item.eta, strict=True)):
-        name, ends, minus, rest = f"η_{{{i + 1}}}", f"{n(low)}, {n(high)}", "−" if g > 0 else "", min(max(0.0, low), high)
+        name, ends, minus, rest = (
+            f"η_{{{i + 1}}}",
+            f"{n(low)}, {n(high)}",
+            "−" if g > 0 else "",
+            min(max(0.0, low), high),
+        )
         if g == 0:
             x, text = rest, f"{name} = clip(0, {ends}) = {n(eta)}"
         elif p == 1:

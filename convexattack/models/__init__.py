@@ -47,7 +47,9 @@ def load(name: str) -> nn.Module:
         FileNotFoundError: the weights file is not there.
     """
     if name not in SHIPPED:
-        raise ValueError(f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, or your own as MODULE:FACTORY with its weights")
+        raise ValueError(
+            f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, or your own as MODULE:FACTORY with its weights"
+        )
     return load_weights(from_factory(SHIPPED[name]), Path(__file__).parent / "weights" / f"{name}.safetensors")
 
 
@@ -96,25 +98,39 @@ def from_factory(spec: str) -> nn.Module:
     """
     name, colon, attribute = spec.partition(":")
     if not (name and colon and attribute):
-        raise ValueError(f"model {spec!r} does not name a factory: write MODULE:FACTORY, for instance my_networks:lenet")
+        raise ValueError(
+            f"model {spec!r} does not name a factory: write MODULE:FACTORY, for instance my_networks:lenet"
+        )
     with _current_directory():
         try:
             module = import_module(name)
         except Exception as error:
-            missing = isinstance(error, ModuleNotFoundError) and error.name is not None and f"{name}.".startswith(f"{error.name}.")
+            missing = (
+                isinstance(error, ModuleNotFoundError)
+                and error.name is not None
+                and f"{name}.".startswith(f"{error.name}.")
+            )
             reason = "does not exist" if missing else f"cannot be imported ({type(error).__name__}: {error})"
-            raise ValueError(f"module {name!r} of model {spec!r} {reason}: install it, or go to the folder that holds it") from error
+            raise ValueError(
+                f"module {name!r} of model {spec!r} {reason}: install it, or go to the folder that holds it"
+            ) from error
         if not hasattr(module, attribute):
-            raise ValueError(f"module {name!r} has no attribute {attribute!r}: name a function there that returns the network")
+            raise ValueError(
+                f"module {name!r} has no attribute {attribute!r}: name a function there that returns the network"
+            )
         factory = getattr(module, attribute)
         if isinstance(factory, nn.Module):
             return factory.eval()
         if not callable(factory):
-            raise TypeError(f"{spec} is a {type(factory).__name__}: name a torch.nn.Module, or a function that returns one")
+            raise TypeError(
+                f"{spec} is a {type(factory).__name__}: name a torch.nn.Module, or a function that returns one"
+            )
         try:
             model = factory()
         except TypeError as error:
-            raise TypeError(f"{spec} cannot be called without arguments ({error}): wrap it in a function that needs none") from error
+            raise TypeError(
+                f"{spec} cannot be called without arguments ({error}): wrap it in a function that needs none"
+            ) from error
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise ValueError(f"{spec} made no network ({reason}): call it in Python to see where it fails") from error

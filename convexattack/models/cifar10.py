@@ -23,7 +23,11 @@ def nin() -> nn.Sequential:
 
     def block(channels: int, kernel: int, widths: tuple[int, int, int]) -> list[nn.Module]:
         first, second, third = widths
-        convolutions = [nn.Conv2d(channels, first, kernel, padding=kernel // 2), nn.Conv2d(first, second, 1), nn.Conv2d(second, third, 1)]
+        convolutions = [
+            nn.Conv2d(channels, first, kernel, padding=kernel // 2),
+            nn.Conv2d(first, second, 1),
+            nn.Conv2d(second, third, 1),
+        ]
         for convolution in convolutions:
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
         return [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]

@@ -18,7 +18,9 @@ __all__ = ["data", "diabetes"]
 
 def diabetes() -> nn.Sequential:
     """The untrained network: ten standardised measurements (B, 10) → points of the progression score (B, 1)."""
-    return nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1), Affine(torch.tensor(77.0), torch.tensor(152.0)))
+    return nn.Sequential(
+        nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 1), Affine(torch.tensor(77.0), torch.tensor(152.0))
+    )
 
 
 def data() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

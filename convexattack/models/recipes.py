@@ -113,7 +113,9 @@ def reconstruction(model: nn.Module, training: Part, test: Part) -> dict[str, st
     for name, (x, target) in (("Test error", test), ("Training error", training)):
         wanted = target.double()
         error = float((outputs(model, x).double() - wanted).square().mean())
-        best = float((torch.from_numpy(linear.inverse_transform(linear.transform(wanted.numpy()))) - wanted).square().mean())
+        best = float(
+            (torch.from_numpy(linear.inverse_transform(linear.transform(wanted.numpy()))) - wanted).square().mean()
+        )
         found[name] = f"mean squared error {error:.5f} a pixel ({len(x):,} images; PCA with {code} numbers {best:.5f})"
     return found
 
@@ -245,7 +247,10 @@ RECIPES = {
         errors,
         "The paper's LeNet-5 for MNIST. The paper's own has a test error of 0.9%; the learning rate and the number of epochs were\n"
         "chosen to come near that.",
-        {**_MNIST, "Network": "5 × 5 convolutions to 6 and 16 channels, each with ReLU and 2 × 2 max pooling; 400 → 120 → 84 → 10, ReLU"},
+        {
+            **_MNIST,
+            "Network": "5 × 5 convolutions to 6 and 16 channels, each with ReLU and 2 × 2 max pooling; 400 → 120 → 84 → 10, ReLU",
+        },
         epochs=8,
         batch=128,
         rate=1e-3,
@@ -256,7 +261,10 @@ RECIPES = {
         functional.cross_entropy,
         errors,
         "The paper's Network in Network for CIFAR-10. The paper's own has a test error of 13.8%.",
-        {**_CIFAR10, "Network": "Network in Network: 5 × 5, 5 × 5 and 3 × 3 convolutions, two 1 × 1 convolutions after each, ReLU"},
+        {
+            **_CIFAR10,
+            "Network": "Network in Network: 5 × 5, 5 × 5 and 3 × 3 convolutions, two 1 × 1 convolutions after each, ReLU",
+        },
         epochs=40,
         batch=128,
         rate=1e-3,

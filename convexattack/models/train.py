@@ -65,7 +65,11 @@ def train(
     epochs = recipe.epochs if epochs is None else epochs
     if coarse and not (recipe.gpu and 0 < coarse <= epochs):
         sizes = ", ".join(key for key, row in RECIPES.items() if row.gpu)
-        allowed = f"from 0 to the {epochs} epochs" if recipe.gpu else f"0 for {name}, which takes one size of image; only {sizes} take more"
+        allowed = (
+            f"from 0 to the {epochs} epochs"
+            if recipe.gpu
+            else f"0 for {name}, which takes one size of image; only {sizes} take more"
+        )
         raise ValueError(f"coarse = {coarse} must be {allowed}")
     device = place(recipe) if device is None else device
     x, target = (part.to(device) for part in training or recipe.data()[0])
@@ -80,7 +84,13 @@ def train(
         state = _Checkpoint(checkpoint, training_of, model, optimizer, device)
         done = state.load()
         schedule.load_state_dict({**schedule.state_dict(), "last_epoch": done * steps})
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(f"training {name}", total=epochs * steps, completed=done * steps)
             for epoch in range(done, epochs):
@@ -122,13 +132,19 @@ def _random_state(seed: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+def _optimizer(
+    model: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
     optimizer: torch.optim.Optimizer
     if recipe.sgd:
-        optimizer = torch.optim.SGD(model.parameters(), recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.decay)
+        optimizer = torch.optim.SGD(
+            model.parameters(), recipe.rate, momentum=0.9, nesterov=True, weight_decay=recipe.decay
+        )
     else:
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=recipe.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps, cycle_momentum=not recipe.sgd)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.rate, total_steps=steps, cycle_momentum=not recipe.sgd
+    )
     return optimizer, schedule
 
 
@@ -147,7 +163,12 @@ class _Checkpoint:
     """Where a training stands at the end of an epoch, in a safetensors file: weights, the optimizer's state, random states."""
 
     def __init__(
-        self, file: Path | None, training: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+        self,
+        file: Path | None,
+        training: dict[str, Any],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
     ) -> None:
         self.file, self.training, self.model, self.optimizer, self.device = file, training, model, optimizer, device
 
@@ -157,7 +178,9 @@ class _Checkpoint:
         tensors = {f"model.{key}": tensor for key, tensor in self.model.state_dict().items()}
         state = self.optimizer.state_dict()
         for number, of_parameter in state["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in of_parameter.items() if tensor is not None}
+            tensors |= {
+                f"optimizer.{number}.{key}": tensor for key, tensor in of_parameter.items() if tensor is not None
+            }
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -178,7 +201,9 @@ class _Checkpoint:
             raise ValueError(
                 f"checkpoint {self.file} is of another training ({about.get('training')}): repeat that one, or remove it to begin anew"
             )
-        self.model.load_state_dict({key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")})
+        self.model.load_state_dict(
+            {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
+        )
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
@@ -214,7 +239,16 @@ def write(name: str, out: Path, seed: int, epochs: int, coarse: int = 0) -> dict
     return measured
 
 
-def card(name: str, model: nn.Module, file: str, measured: dict[str, str], seed: int, epochs: int, sha256: str, coarse: int = 0) -> str:
+def card(
+    name: str,
+    model: nn.Module,
+    file: str,
+    measured: dict[str, str],
+    seed: int,
+    epochs: int,
+    sha256: str,
+    coarse: int = 0,
+) -> str:
     """The model card: what was measured, and how to get there again."""
     import sklearn
 
@@ -253,10 +287,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="for the weights, ends in .safetensors; replaced if it exists"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="for the weights, ends in .safetensors; replaced if it exists",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights, the batches and the noise (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="passes over the training data (default: the recipe's; a card says what was taken)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the initial weights, the batches and the noise (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="passes over the training data (default: the recipe's; a card says what was taken)"
+    )
     parser.add_argument(
         "--coarse", type=int, default=0, metavar="N",
         help="of nin and densenet40, without a GPU: the first N epochs see images of half the side, a quarter of the work (default: 0)",

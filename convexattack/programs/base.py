@@ -56,7 +56,9 @@ class Program(abc.ABC):
     def __post_init__(self) -> None:
         gradient, value = _tensor("gradient", self.gradient), _tensor("value", self.value)
         if gradient.ndim != 2 or gradient.shape[1] == 0:
-            raise ValueError(f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; flatten the pieces with lin.flat()")
+            raise ValueError(
+                f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; flatten the pieces with lin.flat()"
+            )
         if value.shape != gradient.shape[:1]:
             raise ValueError(
                 f"value must have shape (N,) = ({len(gradient)},), like the rows of gradient, got {tuple(value.shape)}; "
@@ -65,7 +67,9 @@ class Program(abc.ABC):
         sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
         for j, item in enumerate(sets):
             if isinstance(item, PixelRange):
-                raise ValueError(f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)")
+                raise ValueError(
+                    f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)"
+                )
             if not isinstance(item, ConvexSet):
                 raise TypeError(f"sets[{j}] must be a convex set such as ca.Ball or ca.Box, got {item!r}")
             item.check(*gradient.shape)
@@ -129,7 +133,9 @@ class Program(abc.ABC):
         size = self.size(eta)
         worst = (0 * eta.sum(-1)).abs()  # NaN for NaN
         for item in self.sets:
-            worst = torch.maximum(worst, ratio(item.violation(eta), item.radii(eta) if isinstance(item, Ball) else size))
+            worst = torch.maximum(
+                worst, ratio(item.violation(eta), item.radii(eta) if isinstance(item, Ball) else size)
+            )
         return worst
 
     @abc.abstractmethod
@@ -186,7 +192,9 @@ def _tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})")
+        raise TypeError(
+            f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})"
+        )
     if not value.is_floating_point():
         raise TypeError(f"{name} must hold floating-point numbers, got {value.dtype}; write {name}.float()")
     return value.detach()

@@ -29,7 +29,9 @@ def supports(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], within: T
     return total, error
 
 
-def absorb(sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor) -> tuple[list[Tensor], Tensor | None, Tensor]:
+def absorb(
+    sets: Sequence[ConvexSet], multipliers: Sequence[Tensor], target: Tensor
+) -> tuple[list[Tensor], Tensor | None, Tensor]:
     """Multipliers that sum to `target`, the residual (None for 0) that the first ball, else the first set, takes, and the cost."""
     v = [item.to(torch.float64) for item in multipliers]
     nothing = torch.zeros_like(target[:, 0])
@@ -59,7 +61,9 @@ class BallAndBox:
     def of(sets: Sequence[ConvexSet], like: Float[Tensor, "N d"], keep_ball: bool) -> BallAndBox | None:
         """None where a set is neither, or where two balls with p < ∞ meet; `keep_ball` lets a lone ℓ∞ ball be the ball."""
         balls = [j for j, item in enumerate(sets) if isinstance(item, Ball)]
-        chosen = next((j for j in balls if sets[j].norm.p < math.inf), balls[0] if balls else None) if keep_ball else None  # type: ignore[attr-defined]
+        chosen = (
+            next((j for j in balls if sets[j].norm.p < math.inf), balls[0] if balls else None) if keep_ball else None
+        )  # type: ignore[attr-defined]
         boxes = tuple(j for j in range(len(sets)) if j != chosen)
         bounds = []
         for j in boxes:

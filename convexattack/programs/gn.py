@@ -95,7 +95,9 @@ class GN(Program):
         return verdict
 
     def _rational(self) -> bool:
-        return all(isinstance(item, Box) or (isinstance(item, Ball) and item.norm.p in (1, 2, math.inf)) for item in self.sets)
+        return all(
+            isinstance(item, Box) or (isinstance(item, Ball) and item.norm.p in (1, 2, math.inf)) for item in self.sets
+        )
 
     def _exactly_inside(self, i: int, eta: Float[Tensor, "N d"]) -> bool:
         """η ∈ C_j for all j, in Q."""
@@ -103,7 +105,11 @@ class GN(Program):
         for item in self.sets:
             if isinstance(item, Ball):
                 r = Fraction(float(item.radii(self.g)[i]))
-                powers = {1: (sum(map(abs, point)), r), 2: (sum(x * x for x in point), r * r), math.inf: (max(map(abs, point)), r)}
+                powers = {
+                    1: (sum(map(abs, point)), r),
+                    2: (sum(x * x for x in point), r * r),
+                    math.inf: (max(map(abs, point)), r),
+                }
                 length, limit = powers[item.norm.p]
                 if length > limit:
                     return False

@@ -107,7 +107,9 @@ class GNII(Program):
             v = torch.where((ball.radii(g) > 0)[:, None], v, -g)  # one that is a point takes all
             box = Box(merged.low, merged.high)
             costs = [ball.support(part, self.L)[0] + box.support(-g - part, self.L)[0] for part in (v, -g)]
-            v = torch.where((costs[0] <= costs[1])[:, None], v, -g)  # no finite multiplier need exist where the box touches the ball
+            v = torch.where(
+                (costs[0] <= costs[1])[:, None], v, -g
+            )  # no finite multiplier need exist where the box touches the ball
         return merged.spread(self.sets, v, -g - v), True
 
     def nearly_optimal(self) -> Float[Tensor, "N d"]:

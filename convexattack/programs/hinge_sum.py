@@ -66,12 +66,16 @@ class HingeSum:
             if isinstance(entry, np.ndarray):
                 entry = torch.from_numpy(entry)
             if not isinstance(entry, Tensor):
-                raise TypeError(f"{name} must be a torch tensor or a NumPy array, got {type(entry).__name__}; write torch.tensor({name})")
+                raise TypeError(
+                    f"{name} must be a torch tensor or a NumPy array, got {type(entry).__name__}; write torch.tensor({name})"
+                )
             if not entry.is_floating_point():
                 raise TypeError(f"{name} must hold floating-point numbers, got {entry.dtype}; write {name}.float()")
             object.__setattr__(self, name, entry.detach())
         if self.gradient.ndim != 3 or 0 in self.gradient.shape[1:]:
-            raise ValueError(f"gradient must have shape (N, P, d), P, d >= 1, got {tuple(self.gradient.shape)}; take that of ca.linearize")
+            raise ValueError(
+                f"gradient must have shape (N, P, d), P, d >= 1, got {tuple(self.gradient.shape)}; take that of ca.linearize"
+            )
         if self.value.shape != self.gradient.shape[:2]:
             raise ValueError(
                 f"value must have shape (N, P) = {tuple(self.gradient.shape[:2])}, like the rows of gradient, "
@@ -168,7 +172,9 @@ class HingeSum:
         """
         reach = self._reach()
         if bool((reach == torch.inf).any()):
-            raise ValueError("sets must hold a Ball or a finite Box, which bounds how far a demand can be missed; add one")
+            raise ValueError(
+                "sets must hold a Ball or a finite Box, which bounds how far a demand can be missed; add one"
+            )
         most, least = self._ends()
         never, always = least > 0, most <= 0
         plain = ~never & ~always
@@ -184,7 +190,9 @@ class HingeSum:
         relaxed = self.counted()
         relaxed.check(multipliers)
         found = relaxed.bound(multipliers, torch.zeros_like(self.A[:, 0]))
-        rounding = 4 * (self.shape[2] + 8) * UNIT * (relaxed._reach() + relaxed.c.abs()).sum(-1)  # of the divisions by H_i
+        rounding = (
+            4 * (self.shape[2] + 8) * UNIT * (relaxed._reach() + relaxed.c.abs()).sum(-1)
+        )  # of the divisions by H_i
         return (found.value - found.error - rounding).nan_to_num(0.0, 0.0, 0.0).ceil().clamp_min(0).to(torch.int64)
 
     def invalid(self) -> Bool[Tensor, " N"]:
@@ -198,7 +206,9 @@ class HingeSum:
             raise IndexError(f"i must be in [0, {n}), got {i}")
         eta = cp.Variable(d, name="eta")
         missed = cp.pos(self.c[i].cpu().numpy() + self.A[i].cpu().numpy() @ eta)
-        return cp.Problem(cp.Minimize(cp.sum(missed)), [row for item in self.sets for row in item.constraints(eta, i % n, n)])
+        return cp.Problem(
+            cp.Minimize(cp.sum(missed)), [row for item in self.sets for row in item.constraints(eta, i % n, n)]
+        )
 
     def _reach(self) -> Float[Tensor, "N P"]:
         """A bound on |a_iᵀη| over the sets; ∞ where neither a ball nor a box gives one."""
@@ -219,7 +229,10 @@ class HingeSum:
         for item in self.sets:
             if isinstance(item, Box):
                 low, high = (bound[:, None] for bound in item.bounds(self.A[:, 0]))
-                up, down = (torch.where(self.A == 0, 0.0, torch.where(self.A > 0, *ends) * self.A) for ends in ((high, low), (low, high)))
+                up, down = (
+                    torch.where(self.A == 0, 0.0, torch.where(self.A > 0, *ends) * self.A)
+                    for ends in ((high, low), (low, high))
+                )
                 above = torch.minimum(above, up.sum(-1) + slack * up.abs().sum(-1))
                 below = torch.maximum(below, down.sum(-1) - slack * down.abs().sum(-1))
         rounding = 4 * UNIT * (self.c.abs() + self._reach())

@@ -79,7 +79,12 @@ class MinNorm(Program):
         cost, error = supports(self.sets, v, within)
         parts = [lam[:, None] * g, *v]
         u = -torch.stack(parts).sum(0)
-        return lam * L - cost, error + rounding_slack(1) * ((lam * L).abs() + cost.abs()), u, torch.stack(parts).abs().sum(0)
+        return (
+            lam * L - cost,
+            error + rounding_slack(1) * ((lam * L).abs() + cost.abs()),
+            u,
+            torch.stack(parts).abs().sum(0),
+        )
 
     def bound(self, multipliers: Multipliers, eta: Float[Tensor, "N d"]) -> Bound:
         above, error, u, summed = self._numerator(multipliers, self.primal(eta))
@@ -94,7 +99,11 @@ class MinNorm(Program):
         far = [item.magnitude(u.abs() + rounding_slack(1) * summed) for item in self.sets]
         left = torch.stack(far).amin(0) if far else torch.where((u == 0).all(-1), 0.0, torch.inf)
         margin = above - error - torch.where((u == 0).all(-1), 0.0, left)
-        finite = torch.stack([part.isfinite().reshape(len(u), -1).all(-1) for part in multipliers]).all(0) if len(u) else u[:, 0] == 0
+        finite = (
+            torch.stack([part.isfinite().reshape(len(u), -1).all(-1) for part in multipliers]).all(0)
+            if len(u)
+            else u[:, 0] == 0
+        )
         return ((margin > 0) & margin.isfinite() & finite) | self.empty()
 
     @property
@@ -122,7 +131,9 @@ class MinNorm(Program):
         pull = -Lp(self.norm.q).steepest(nearest)
         alone = -box.support(-pull, L)[0]  # where L + gᵀη ≤ 0 does not bind, the bound is the box's distance from 0
         length = self.norm.dual(u)
-        use = torch.where(length > 0, above / length, torch.where(above > 0, torch.inf, -torch.inf)) > alone.clamp_min(0)
+        use = torch.where(length > 0, above / length, torch.where(above > 0, torch.inf, -torch.inf)) > alone.clamp_min(
+            0
+        )
         lam = torch.where(use, torch.where(length > 0, 1 / length, 1.0), 0.0)
         u = torch.where(use[:, None], u * lam[:, None], torch.where((alone > 0)[:, None], pull, 0.0))
         return (lam, *merged.spread(self.sets, u, -lam[:, None] * g - u)), True

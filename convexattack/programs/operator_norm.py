@@ -75,11 +75,15 @@ class OperatorNorm:
             J = torch.from_numpy(J)
         if not isinstance(J, JacobianOperator):
             if not isinstance(J, Tensor):
-                raise TypeError(f"jacobian must be a torch tensor or a NumPy array, got {type(J).__name__}; write ca.jacobian(model, x)")
+                raise TypeError(
+                    f"jacobian must be a torch tensor or a NumPy array, got {type(J).__name__}; write ca.jacobian(model, x)"
+                )
             if not J.is_floating_point():
                 raise TypeError(f"jacobian must hold floating-point numbers, got {J.dtype}; write jacobian.float()")
             if J.ndim != 3 or 0 in J.shape[1:]:
-                raise ValueError(f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]")
+                raise ValueError(
+                    f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]"
+                )
             J = J.detach()
         if isinstance(self.ball, tuple | list) and len(self.ball) == 1:
             object.__setattr__(self, "ball", self.ball[0])
@@ -130,7 +134,9 @@ class OperatorNorm:
     def J(self) -> Float[Tensor, "N m d"]:  # the paper's letter
         """jacobian in float64."""
         if not isinstance(self.jacobian, Tensor):
-            raise TypeError("jacobian is matrix-free here; build ca.OperatorNorm(ca.jacobian(model, x), ball) where J fits into memory")
+            raise TypeError(
+                "jacobian is matrix-free here; build ca.OperatorNorm(ca.jacobian(model, x), ball) where J fits into memory"
+            )
         return self.jacobian.to(torch.float64)
 
     def change(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N m"]:
@@ -205,7 +211,9 @@ class OperatorNorm:
         F = multipliers[1].to(torch.float64)
         if isinstance(self.jacobian, JacobianOperator):
             w = F[..., 0] / Lp(2)(F[..., 0])[:, None].clamp_min(1e-300)
-            return self.ball.radii(w) * self.norm.dual(self.jacobian.adjoint(w.to(self.jacobian.dtype)).to(torch.float64))
+            return self.ball.radii(w) * self.norm.dual(
+                self.jacobian.adjoint(w.to(self.jacobian.dtype)).to(torch.float64)
+            )
         J, top, valid = self._scaled()
         largest = F.abs().amax((1, 2), keepdim=True)
         F = F / torch.where(largest > 0, largest, 1.0)
@@ -241,7 +249,9 @@ class OperatorNorm:
             tried.append(self._turn(J, columns))
         bounds = torch.stack([self.bound(pair).value.nan_to_num(torch.inf) for pair in tried])
         best = bounds.argmin(0)
-        y, F = (torch.stack(part)[best, torch.arange(len(best), device=best.device)] for part in zip(*tried, strict=True))
+        y, F = (
+            torch.stack(part)[best, torch.arange(len(best), device=best.device)] for part in zip(*tried, strict=True)
+        )
         return (y, F), False
 
     def _turn(self, J: Tensor, columns: Tensor) -> Multipliers:
@@ -276,7 +286,9 @@ class OperatorNorm:
             raise ValueError(f"form must be 'primal' (d x d) or 'reduced' (m x m), got {form!r}")
         p, q = self.norm.p, self.norm.q
         if p < 2:
-            raise ValueError(f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, see ca.certify(...).dual")
+            raise ValueError(
+                f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, see ca.certify(...).dual"
+            )
         if not -len(self) <= i < len(self):
             raise IndexError(f"i must be in [0, {len(self)}), got {i}")
         J, radius = self.J[i].cpu().numpy(), float(self.ball.radii(self.J)[i])
@@ -312,7 +324,9 @@ def _by_rows(J: Float[Tensor, "N m d"], q: float) -> Float[Tensor, " N"]:
     _, m, d = J.shape
     axes = torch.linalg.svd(J, full_matrices=False)[0].mT if d < m else torch.linalg.eigh(J @ J.mT)[1].mT
     turned = axes @ J
-    rest = J - axes.mT @ turned if d < m else torch.zeros_like(J)  # what lies outside the axes, where they do not span R^m
+    rest = (
+        J - axes.mT @ turned if d < m else torch.zeros_like(J)
+    )  # what lies outside the axes, where they do not span R^m
     off = (axes @ axes.mT - torch.eye(axes.shape[1], dtype=J.dtype, device=J.device)).flatten(1).norm(dim=1)
     rounding = (m + 8) * m * UNIT
     lengths = Lp(q)(turned).square().sum(1).sqrt() + Lp(q)(rest).square().sum(1).sqrt()

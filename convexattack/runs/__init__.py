@@ -67,7 +67,14 @@ def attack(
         ImportError: `out` without matplotlib, or a dataset without its extra.
     """
     setting, norm = setting or Setting(), norm or Lp(math.inf)
-    options: dict[str, Any] = {"steps": steps, "piece": piece, "target": target, "pixels": pixels, "solver": solver, "seed": setting.seed}
+    options: dict[str, Any] = {
+        "steps": steps,
+        "piece": piece,
+        "target": target,
+        "pixels": pixels,
+        "solver": solver,
+        "seed": setting.seed,
+    }
     told = _has_radius(name) and name != "regression" and radius is None
     made = attack_named(name, norm, 1.0 if told else radius, **options)
     files = None if out is None else _to_write(out, FORMATS)
@@ -155,7 +162,9 @@ def curve(
         names = [name for name in FIGURE_2 if name != "random" or (norm.p == math.inf and not pixels)]
     made = [_fooling(name, norm, pixels, setting.seed) for name in names]
     if not made or len({one.name for one in made}) < len(made):
-        raise ValueError(f"attacks must be different ones, at least one, got {', '.join(names) or 'none'}: name each of them once")
+        raise ValueError(
+            f"attacks must be different ones, at least one, got {', '.join(names) or 'none'}: name each of them once"
+        )
     if radii is not None and not radii:
         raise ValueError("radii is empty: give at least one, for instance 0.01,0.02,0.05")
     for radius in radii or ():
@@ -180,7 +189,9 @@ def _fooling(name: str, norm: Lp, pixels: bool, seed: int) -> Attack | RandomSig
     """An attack that has a fooling ratio; its radius is still to come."""
     made = attack_named(name, norm, 1.0 if _has_radius(name) else None, pixels=pixels, seed=seed)
     if isinstance(made, RegressionAttack):
-        raise ValueError(f"attack {name!r} has no fooling ratio, for a regression network has no classes: use `convexattack attack`")
+        raise ValueError(
+            f"attack {name!r} has no fooling ratio, for a regression network has no classes: use `convexattack attack`"
+        )
     return made
 
 
@@ -190,13 +201,17 @@ def _has_radius(name: str) -> bool:
 
 def _typical(subject: Subject, norm: Lp, progress: Progress | None) -> float:
     """ρ₂ of the images, to two digits."""
-    found = rho_2(subject.network, subject.x, subject.label, norm, BATCH, _ticker(progress, len(subject))("ρ₂")).smallest.value
+    found = rho_2(
+        subject.network, subject.x, subject.label, norm, BATCH, _ticker(progress, len(subject))("ρ₂")
+    ).smallest.value
     return _two_digits(found)
 
 
 def _two_digits(value: float) -> float:
     if not math.isfinite(value):
-        raise ValueError(f"radius is missing, and ρ₂ of these images, which stands in for it, is {value}: give a radius, for instance 0.1")
+        raise ValueError(
+            f"radius is missing, and ρ₂ of these images, which stands in for it, is {value}: give a radius, for instance 0.1"
+        )
     return float(f"{value:.1e}")
 
 
@@ -231,7 +246,11 @@ def _ticker(progress: Progress | None, total: int) -> Callable[[str], Callable[[
 
 
 def _arrays(
-    made: Attack | RandomSign | RegressionAttack, subject: Subject, target: int | None, progress: Progress | None, batch: int
+    made: Attack | RandomSign | RegressionAttack,
+    subject: Subject,
+    target: int | None,
+    progress: Progress | None,
+    batch: int,
 ) -> dict[str, np.ndarray]:
     """The attack on all inputs, a batch at a time."""
     tick, parts = _ticker(progress, len(subject))(made.name), []
@@ -244,13 +263,27 @@ def _arrays(
             part = _classified(made(subject.network, x, subject.label[rows]), subject.network, x, target)
         parts.append({name: np.asarray(entry.detach().cpu()) for name, entry in part.items()})
         tick(len(rows))
-    return {"index": subject.index.numpy()} | {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {"index": subject.index.numpy()} | {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
 
 
 def _classified(found: Perturbation, network: nn.Module, x: Tensor, target: int | None) -> dict[str, Tensor]:
     after = evaluate(network, x + found.eta)
-    part = {"x": x, "eta": found.eta, "label": found.label, "before": evaluate(network, x).argmax(1), "after": after.argmax(1)}
-    part |= {"fooled": found.fooled, "size": found.size, "margin": found.margin, "steps": found.steps, "flagged": found.flagged}
+    part = {
+        "x": x,
+        "eta": found.eta,
+        "label": found.label,
+        "before": evaluate(network, x).argmax(1),
+        "after": after.argmax(1),
+    }
+    part |= {
+        "fooled": found.fooled,
+        "size": found.size,
+        "margin": found.margin,
+        "steps": found.steps,
+        "flagged": found.flagged,
+    }
     if target is not None:
         part["reached"] = after[:, target] > after.gather(1, found.label[:, None])[:, 0]
     if found.codes is not None and found.certificate is not None:
@@ -259,13 +292,20 @@ def _classified(found: Perturbation, network: nn.Module, x: Tensor, target: int 
 
 
 def _regressed(found: RegressionPerturbation, network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    part = {"x": x, "eta": found.eta, "before": evaluate(network, x, flat=True), "after": evaluate(network, x + found.eta, flat=True)}
+    part = {
+        "x": x,
+        "eta": found.eta,
+        "before": evaluate(network, x, flat=True),
+        "after": evaluate(network, x + found.eta, flat=True),
+    }
     part |= {"size": found.size, "predicted": found.predicted, "change": found.change, "bound": found.certificate.dual}
     return part | {"steps": found.steps, "status": found.solution.codes} | _judged(found.certificate)
 
 
 def _judged(certificate: Certificate) -> dict[str, Tensor]:
-    return {"holds": certificate.holds()} | {name: getattr(certificate, name) for name in ("gap", "violation", "residual")}
+    return {"holds": certificate.holds()} | {
+        name: getattr(certificate, name) for name in ("gap", "violation", "residual")
+    }
 
 
 def _heading(about: Mapping[str, Any]) -> str:

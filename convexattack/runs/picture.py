@@ -17,7 +17,16 @@ from convexattack.runs.report import Attacked
 __all__ = ["curve_picture", "grid_picture"]
 
 COLUMNS = 8
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#000000", "#999999")  # Okabe and Ito's, told apart by all
+COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#e69f00",
+    "#56b4e9",
+    "#cc79a7",
+    "#000000",
+    "#999999",
+)  # Okabe and Ito's, told apart by all
 MARKERS = "oXvs^PD*"
 GREY, RED = "#505050", "#b2182b"
 
@@ -58,13 +67,19 @@ def _after(found: Attacked, i: int) -> str:
 def _legend(found: Attacked, count: int, flat: bool) -> str:
     which = f"the first {count} of {len(found)}" if count < len(found) else f"all {count}"
     if flat:
-        return f"{which}; bars: the entries 1 to {found.arrays['x'].shape[1]} of each input; ± is the largest entry of η"
+        return (
+            f"{which}; bars: the entries 1 to {found.arrays['x'].shape[1]} of each input; ± is the largest entry of η"
+        )
     colour = found.arrays["x"].ndim == 4 and found.arrays["x"].shape[1] == 3
     scale = "grey is 0, each colour from −a to a" if colour else "white is 0, red to +a, blue to −a"
     moved = (found.arrays["x"] + found.arrays["eta"])[:count]
     clipped = "; x + η leaves [0, 1] and is shown clipped to it" if moved.min() < 0 or moved.max() > 1 else ""
     said = (
-        "; a red class: the target is reached" if "reached" in found.arrays else "; a red class: fooled" if "label" in found.arrays else ""
+        "; a red class: the target is reached"
+        if "reached" in found.arrays
+        else "; a red class: fooled"
+        if "label" in found.arrays
+        else ""
     )
     return f"{which}; η is scaled, ±a above it is its largest entry: {scale}{said}{clipped}"
 

@@ -79,7 +79,9 @@ def save(path: Path, found: Attacked) -> None:
     arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     if found.about["format"] == ".safetensors":
         entries = about | {"statuses": [status.name for status in Status]}
-        path.write_bytes(as_safetensors(arrays, {name: json.dumps(entry, ensure_ascii=False) for name, entry in entries.items()}))
+        path.write_bytes(
+            as_safetensors(arrays, {name: json.dumps(entry, ensure_ascii=False) for name, entry in entries.items()})
+        )
         return
     if "status" in arrays:
         arrays["status"] = np.array([_MEMBERS[code].name for code in arrays["status"].tolist()])
@@ -131,7 +133,15 @@ class Curve:
     def rows(self) -> list[dict[str, Any]]:
         """One for each attack and radius: attack, radius, ratio, low, high, images, misclassified."""
         return [
-            {"attack": name, "radius": radius, "ratio": of.value, "low": of.low, "high": of.high, "images": of.images, **of.left_out}
+            {
+                "attack": name,
+                "radius": radius,
+                "ratio": of.value,
+                "low": of.low,
+                "high": of.high,
+                "images": of.images,
+                **of.left_out,
+            }
             for name, ratios in self.curve.ratios.items()
             for radius, of in zip(self.curve.radii, ratios, strict=True)
         ]

@@ -14,7 +14,15 @@ from convexattack import datasets
 from convexattack.attacks.loop import evaluate
 from convexattack.datasets import Images, Table
 from convexattack.verify import DTYPES, versions
-from convexattack.verify.setting import NO_CLASSES, any_inputs, as_device, as_network, chosen, correctly_classified, load_any
+from convexattack.verify.setting import (
+    NO_CLASSES,
+    any_inputs,
+    as_device,
+    as_network,
+    chosen,
+    correctly_classified,
+    load_any,
+)
 
 __all__ = ["Setting", "Subject"]
 
@@ -80,7 +88,9 @@ class Subject:
                 "densenet40"
             )
         if setting.data == "diabetes" or isinstance(setting.data, Table):
-            raise ValueError("data 'diabetes' has no classes: use the attack regression with --model diabetes, or images with classes")
+            raise ValueError(
+                "data 'diabetes' has no classes: use the attack regression with --model diabetes, or images with classes"
+            )
         source = setting.data if isinstance(setting.data, Images) else datasets.load(setting.data)
         network, name = as_network(setting.model, setting.weights, kind, where)
         keep = torch.arange(len(source))
@@ -91,7 +101,9 @@ class Subject:
             keep = (source.label != target).nonzero().flatten()
             if len(keep) == 0:
                 raise ValueError(f"target {target} is the class of every image of {source.name}: aim at another")
-        chosen_from = Images(source.x[keep], source.label[keep], source.name, source.note) if target is not None else source
+        chosen_from = (
+            Images(source.x[keep], source.label[keep], source.name, source.note) if target is not None else source
+        )
         x, label, index, wrong = correctly_classified(network, chosen_from, setting.images, setting.seed, kind, where)
         about = _facts(setting, name, source) | {"images": len(x), "misclassified": wrong}
         return Subject(network, x, label, keep[index], wrong, about)

@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 
-from convexattack.attacks import Attack, RandomSign, RegressionAttack, algorithm1, algorithm2, deepfool, fastgrad, random_sign
+from convexattack.attacks import (
+    Attack,
+    RandomSign,
+    RegressionAttack,
+    algorithm1,
+    algorithm2,
+    deepfool,
+    fastgrad,
+    random_sign,
+)
 from convexattack.attacks import regression_attack as regression
 from convexattack.losses import class_score, margin, negative_cross_entropy, targeted
 from convexattack.norms import Lp
@@ -62,7 +71,14 @@ def attack_named(
         raise ValueError(f"attack {name!r} is unknown: use one of {', '.join(ATTACKS)}, or algorithm1-5 for five steps")
     if dash and steps is not None:
         raise ValueError(f"steps {steps} is given twice, for attack {name!r} says it too: leave one of them out")
-    given = {"radius": radius, "steps": steps, "piece": piece, "target": target, "pixels": pixels or None, "solver": solver}
+    given = {
+        "radius": radius,
+        "steps": steps,
+        "piece": piece,
+        "target": target,
+        "pixels": pixels or None,
+        "solver": solver,
+    }
     for option, value in given.items():
         if value is not None and option not in ATTACKS[base]:
             others = ", ".join(other for other, takes in ATTACKS.items() if option in takes)
@@ -71,7 +87,9 @@ def attack_named(
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}: one step is the attack as the paper states it")
     if radius is None and "radius" in ATTACKS[base]:
-        raise ValueError(f"radius is missing: the attack {base} needs to know how large a perturbation may be, for instance 0.1")
+        raise ValueError(
+            f"radius is missing: the attack {base} needs to know how large a perturbation may be, for instance 0.1"
+        )
     if radius is not None:
         check_radius(radius)
     sets: Sequence[PixelRange] = pixel_range(pixels)

@@ -14,7 +14,9 @@ __all__ = ["solve"]
 
 
 def solve(
-    program: Program | OperatorNorm | HingeSum, solver: str | None = None, progress: Callable[[int], object] | None = None
+    program: Program | OperatorNorm | HingeSum,
+    solver: str | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Solution:
     """Solve all N items of a program.
 
@@ -61,4 +63,6 @@ def _with_proofs(program: HingeSum, found: Solution, solver: str | None) -> Solu
     empty = failed & (proof.codes == Status.INFEASIBLE.code)
     parts = zip(found.multipliers, (torch.zeros_like(program.c), *proof.multipliers), strict=True)
     multipliers = tuple(torch.where(empty[:, None], new, old) for old, new in parts)
-    return Solution(found.eta, torch.where(empty, Status.INFEASIBLE.code, found.codes).to(torch.int8), multipliers, found.stats)
+    return Solution(
+        found.eta, torch.where(empty, Status.INFEASIBLE.code, found.codes).to(torch.int8), multipliers, found.stats
+    )

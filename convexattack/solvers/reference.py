@@ -70,12 +70,17 @@ def solve(program: Program, solver: str | None = None, progress: Callable[[int],
     if isinstance(program, GN):
         settled = found.codes == Status.OPTIMAL.code
         return Solution(
-            found.eta, torch.where(settled, program.decide(found.eta, found.multipliers), found.codes), multipliers, found.stats
+            found.eta,
+            torch.where(settled, program.decide(found.eta, found.multipliers), found.codes),
+            multipliers,
+            found.stats,
         )
     return found
 
 
-def _run(program: Program, solver: str | None, wanted: np.ndarray | None, progress: Callable[[int], object] | None) -> Solution:
+def _run(
+    program: Program, solver: str | None, wanted: np.ndarray | None, progress: Callable[[int], object] | None
+) -> Solution:
     """Each valid (and wanted) item through the solver; codes and multipliers on the host."""
     compiled, scaled = _compile(program, solver)
     n, d = program.gradient.shape
@@ -100,7 +105,12 @@ def _run(program: Program, solver: str | None, wanted: np.ndarray | None, progre
         if progress is not None:
             progress(1)
     stats = {"solver": compiled.solver, "words": words, "seconds": seconds}
-    return Solution(torch.from_numpy(eta).to(program.gradient), torch.from_numpy(codes), tuple(map(torch.from_numpy, multipliers)), stats)
+    return Solution(
+        torch.from_numpy(eta).to(program.gradient),
+        torch.from_numpy(codes),
+        tuple(map(torch.from_numpy, multipliers)),
+        stats,
+    )
 
 
 def bare(program: Program, i: int, solver: str | None = None) -> Callable[[], object]:
@@ -156,7 +166,9 @@ class _Compiled:
         return self.affine(values)
 
     def call(self, data: Any) -> Any:
-        return self.chain.solve_via_data(self.problem, data, warm_start=False, verbose=False, solver_opts=dict(self.options))
+        return self.chain.solve_via_data(
+            self.problem, data, warm_start=False, verbose=False, solver_opts=dict(self.options)
+        )
 
     def run(self, values: dict[str, np.ndarray]) -> tuple[Status, str, np.ndarray | None, float, list[np.ndarray]]:
         """Solve one item: (status, the solver's word, u, λ, the sets' multipliers). Whatever a solver throws fails this item alone."""
@@ -230,7 +242,12 @@ class _Affine:
 
 @lru_cache(maxsize=64)
 def _build(
-    kind: str, norm: Lp | None, keys: tuple[Any, ...], shapes: tuple[tuple[str, tuple[int, ...]], ...], d: int, solver: str | None
+    kind: str,
+    norm: Lp | None,
+    keys: tuple[Any, ...],
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    d: int,
+    solver: str | None,
 ) -> _Compiled:
     """The normalised text. `keys` stand for the sets: an `Lp` for a ball of that norm, `Box` for a box, the set itself for any other."""
     sets = [Ball(key, 1.0) if isinstance(key, Lp) else Box(-1.0, 1.0) if key is Box else key for key in keys]
@@ -261,7 +278,9 @@ def _build(
     try:
         problem._construct_chain(solver=chosen, ignore_dpp=not problem.is_dpp())
     except cp.error.SolverError as error:
-        raise ValueError(f"solver={chosen!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'") from error
+        raise ValueError(
+            f"solver={chosen!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'"
+        ) from error
     return _Compiled(problem, u, parameters, adversarial, links, chosen)
 
 
@@ -288,7 +307,9 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
             low, high = item.bounds(g)
             valid = valid & ~(low.isnan() | high.isnan()).any(-1)
     acting = _acting(program.sets)
-    ball = norm or (program.sets[acting].norm if acting is not None and isinstance(program.sets[acting], Ball) else Lp(math.inf))  # type: ignore[attr-defined]
+    ball = norm or (
+        program.sets[acting].norm if acting is not None and isinstance(program.sets[acting], Ball) else Lp(math.inf)
+    )  # type: ignore[attr-defined]
     steep = ball.dual(g)
     size = torch.where(steep > 0, steep, 1.0)
     reach = program.reach().to(host)
@@ -303,7 +324,9 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
     for j, item in enumerate(program.sets):
         rows = item.parameters(n, d, unit.numpy(), limit.numpy())
         parameters |= {f"{j}:{name}": np.nan_to_num(np.asarray(row)) for name, row in rows.items()}
-    keys = tuple(item.norm if isinstance(item, Ball) else Box if isinstance(item, Box) else item for item in program.sets)
+    keys = tuple(
+        item.norm if isinstance(item, Ball) else Box if isinstance(item, Box) else item for item in program.sets
+    )
     shapes = tuple((name, row.shape[1:]) for name, row in parameters.items())
     compiled = _build("gnii" if norm is None else "min_norm", norm, keys, shapes, d, solver)
     unit = unit if norm is not None else torch.where(point, 0.0, unit)
@@ -313,7 +336,11 @@ def _compile(program: Program, solver: str | None) -> tuple[_Compiled, _Scaled]:
 def _unit(program: Program, norm: Lp, g: Tensor, L: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """(8): a length like ‖η‖, and a bound on |u_i| = |η_i|/length: the norm of the first point clip(−t·sign(g)) in the boxes to reach L."""
     boxes = [item.bounds(g) for item in program.sets if isinstance(item, Box)]
-    cubes = [item.radii(g)[:, None].expand_as(g) for item in program.sets if isinstance(item, Ball) and item.norm.p == math.inf]
+    cubes = [
+        item.radii(g)[:, None].expand_as(g)
+        for item in program.sets
+        if isinstance(item, Ball) and item.norm.p == math.inf
+    ]
     boxes += [(-edge, edge) for edge in cubes]
     low, high = torch.full_like(g, -torch.inf), torch.full_like(g, torch.inf)
     for below, above in boxes:
@@ -362,7 +389,10 @@ def _second_opinion(
         torch.where(solved.view(-1, *[1] * (old.ndim - 1)), new, old.cpu())
         for old, new in zip(multipliers, again.multipliers, strict=True)
     )
-    words = [f"{one}, SCS: {two}" if bad else one for one, two, bad in zip(found.stats["words"], again.stats["words"], failed, strict=True)]
+    words = [
+        f"{one}, SCS: {two}" if bad else one
+        for one, two, bad in zip(found.stats["words"], again.stats["words"], failed, strict=True)
+    ]
     stats = {**found.stats, "words": words, "seconds": found.stats["seconds"] + again.stats["seconds"]}
     return Solution(eta, found.codes, multipliers, stats), torch.where(solved, again.codes, codes), tuple(parts)
 
@@ -412,5 +442,8 @@ def _prove_infeasible(program: Program, found: Solution, solver: str | None) -> 
         parts = list(proof.multipliers[1:])
         vectors = (*parts[:k], multipliers[k or 0], *parts[k:])
         proved = claimed & (proof.codes == Status.OPTIMAL.code)
-    chosen = (torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new, old) for old, new in zip(multipliers, vectors, strict=True))
+    chosen = (
+        torch.where(proved.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+        for old, new in zip(multipliers, vectors, strict=True)
+    )
     return codes, tuple(chosen)

@@ -68,7 +68,9 @@ def solve(program: HingeSum, solver: str | None = None, progress: Callable[[int]
     step = round_down(_inside(program, torch.from_numpy(eta).to(device)), program.gradient.dtype)
     multipliers = tuple(torch.from_numpy(part).to(device) for part in (u, *v))
     found_codes = torch.from_numpy(codes).to(device)
-    return Solution(step, found_codes, multipliers, {"solver": name or "HIGHS/CLARABEL", "words": words, "seconds": seconds})
+    return Solution(
+        step, found_codes, multipliers, {"solver": name or "HIGHS/CLARABEL", "words": words, "seconds": seconds}
+    )
 
 
 def _installed(solver: str | None) -> str | None:
@@ -76,7 +78,9 @@ def _installed(solver: str | None) -> str | None:
         return None
     found: dict[str, str] = {name.upper(): name for name in cp.installed_solvers()}
     if str(solver).upper() not in found:
-        raise ValueError(f"solver={solver!r} is neither 'reference' nor an installed CVXPY solver; installed are {', '.join(found)}")
+        raise ValueError(
+            f"solver={solver!r} is neither 'reference' nor an installed CVXPY solver; installed are {', '.join(found)}"
+        )
     return found[str(solver).upper()]
 
 
@@ -111,7 +115,9 @@ def _one(program: HingeSum, i: int, unit: float, solver: str | None) -> tuple[in
     try:
         problem._construct_chain(solver=name)
     except cp.error.SolverError as error:
-        raise ValueError(f"solver={name!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'") from error
+        raise ValueError(
+            f"solver={name!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": the certificate says how much

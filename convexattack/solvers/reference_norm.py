@@ -28,7 +28,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[int], object] | None = None) -> Solution:
+def solve(
+    program: OperatorNorm, solver: str | None = None, progress: Callable[[int], object] | None = None
+) -> Solution:
     """Solve item by item; p < 2 and p = 2 by NumPy's singular values instead, as there is no cone program to ask.
 
     Args:
@@ -41,7 +43,9 @@ def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[
         ValueError: a solver that is unknown, not installed, or without these cones; or a matrix-free Jacobian.
     """
     if not program.explicit:
-        raise ValueError("solver='reference' needs the Jacobian itself; write ca.OperatorNorm(ca.jacobian(model, x), ball)")
+        raise ValueError(
+            "solver='reference' needs the Jacobian itself; write ca.OperatorNorm(ca.jacobian(model, x), ball)"
+        )
     names = [_installed(solver)] if solver else [cp.CLARABEL, cp.SCS]
     J = program.J.cpu().numpy()
     radius = program.ball.radii(program.J).cpu().numpy()
@@ -63,7 +67,9 @@ def solve(program: OperatorNorm, solver: str | None = None, progress: Callable[[
     step = torch.from_numpy(eta) * torch.from_numpy(np.asarray(radius))[:, None]
     found = (torch.from_numpy(y).to(like), torch.from_numpy(F).to(like))
     stats = {"solver": names[0] if program.norm.p > 2 else "NumPy", "words": words, "seconds": seconds}
-    return Solution(step.to(program.jacobian.dtype).to(like.device), torch.from_numpy(codes).to(like.device), found, stats)
+    return Solution(
+        step.to(program.jacobian.dtype).to(like.device), torch.from_numpy(codes).to(like.device), found, stats
+    )
 
 
 def _installed(solver: str) -> str:
@@ -155,7 +161,9 @@ def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None
     try:
         problem._construct_chain(solver=solver)
     except cp.error.SolverError as error:
-        raise ValueError(f"solver={solver!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'") from error
+        raise ValueError(
+            f"solver={solver!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'"
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": the certificate says how much

@@ -9,7 +9,9 @@ from __future__ import annotations
 try:
     import hypothesis  # noqa: F401
 except ImportError as error:
-    raise ImportError("convexattack.testing draws its programs with hypothesis; run: pip install 'convexattack[testing]'") from error
+    raise ImportError(
+        "convexattack.testing draws its programs with hypothesis; run: pip install 'convexattack[testing]'"
+    ) from error
 
 from convexattack.testing.check import check_step
 from convexattack.testing.counterexample import Counterexample

@@ -103,14 +103,18 @@ def check_step(
             trial = alone if alone.level(tolerance) >= max(trial.level(tolerance), ROUNDING) else trial
         raise trial.counterexample(tolerance) from trial.error
     if not certified:
-        raise ValueError(f"sets must leave some program feasible, but none of {examples} drawn ones was: {parts!r}; boxes should hold 0")
+        raise ValueError(
+            f"sets must leave some program feasible, but none of {examples} drawn ones was: {parts!r}; boxes should hold 0"
+        )
     return certified
 
 
 RIGHT, ROUNDING, AT_ZERO, WRONG = range(4)  # in rounding alone; where g = 0 alone; elsewhere
 
 
-def _smallest(cases: st.SearchStrategy[_Case], wrong: Callable[[_Case], bool], examples: int, seed: int) -> _Case | None:
+def _smallest(
+    cases: st.SearchStrategy[_Case], wrong: Callable[[_Case], bool], examples: int, seed: int
+) -> _Case | None:
     """The smallest case that is wrong; None where there is none."""
     settings = hypothesis.settings(
         max_examples=examples, database=None, deadline=None, derandomize=False, print_blob=False, backend="hypothesis",
@@ -122,7 +126,9 @@ def _smallest(cases: st.SearchStrategy[_Case], wrong: Callable[[_Case], bool], e
     except errors.NoSuchExample:
         return None
     except errors.Flaky as error:
-        sentence = "The step gave two different answers for the same program; draw its random numbers from a fixed seed."
+        sentence = (
+            "The step gave two different answers for the same program; draw its random numbers from a fixed seed."
+        )
         raise AssertionError(sentence) from error
 
 
@@ -152,14 +158,19 @@ class _Case:
     def item(self, i: int) -> _Case:
         """Item i alone."""
         own, g = self.program, self.program.g
-        sets = tuple(ca.Box(*(bound[i : i + 1] for bound in part.bounds(g))) if isinstance(part, ca.Box) else part for part in own.sets)
+        sets = tuple(
+            ca.Box(*(bound[i : i + 1] for bound in part.bounds(g))) if isinstance(part, ca.Box) else part
+            for part in own.sets
+        )
         alone = dataclasses.replace(own, value=own.value[i : i + 1], gradient=own.gradient[i : i + 1], sets=sets)  # type: ignore[type-var]
         second = self.second if isinstance(self.second, float) else self.second[i : i + 1]
         return _Case(alone, second, {name: entry[i : i + 1] for name, entry in self.offered.items()})
 
 
 @st.composite
-def _cases(draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: tuple[Sets, ...], dtypes: tuple[torch.dtype, ...]) -> _Case:
+def _cases(
+    draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: tuple[Sets, ...], dtypes: tuple[torch.dtype, ...]
+) -> _Case:
     dtype = draw(st.sampled_from(dtypes))
     gradient = draw(gradients(dtype))
     n, d = gradient.shape
@@ -187,7 +198,9 @@ def _cases(draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: tuple[Se
         offered["upper"] = torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
     zero = torch.zeros(n, dtype=dtype)
     if issubclass(kind, ca.MinNorm):
-        share = torch.tensor([draw(st.sampled_from([1.0, 2.0, -1.0, 0.5, 0.0, 3.0])) for _ in range(n)], dtype=torch.float64)
+        share = torch.tensor(
+            [draw(st.sampled_from([1.0, 2.0, -1.0, 0.5, 0.0, 3.0])) for _ in range(n)], dtype=torch.float64
+        )
         value = (share * unit * gradient.to(torch.float64).abs().amax(-1)).to(dtype)
         return _Case(ca.MinNorm(value, gradient, norm, tuple(sets)), value, offered)
     every = (ca.Ball(norm, radius), *sets)
@@ -195,7 +208,9 @@ def _cases(draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: tuple[Se
         return _Case(ca.GNII(zero, gradient, every), radius, offered)
     best = ca.solve(ca.GNII(zero, gradient, every))
     fall = -(gradient.to(torch.float64) * best.eta.to(torch.float64)).sum(-1).nan_to_num(0.0)
-    share = torch.tensor([draw(st.sampled_from([0.5, 0.9, 0.99, 0.0, 1.0, 2.0, -1.0])) for _ in range(n)], dtype=torch.float64)
+    share = torch.tensor(
+        [draw(st.sampled_from([0.5, 0.9, 0.99, 0.0, 1.0, 2.0, -1.0])) for _ in range(n)], dtype=torch.float64
+    )
     return _Case(ca.GN((share * fall).to(dtype), gradient, every), radius, offered)
 
 
@@ -255,7 +270,9 @@ class _Trial:
         program, dtype = self.case.program, self.case.program.gradient.dtype
         zero = (program.gradient == 0).all(-1)
         if self.eta is None:
-            return torch.full_like(zero, AT_ZERO if self.error is not None and bool(zero.any()) else WRONG, dtype=torch.int8)
+            return torch.full_like(
+                zero, AT_ZERO if self.error is not None and bool(zero.any()) else WRONG, dtype=torch.int8
+            )
         certificate = self.certificate(exact=False)
 
         def right(limit: float, inside: Tensor) -> Tensor:
@@ -271,7 +288,9 @@ class _Trial:
             return levels
         inside = torch.tensor([proof.violation.upper == 0 for proof in self.certificate(exact=True).proofs])  # type: ignore[attr-defined]
         closed = self.found.stats["solver"] == "closed_form"  # CVXPY does not know the optimum so well
-        return torch.where(right((ca.Tolerance.closed_form(dtype) if closed else ca.Tolerance()).at(dtype), inside), RIGHT, ROUNDING)
+        return torch.where(
+            right((ca.Tolerance.closed_form(dtype) if closed else ca.Tolerance()).at(dtype), inside), RIGHT, ROUNDING
+        )
 
     def counterexample(self, tolerance: ca.Tolerance | None) -> Counterexample:
         program, second, found, eta = self.case.program, self.case.second, self.found, self.eta
@@ -309,11 +328,17 @@ class _Trial:
         assert eta is not None
         if not bool(eta[i].isfinite().all()):
             zero = not bool(program.gradient[i].any())
-            return "it returns NaN or ∞" + (", though at g = 0 any η inside its sets will do: return 0 there" if zero else "")
+            return "it returns NaN or ∞" + (
+                ", though at g = 0 any η inside its sets will do: return 0 there" if zero else ""
+            )
         if outside:
             return distances(program, eta, i, exact)
         if isinstance(program, ca.MinNorm):
-            return f"‖η‖ is {_ratio(ratio)} times the smallest possible" if ratio == ratio else "‖η‖ is not 0, though η = 0 will do"
+            return (
+                f"‖η‖ is {_ratio(ratio)} times the smallest possible"
+                if ratio == ratio
+                else "‖η‖ is not 0, though η = 0 will do"
+            )
         reached = f"it reaches {_ratio(ratio)} of the possible decrease"
         return f"L + gᵀη is not below 0, though it can be; {reached}" if isinstance(program, ca.GN) else reached
 
@@ -333,27 +358,45 @@ def _tuple(sets: Sequence[Sets] | Sets) -> tuple[Sets, ...]:
 # --- arguments ----------------------------------------------------------------------------------------------------------------------
 
 
-def _check_arguments(step: Any, program: Any, norm: Any, sets: Any, tolerance: Any, dtypes: Any, examples: Any) -> tuple[str, ...]:
+def _check_arguments(
+    step: Any, program: Any, norm: Any, sets: Any, tolerance: Any, dtypes: Any, examples: Any
+) -> tuple[str, ...]:
     """Which further arguments the step asks for."""
     if not callable(step):
-        raise TypeError(f"step must be a function (gradient, radius) -> eta, got {step!r}; write check_step(lambda g, radius: ..., ...)")
+        raise TypeError(
+            f"step must be a function (gradient, radius) -> eta, got {step!r}; write check_step(lambda g, radius: ..., ...)"
+        )
     if program not in NAMES:
-        raise ValueError(f"program must be ca.GNII, ca.GN or ca.MinNorm, got {program!r}; certify the answers to others with ca.certify")
+        raise ValueError(
+            f"program must be ca.GNII, ca.GN or ca.MinNorm, got {program!r}; certify the answers to others with ca.certify"
+        )
     if not isinstance(norm, ca.Lp):
         raise TypeError(f"norm must be a ca.Lp, got {norm!r}; write check_step(step, ca.GNII, norm=ca.Lp(2))")
     if not (tolerance is None or isinstance(tolerance, ca.Tolerance)):
         raise TypeError(f"tolerance must be a ca.Tolerance, got {tolerance!r}; write tolerance=ca.Tolerance(1e-9)")
-    if not isinstance(dtypes, Sequence) or not dtypes or not all(isinstance(t, torch.dtype) and t.is_floating_point for t in dtypes):
+    if (
+        not isinstance(dtypes, Sequence)
+        or not dtypes
+        or not all(isinstance(t, torch.dtype) and t.is_floating_point for t in dtypes)
+    ):
         raise TypeError(f"dtypes must be floating-point dtypes, got {dtypes!r}; write dtypes=(torch.float64,)")
     if not isinstance(examples, int) or examples < 1:
         raise ValueError(f"examples must be a whole number >= 1, got {examples!r}; 200 is the default")
     boxes = False
     for part in _tuple(sets):
         if not (isinstance(part, ca.ConvexSet | ca.PixelRange) or part is ca.Box):
-            raise TypeError(f"sets must hold convex sets, ca.PixelRange(...) or ca.Box, got {part!r}; write sets=(ca.Box(-0.3, 0.3),)")
-        numbers = [getattr(part, name, None) for name in ("radius", "lower", "upper")] if isinstance(part, ca.ConvexSet) else []
+            raise TypeError(
+                f"sets must hold convex sets, ca.PixelRange(...) or ca.Box, got {part!r}; write sets=(ca.Box(-0.3, 0.3),)"
+            )
+        numbers = (
+            [getattr(part, name, None) for name in ("radius", "lower", "upper")]
+            if isinstance(part, ca.ConvexSet)
+            else []
+        )
         if any(isinstance(number, Tensor) and number.ndim for number in numbers):
-            raise ValueError(f"sets must fit any N and d, got {part!r}; give its bounds as numbers, or ca.Box itself to have them drawn")
+            raise ValueError(
+                f"sets must fit any N and d, got {part!r}; give its bounds as numbers, or ca.Box itself to have them drawn"
+            )
         boxes = boxes or isinstance(part, ca.Box | ca.PixelRange | type)
     pixels = any(isinstance(part, ca.PixelRange) for part in _tuple(sets))
     there = OFFERED[0:1] * pixels + OFFERED[1:] * boxes
@@ -362,8 +405,18 @@ def _check_arguments(step: Any, program: Any, norm: Any, sets: Any, tolerance: A
     except (TypeError, ValueError):  # a builtin without one
         return ()
     further = list(names.values())[2:]
-    unknown = [part.name for part in further if part.default is part.empty and part.name not in there and part.kind not in (2, 4)]
+    unknown = [
+        part.name
+        for part in further
+        if part.default is part.empty and part.name not in there and part.kind not in (2, 4)
+    ]
     if unknown:
-        what = f"gets {', '.join(there)} if it has them" if there else "gets no more without boxes or a pixel range in sets"
-        raise TypeError(f"step must take two arguments, got a third named {unknown[0]!r}: it is called step(gradient, radius) and {what}")
+        what = (
+            f"gets {', '.join(there)} if it has them"
+            if there
+            else "gets no more without boxes or a pixel range in sets"
+        )
+        raise TypeError(
+            f"step must take two arguments, got a third named {unknown[0]!r}: it is called step(gradient, radius) and {what}"
+        )
     return tuple(part.name for part in further if part.name in there)

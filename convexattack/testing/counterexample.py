@@ -43,14 +43,26 @@ class Counterexample(AssertionError):
 
 
 def explain(
-    program: ca.Program, given: dict[str, float | Tensor], i: int, verdict: str, eta: Tensor | None, found: ca.Solution, cure: str
+    program: ca.Program,
+    given: dict[str, float | Tensor],
+    i: int,
+    verdict: str,
+    eta: Tensor | None,
+    found: ca.Solution,
+    cure: str,
 ) -> str:
     """The sentences of a counterexample; `verdict` says what is wrong with η, `cure` what to do if it is rounding alone."""
     n, d = program.gradient.shape
-    p = program.norm.p if isinstance(program, ca.MinNorm) else next(s.norm.p for s in program.sets if isinstance(s, ca.Ball))
+    p = (
+        program.norm.p
+        if isinstance(program, ca.MinNorm)
+        else next(s.norm.p for s in program.sets if isinstance(s, ca.Ball))
+    )
     kind, dtype = NAMES[type(program)], str(program.gradient.dtype).removeprefix("torch.")
     where = f" (item {i} of {n}; all of them below)" if n > 1 else ""
-    lines = [f"The step is wrong on {kind} with p = {_p(p)} in {d} coordinate{'s' * (d > 1)}, {dtype}{where}: {verdict}."]
+    lines = [
+        f"The step is wrong on {kind} with p = {_p(p)} in {d} coordinate{'s' * (d > 1)}, {dtype}{where}: {verdict}."
+    ]
     for name, entry in given.items():
         row = entry if isinstance(entry, float) else entry[i]
         lines.append(f"  {name:<9} {_shown(row)}")
@@ -72,7 +84,9 @@ def proof(program: ca.Program, found: ca.Solution, i: int) -> str:
     if isinstance(program, ca.MinNorm):
         weight, *v = (part[i] for part in found.multipliers)
         shares = "".join(f", v({name}) = {_shown(part)}" for name, part in zip(names, v, strict=True))
-        return f"with λ = {float(weight):.6g}{shares} every feasible η has ‖η‖_p ≥ λL{' − Σσ(v)' * bool(v)} = {bound:.6g}"
+        return (
+            f"with λ = {float(weight):.6g}{shares} every feasible η has ‖η‖_p ≥ λL{' − Σσ(v)' * bool(v)} = {bound:.6g}"
+        )
     shares = ", ".join(f"v({name}) = {_shown(part[i])}" for name, part in zip(names, found.multipliers, strict=True))
     goal = "gᵀη ≥ −Σσ(v)" if isinstance(program, ca.GNII) else "L + gᵀη ≥ L − Σσ(v)"
     return f"v sums to −g, so every η in the sets has {goal} = {bound:.6g}: {shares}"
@@ -82,7 +96,9 @@ def distances(program: ca.Program, eta: Tensor, i: int, exact: bool) -> str:
     """In what way η_i is outside, in a sentence; "" where it is not."""
     for part in program.sets:
         alone = ca.GNII(program.value * 0, program.gradient * 0, (part,))
-        violation = ca.certify(alone, eta, exact=True).proofs[i].violation.upper if exact else float(alone.violation(eta)[i])
+        violation = (
+            ca.certify(alone, eta, exact=True).proofs[i].violation.upper if exact else float(alone.violation(eta)[i])
+        )
         if not violation > 0:
             continue
         if isinstance(part, ca.Ball):
@@ -97,7 +113,11 @@ def distances(program: ca.Program, eta: Tensor, i: int, exact: bool) -> str:
         return f"η violates {type(part).__name__} by {float(violation):.2g}, relative"
     if isinstance(program, ca.MinNorm):
         over = float(program.linear(eta)[i])
-        return f"L + gᵀη ≤ 0 is violated, by {over:.2g}" if over > 0 else "L + gᵀη ≤ 0 is violated, by less than float64 can show"
+        return (
+            f"L + gᵀη ≤ 0 is violated, by {over:.2g}"
+            if over > 0
+            else "L + gᵀη ≤ 0 is violated, by less than float64 can show"
+        )
     return ""
 
 

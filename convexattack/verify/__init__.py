@@ -117,7 +117,13 @@ def verify(
         pictured = "gnii" if "gnii" in kinds else planned[-1].program
         for norm in balls:
             piece = None if lin is None else (lin.value.double() / norm.dual(lin.gradient.double())).argmin(1)
-            bound = float(radius) if radius is not None else 0.1 if lin is None or piece is None else default_radius(norm, lin, piece)
+            bound = (
+                float(radius)
+                if radius is not None
+                else 0.1
+                if lin is None or piece is None
+                else default_radius(norm, lin, piece)
+            )
             for cell in [cell for cell in planned if cell.norm == norm]:
                 program = program_of(cell, bound, lin, piece, x, J)
                 error = partial(linearization_error, network, x, label, piece, program)

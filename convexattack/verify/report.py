@@ -128,7 +128,9 @@ class Report:
             bracketed = [row for row in self.rows if row.program == "operator-norm"]
             parts = [self._agreement(solved)] if solved else []
             parts += [self._bracketing(bracketed)] if bracketed else []
-            return f"VERIFIED: {'; '.join(parts)}; all {2 * items:,} certificates hold (tolerance {self.tolerance:.0e})."
+            return (
+                f"VERIFIED: {'; '.join(parts)}; all {2 * items:,} certificates hold (tolerance {self.tolerance:.0e})."
+            )
         broken = [2 * row.items - row.closed_form.held - row.reference.held for row in self.rows]
         first = next(row for row in self.rows if not row.passed)
         why = first.closed_form.why or first.reference.why or f"the paths differ by {first.difference:.1e}"
@@ -172,13 +174,26 @@ class Report:
                         for device in devices:
                             for solver in solvers:
                                 ball = [] if name == "min-norm" else ["ball"]
-                                cell: dict[str, Any] = {"program": name, "norm": _number(p), "sets": ball + ["box"] * box}
+                                cell: dict[str, Any] = {
+                                    "program": name,
+                                    "norm": _number(p),
+                                    "sets": ball + ["box"] * box,
+                                }
                                 cell |= {"dtype": dtype, "device": device, "solver": solver}
                                 why = self._why_not_run(row, name, p, box, dtype, device, solver)
-                                cells.append(cell | (_evidence(row, solver) if why is None and row else {"result": "not run", "why": why}))
+                                cells.append(
+                                    cell
+                                    | (
+                                        _evidence(row, solver)
+                                        if why is None and row
+                                        else {"result": "not run", "why": why}
+                                    )
+                                )
         return cells
 
-    def _why_not_run(self, row: Row | None, name: str, p: float, box: bool, dtype: str, device: str, solver: str) -> str | None:
+    def _why_not_run(
+        self, row: Row | None, name: str, p: float, box: bool, dtype: str, device: str, solver: str
+    ) -> str | None:
         if device != self.device:
             if device == "cuda" and not torch.cuda.is_available():
                 return "torch finds no CUDA device on this machine"
@@ -219,8 +234,20 @@ def _evidence(row: Row, solver: str) -> dict[str, Any]:
         "difference": row.difference,
     }
     if row.bound is not None:
-        numbers |= {"bound": row.bound, "width": path.residual, "bracket": path.bracket, "lower_difference": row.lower_difference}
-    return {"result": result, "by": path.solver, **numbers, "statuses": path.statuses, "seconds": path.seconds, "why": path.why}
+        numbers |= {
+            "bound": row.bound,
+            "width": path.residual,
+            "bracket": path.bracket,
+            "lower_difference": row.lower_difference,
+        }
+    return {
+        "result": result,
+        "by": path.solver,
+        **numbers,
+        "statuses": path.statuses,
+        "seconds": path.seconds,
+        "why": path.why,
+    }
 
 
 def versions() -> dict[str, str]:

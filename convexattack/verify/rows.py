@@ -60,7 +60,12 @@ def program_of(
 
 
 def run_row(
-    planned: Planned, radius: float, program: AnyProgram, solver: str, tick: Callable[[int, str], None], error: Callable[[Tensor], Tensor]
+    planned: Planned,
+    radius: float,
+    program: AnyProgram,
+    solver: str,
+    tick: Callable[[int, str], None],
+    error: Callable[[Tensor], Tensor],
 ) -> tuple[Row, dict[str, Solution]]:
     """Both paths on all items of a row; `error` measures the real network against its linear model at η."""
     name, norm = planned.program, planned.norm
@@ -135,7 +140,9 @@ def _solver(solution: Solution) -> str:
     return "NumPy" if words and words <= {"not needed", "not run"} else str(solution.stats["solver"])
 
 
-def _compare(program: Program, closed: Solution, first: Certificate, other: Solution, second: Certificate) -> tuple[float, int]:
+def _compare(
+    program: Program, closed: Solution, first: Certificate, other: Solution, second: Certificate
+) -> tuple[float, int]:
     """The worst relative difference in objective, and on how many items the two paths disagree."""
     here, there = (solution.eta.isfinite().all(-1) for solution in (closed, other))
     apart = (first.primal - second.primal).abs() / torch.where(here, program.scale(closed.eta), 1.0)
@@ -149,7 +156,9 @@ def _compare(program: Program, closed: Solution, first: Certificate, other: Solu
     return apart.max().item(), int((~agree).sum())
 
 
-def _compare_brackets(closed: Solution, first: Certificate, other: Solution, second: Certificate) -> tuple[float, float, int]:
+def _compare_brackets(
+    closed: Solution, first: Certificate, other: Solution, second: Certificate
+) -> tuple[float, float, int]:
     """(9): the worst relative difference of the upper bounds, that of the lower bounds, and on how many items the upper ones disagree.
 
     Two brackets that hold and share their upper end overlap. The lower ends are found by rounding, and need not agree.
@@ -159,7 +168,9 @@ def _compare_brackets(closed: Solution, first: Certificate, other: Solution, sec
     found = []
     for a, b in ((first.dual, second.dual), (first.primal, second.primal)):
         apart = torch.where(a == b, 0.0, (a - b).abs() / scale)  # both 0
-        found.append(torch.where(here & there, apart, torch.where(here | there, torch.inf, 0.0)).nan_to_num(torch.inf, torch.inf))
+        found.append(
+            torch.where(here & there, apart, torch.where(here | there, torch.inf, 0.0)).nan_to_num(torch.inf, torch.inf)
+        )
     upper, lower = found
     return upper.max().item(), lower.max().item(), int((upper > Tolerance().at(closed.eta.dtype)).sum())
 
@@ -190,7 +201,9 @@ def _refusal(claimed: Status, proved: Status, gap: float, violation: float, resi
     return f"the multipliers miss their own condition by {residual:.1e} relative (tolerance {limit:.0e})"
 
 
-def _refusal_of_bracket(claimed: Status, proved: Status, gap: float, violation: float, width: float, limit: float) -> str:
+def _refusal_of_bracket(
+    claimed: Status, proved: Status, gap: float, violation: float, width: float, limit: float
+) -> str:
     if claimed in _CLAIMS_NOTHING:
         return _refusal(claimed, proved, gap, violation, width, limit)
     if not violation <= limit:
@@ -198,9 +211,7 @@ def _refusal_of_bracket(claimed: Status, proved: Status, gap: float, violation: 
     if claimed not in (Status.OPTIMAL, Status.BRACKETED):
         return f"it claims {claimed.name}, but (9) has an eta and a bracket alone: OPTIMAL or BRACKETED"
     if not abs(gap) <= limit:
-        return (
-            f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper bound can be lowered"
-        )
+        return f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper bound can be lowered"
     if width < 0:
         return f"the value of eta is above the upper bound by {-width:.1e} relative (tolerance {limit:.0e})"
     return f"it claims OPTIMAL, but the optimum is bracketed to {width:.1e} relative alone (tolerance {limit:.0e})"

@@ -95,14 +95,18 @@ def as_device(device: str, dtype: str) -> torch.device:
     return found
 
 
-def plan(kinds: list[str], norms: list[Lp], boxes: tuple[bool, ...], solver: str) -> tuple[list[Planned], list[LeftOut]]:
+def plan(
+    kinds: list[str], norms: list[Lp], boxes: tuple[bool, ...], solver: str
+) -> tuple[list[Planned], list[LeftOut]]:
     """What is run, norm by norm, and what cannot be.
 
     Raises:
         ValueError: a solver that is no CVXPY solver here or does not take the norms, or nothing is left to run.
     """
     if solver in ("closed_form", "enumeration"):
-        raise ValueError(f"solver {solver!r} would be compared with itself: use 'reference', or an installed CVXPY solver")
+        raise ValueError(
+            f"solver {solver!r} would be compared with itself: use 'reference', or an installed CVXPY solver"
+        )
     one = torch.ones(1, 1, dtype=torch.float64)
     planned: list[Planned] = []
     left_out: list[LeftOut] = []
@@ -140,7 +144,9 @@ def as_network(
     elif isinstance(model, nn.Module):
         network = copy.deepcopy(model)
     else:
-        raise TypeError(f"model must be a name, MODULE:FACTORY or a torch.nn.Module, got {type(model).__name__}: wrap it in a Module")
+        raise TypeError(
+            f"model must be a name, MODULE:FACTORY or a torch.nn.Module, got {type(model).__name__}: wrap it in a Module"
+        )
     if weights is not None:
         models.load_weights(network, weights)
     return network.to(device, dtype).eval(), model if isinstance(model, str) else type(model).__name__
@@ -156,7 +162,9 @@ def regresses(model: str | nn.Module, data: str | PathLike[str] | Images | Table
     told += ["data 'diabetes' has no classes"] * (isinstance(data, Table) or data == "diabetes")
     others = ", ".join(kind for kind in kinds if kind != "operator-norm")
     if told and others:
-        raise ValueError(f"programs {others} need classes, and {told[0]}: ask for operator-norm alone (--programs operator-norm)")
+        raise ValueError(
+            f"programs {others} need classes, and {told[0]}: ask for operator-norm alone (--programs operator-norm)"
+        )
     return bool(told)
 
 
@@ -181,7 +189,9 @@ def correctly_classified(
     """The first correctly classified images in an order drawn from the seed: (x, label, positions in the dataset, how many were wrong)."""
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
     first = order[:1]
-    linearize(network, _cast(source.x[first], dtype, device), source.label[first].to(device))  # whatever is wrong with model or data
+    linearize(
+        network, _cast(source.x[first], dtype, device), source.label[first].to(device)
+    )  # whatever is wrong with model or data
     found: list[int] = []
     seen = 0
     for rows in order.split(256):
@@ -194,7 +204,9 @@ def correctly_classified(
                 found += [i] if good else []
     wrong = seen - len(found)
     if not found:
-        raise ValueError(f"model classifies none of the {len(source):,} images of {source.name} correctly: give its trained --weights")
+        raise ValueError(
+            f"model classifies none of the {len(source):,} images of {source.name} correctly: give its trained --weights"
+        )
     index = torch.tensor(found)
     return _cast(source.x[index], dtype, device), source.label[index].to(device), index, wrong
 
@@ -213,7 +225,9 @@ def writable_folder(folder: Path, stack: ExitStack) -> Path:
         check_writable(folder / RECORDS)
         check_writable(folder / PICTURE)
     except OSError as error:
-        raise OSError(f"out {folder} cannot be written to ({error.strerror or error}): give a folder of your own") from error
+        raise OSError(
+            f"out {folder} cannot be written to ({error.strerror or error}): give a folder of your own"
+        ) from error
     if made:
         stack.callback(_remove_if_empty, folder)
     return folder

@@ -10,4 +10,17 @@ from verification.audit.measure import Measured, measure
 from verification.audit.peers import STEPS, Step
 from verification.audit.table import Row, markdown, row_of, save, show
 
-__all__ = ["STEPS", "Measured", "Row", "Step", "audit", "counterexample", "main", "markdown", "measure", "row_of", "save", "show"]
+__all__ = [
+    "STEPS",
+    "Measured",
+    "Row",
+    "Step",
+    "audit",
+    "counterexample",
+    "main",
+    "markdown",
+    "measure",
+    "row_of",
+    "save",
+    "show",
+]

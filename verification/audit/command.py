@@ -61,14 +61,19 @@ def main(arguments: Sequence[str]) -> int:
 
             rows.extend(audit(STEPS, given.items, given.seed, say))
     except KeyboardInterrupt:
-        print(f"interrupted after {len(rows)} of {len(STEPS)} steps: nothing was written to {given.out}", file=sys.stderr)
+        print(
+            f"interrupted after {len(rows)} of {len(STEPS)} steps: nothing was written to {given.out}", file=sys.stderr
+        )
         return INTERRUPTED
     finally:
         torch.set_num_threads(threads)
         logging.disable(silenced)
     table.show(rows)
     if not any(row.measured for row in rows):
-        print(f"nothing was measured, so nothing was written to {given.out}; {INSTALL} installs the libraries", file=sys.stderr)
+        print(
+            f"nothing was measured, so nothing was written to {given.out}; {INSTALL} installs the libraries",
+            file=sys.stderr,
+        )
         return 1
     facts = {
         "command": shlex.join(["python", "-m", "verification", "audit", *arguments]),
@@ -82,7 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def audit(steps: Sequence[Step], items: int, seed: int, say: Callable[[Step, int], object] = lambda step, done: None) -> Iterator[Row]:
+def audit(
+    steps: Sequence[Step], items: int, seed: int, say: Callable[[Step, int], object] = lambda step, done: None
+) -> Iterator[Row]:
     """One row a step, as it is measured; one row for a library that is not there, or cannot be imported."""
     done = 0
     for library, group in groupby(steps, key=lambda step: step.library):
@@ -125,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         "where none of them is installed.",
     )
     parser.add_argument("--items", type=int, default=20, metavar="N", help="images of each kind and size (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of images and models, the same for every library (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of images and models, the same for every library (default: 0)"
+    )
     help_out = "audit.md and audit.json go there, both or neither (default: verification/results)"
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help=help_out)
     return parser

@@ -46,7 +46,9 @@ def counterexample(step: Step) -> str:
     def at_zero(gradient: Tensor, size: Tensor | float) -> Tensor:
         return run(gradient, size, torch.zeros_like(gradient))
 
-    relative = ENOUGH if step.program is ca.MinNorm else ca.Tolerance().at(torch.float32) if pixels is None else ROUNDING
+    relative = (
+        ENOUGH if step.program is ca.MinNorm else ca.Tolerance().at(torch.float32) if pixels is None else ROUNDING
+    )
     try:
         tried = check_step(
             at_zero if pixels is None else run,

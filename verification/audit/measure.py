@@ -34,7 +34,10 @@ CASES = {
     "pixels": "a half of the pixels at 0 or 1, and the pixel range among the constraints",
     "bytes": "as `inside`, in units of 0 to 255",
 }
-DISTANCE = {2.0: 1.0, float("inf"): 0.05}  # the smallest perturbation at d = 784, before any pixel range; `pixels` doubles it
+DISTANCE = {
+    2.0: 1.0,
+    float("inf"): 0.05,
+}  # the smallest perturbation at d = 784, before any pixel range; `pixels` doubles it
 CLASSES = 10
 
 
@@ -104,7 +107,9 @@ class _Groups:
     reached: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def run(self, step: Step, models: Sequence[nn.Module], x: Tensor, pixels: Pixels, radius: float = float("nan")) -> Tensor:
+    def run(
+        self, step: Step, models: Sequence[nn.Module], x: Tensor, pixels: Pixels, radius: float = float("nan")
+    ) -> Tensor:
         """η (N, d) in float64; NaN where the library raised."""
         eta = torch.full(x.shape, torch.nan, dtype=torch.float64)
         for i, model in enumerate(models):
@@ -153,9 +158,16 @@ def _margin_groups(step: Step, items: int, seed: int) -> _Groups:
         others = 1 + 2 * torch.rand(items, CLASSES - 1, generator=rng, dtype=torch.float64)
         others[:, 0] = 1
         g = (weights[:, :1] - weights[:, 1:]).double()  # (N, K, d): of the margins
-        size = unit * DISTANCE[step.norm.p] * (d / 784) ** (1 / step.norm.p) * {"tiny": 1e-4, "pixels": 2.0}.get(step.case, 1.0)
+        size = (
+            unit
+            * DISTANCE[step.norm.p]
+            * (d / 784) ** (1 / step.norm.p)
+            * {"tiny": 1e-4, "pixels": 2.0}.get(step.case, 1.0)
+        )
         scores = (weights.double() * x.double()[:, None]).sum(-1)
-        wanted = scores[:, :1] - scores[:, 1:] - size * step.norm.dual(g.flatten(0, 1)).unflatten(0, (items, -1)) * others
+        wanted = (
+            scores[:, :1] - scores[:, 1:] - size * step.norm.dual(g.flatten(0, 1)).unflatten(0, (items, -1)) * others
+        )
         bias = torch.cat([torch.zeros(items, 1), wanted.float()], 1)
         value = scores[:, :1] - scores[:, 1:] - bias[:, 1:].double()
         pieces = CLASSES - 1
@@ -174,7 +186,9 @@ def _margin_groups(step: Step, items: int, seed: int) -> _Groups:
         groups.fooled += fooled[there].tolist()
         groups.reached += decrease.amax(-1).clamp(max=1.0)[there].tolist()
         groups.shares[f"d = {d}"] = torch.where(fooled, step.norm(eta) / smallest[feasible], torch.nan)
-        outside = torch.maximum(-(x[feasible].double() + eta), x[feasible].double() + eta - unit).amax(-1).clamp_min(0) / unit
+        outside = (
+            torch.maximum(-(x[feasible].double() + eta), x[feasible].double() + eta - unit).amax(-1).clamp_min(0) / unit
+        )
         groups.violations += outside[there].tolist()
     return groups
 

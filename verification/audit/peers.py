@@ -49,15 +49,21 @@ class Step:
     call: Call
 
 
-def _foolbox(attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any) -> Tensor:
+def _foolbox(
+    attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any
+) -> Tensor:
     import foolbox
 
     wrapped = foolbox.PyTorchModel(model, bounds=pixels or FREE)
-    _, clipped, _ = getattr(foolbox.attacks, attack)(**options)(wrapped, x, label, epsilons=None if math.isnan(radius) else radius)
+    _, clipped, _ = getattr(foolbox.attacks, attack)(**options)(
+        wrapped, x, label, epsilons=None if math.isnan(radius) else radius
+    )
     return torch.as_tensor(clipped)
 
 
-def _art(attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any) -> Tensor:
+def _art(
+    attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any
+) -> Tensor:
     from art.attacks import evasion
     from art.estimators.classification import PyTorchClassifier
 
@@ -77,7 +83,9 @@ def _cleverhans(p: float, model: nn.Module, x: Tensor, label: Tensor, pixels: Pi
     return torch.as_tensor(fast_gradient_method(model, x, radius, p, clip_min=low, clip_max=high, y=label)).detach()
 
 
-def _torchattacks(attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any) -> Tensor:
+def _torchattacks(
+    attack: str, model: nn.Module, x: Tensor, label: Tensor, pixels: Pixels, radius: float, **options: Any
+) -> Tensor:
     import torchattacks
 
     if pixels != (0.0, 1.0):
@@ -94,7 +102,9 @@ def _steps() -> list[Step]:
     found: list[Step] = []
     inf = math.inf
 
-    def one(library: str, name: str, p: float, call: Call, cases: tuple[str, ...] = ("ball", "pixels"), options: str = "") -> None:
+    def one(
+        library: str, name: str, p: float, call: Call, cases: tuple[str, ...] = ("ball", "pixels"), options: str = ""
+    ) -> None:
         found.extend(Step(library, name, options, ca.GNII, ca.Lp(p), case, call) for case in cases)
 
     def deepfool(library: str, name: str, p: float, call: Call, cases: tuple[str, ...], options: str = "") -> None:

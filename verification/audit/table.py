@@ -107,7 +107,10 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
         found.append(Sheet("(8), DeepFool and its kin: the size, where it fools", columns, 4, lines))
     if steps:
         groups = [f"{kind}, d = {d}" for d in DIMS for kind in KINDS]
-        lines = [(r.library, _step(r), f"‖η‖_{r.p}, {r.case}", *(_share(of.by.get(group)) for group in groups)) for r, of in steps]
+        lines = [
+            (r.library, _step(r), f"‖η‖_{r.p}, {r.case}", *(_share(of.by.get(group)) for group in groups))
+            for r, of in steps
+        ]
         found.append(Sheet("(GNII), the mean by kind of gradient", ["library", "step", "program", *groups], 3, lines))
     if idle := [(f"{row.library} {row.version}".strip(), row.name or "all", row.why) for row in rows if row.why]:
         found.append(Sheet("Not run", ["library", "step", "why"], 3, idle))
@@ -161,7 +164,9 @@ def markdown(facts: Mapping[str, Any]) -> str:
 
 def _section(sheet: Sheet) -> str:
     rule = [":--" if _is_text(sheet, k) else "--:" for k in range(len(sheet.columns))]
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (sheet.columns, rule, *sheet.lines)]
+    cells = [
+        [cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (sheet.columns, rule, *sheet.lines)
+    ]
     lines = ("| " + " | ".join(line) + " |" for line in cells)
     return f"## {sheet.title}\n\n" + "\n".join(lines)
 

@@ -35,7 +35,9 @@ LESSONS = sorted(FOLDER.glob("lesson_*.py"))
 INTERRUPTED = 130
 
 Notebook = dict[str, Any]
-MATHS = re.compile(r'<(?P<tag>span|div) class="arithmatex">(?:\\\(|\\\[)(?P<latex>.*?)(?:\\\)|\\\])</(?P=tag)>', re.DOTALL)
+MATHS = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">(?:\\\(|\\\[)(?P<latex>.*?)(?:\\\)|\\\])</(?P=tag)>', re.DOTALL
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,15 +49,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="lessons:\n" + "\n".join(f"  {path.stem:30}  {title(path)}" for path in LESSONS) + "\n\n"
         "One of them live, with sliders and with exercises to edit:\n  marimo edit verification/lessons/lesson_3_dual_norms.py",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the pages; it is made if it is not there")
-    parser.add_argument("--jupyter", action="store_true", help="write a Jupyter copy of each, with its outputs, as well")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder for the pages; it is made if it is not there"
+    )
+    parser.add_argument(
+        "--jupyter", action="store_true", help="write a Jupyter copy of each, with its outputs, as well"
+    )
     given = parser.parse_args(arguments)
     try:
         given.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=given.out):
             pass
     except OSError as error:
-        parser.error(f"--out {given.out} cannot be written to ({error.strerror}): give a folder that can, or a new name")
+        parser.error(
+            f"--out {given.out} cannot be written to ({error.strerror}): give a folder that can, or a new name"
+        )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -65,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 notebook = ran(path)
                 page.write_whole(given.out / f"{path.stem}.html", html(notebook, path))
                 if given.jupyter:
-                    page.write_whole(given.out / f"{path.stem}.ipynb", json.dumps(notebook, ensure_ascii=False, indent=1) + "\n")
+                    page.write_whole(
+                        given.out / f"{path.stem}.ipynb", json.dumps(notebook, ensure_ascii=False, indent=1) + "\n"
+                    )
                 progress.advance(task)
     except KeyboardInterrupt:
         print("interrupted: the pages written so far are complete, the others were not written", file=sys.stderr)
@@ -100,12 +110,16 @@ def ran(path: Path) -> Notebook:
         command = [sys.executable, "-m", "marimo", "export", "ipynb", str(copy), "-o", str(written)]
         command += ["--include-outputs", "--sort", "top-down"]
         environment = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}
-        done = subprocess.run(command, env=environment, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if not written.exists():
             raise RuntimeError(f"marimo could not export {path.name}: {done.stderr.strip()}")
         notebook: Notebook = json.loads(written.read_text(encoding="utf-8"))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
-    failed = ["".join(f"{line}\n" for line in output["traceback"]) for output in outputs if output["output_type"] == "error"]
+    failed = [
+        "".join(f"{line}\n" for line in output["traceback"]) for output in outputs if output["output_type"] == "error"
+    ]
     if failed or done.returncode:
         raise RuntimeError(f"{path.name} failed:\n" + ("".join(failed) or done.stderr))
     live = f"*Here the live notebook has sliders:* `marimo edit verification/lessons/{path.name}`"
@@ -144,7 +158,9 @@ def _output(output: Notebook, caption: str) -> str:
     data = {kind: "".join(text) if isinstance(text, list) else text for kind, text in output["data"].items()}
     if "image/png" in data:
         encoded, words = data["image/png"].replace("\n", ""), escape(caption)
-        width = int.from_bytes(base64.b64decode(encoded)[16:20]) // 2  # a PNG says its width there; marimo draws two pixels for one
+        width = (
+            int.from_bytes(base64.b64decode(encoded)[16:20]) // 2
+        )  # a PNG says its width there; marimo draws two pixels for one
         picture = f'<img alt="{words}" width="{width}" src="data:image/png;base64,{encoded}" />'
         return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
     if "text/markdown" in data:

@@ -163,7 +163,9 @@ def _(ca, images, lin, math, model):
     for _name, _lin in (("scores", lin), ("probabilities", soft)):
         _steep = ca.Lp(math.inf).dual(_lin.gradient).amax(1)
         _needed = (_lin.value / ca.Lp(math.inf).dual(_lin.gradient)).amin(1)
-        print(f"{_name:14} steepest ‖g‖₁: median {_steep.median():.2g}, smallest ε that fools the linear model:", end=" ")
+        print(
+            f"{_name:14} steepest ‖g‖₁: median {_steep.median():.2g}, smallest ε that fools the linear model:", end=" "
+        )
         print(f"median {_needed.median():.2g}, largest {_needed.max():.2g}")
     return
 

@@ -212,7 +212,10 @@ def _(L, ca, g, images, lin, math, model, np, plt, torch):
     _radii = np.linspace(0, 0.3, 16)
     with torch.no_grad():
         _wrong = [
-            (model(images.x.flatten(1).double() + ca.Lp(math.inf).steepest(g, float(r))).argmax(1) != lin.label).float().mean().item()
+            (model(images.x.flatten(1).double() + ca.Lp(math.inf).steepest(g, float(r))).argmax(1) != lin.label)
+            .float()
+            .mean()
+            .item()
             for r in _radii
         ]
     _axes.plot(_radii, _wrong, "o", color="C3", ms=4, label="the network is fooled by that η")

@@ -113,7 +113,9 @@ def _(ca, math, np, torch):
         axes.plot(*rim(norm.q).T, color="C2", lw=1.5)
         axes.annotate("", on, (0, 0), arrowprops={"arrowstyle": "-|>", "color": "k", "shrinkA": 0, "shrinkB": 0})
         axes.annotate("v/‖g‖$_q$", 1.25 * on, ha="center", va="center")
-        axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", title=f"dual ball, q = {norm.q:.3g}".replace("inf", "∞"))
+        axes.set(
+            xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", title=f"dual ball, q = {norm.q:.3g}".replace("inf", "∞")
+        )
 
     return dual_picture, picture
 
@@ -161,7 +163,9 @@ def _(ca, torch):
     for _p in (2, 1.5, 1.1, 1.01, 1.001, 1):
         _eta = ca.Lp(_p).steepest(_g, 1.0)
         _entries = [round(v, 3) for v in _eta[0].tolist()]
-        print(f"p = {_p:5}   gᵀη = {(_g @ _eta[0]).item():.4f}   −‖g‖_q = {-ca.Lp(_p).dual(_g).item():.4f}   η = {_entries}")
+        print(
+            f"p = {_p:5}   gᵀη = {(_g @ _eta[0]).item():.4f}   −‖g‖_q = {-ca.Lp(_p).dual(_g).item():.4f}   η = {_entries}"
+        )
     return
 
 

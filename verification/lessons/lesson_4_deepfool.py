@@ -89,7 +89,12 @@ def _(ca, math, np, torch):
             arrow = {"arrowstyle": "-|>", "color": f"C{k + 1}", "lw": 2.5 if nearest else 1, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", eta[k], (0, 0), arrowprops=arrow)
         axes.plot(0, 0, "ko", ms=4)
-        axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", title=f"p = {'∞' if p == math.inf else f'{p:g}'}: {sizes.min():.3f}")
+        axes.set(
+            xlim=(-1.3, 1.3),
+            ylim=(-1.3, 1.3),
+            aspect="equal",
+            title=f"p = {'∞' if p == math.inf else f'{p:g}'}: {sizes.min():.3f}",
+        )
 
     return (grow,)
 
@@ -185,7 +190,9 @@ def _(ca, image, model, norm, torch):
         _x = _x + _eta[norm(_eta).argmin()].view_as(_x)
 
     _attack = ca.deepfool(norm)(model, image, _label)
-    print(f"ca.deepfool: {_attack.steps.item()} steps, ‖η‖₂ = {_attack.size.item():.4f}, fooled: {_attack.fooled.item()}")
+    print(
+        f"ca.deepfool: {_attack.steps.item()} steps, ‖η‖₂ = {_attack.size.item():.4f}, fooled: {_attack.fooled.item()}"
+    )
     print(f"its last step proved optimal: {_attack.certificate.holds().item()}")
     fooled_image = _x
     with torch.no_grad():
@@ -198,10 +205,18 @@ def _(fooled_image, fooled_label, image, plt):
     # The image, the perturbation, and their sum
     _figure, _axes = plt.subplots(1, 3, figsize=(6, 2.4), layout="constrained")
     for _ax, _picture, _title in zip(
-        _axes, (image, fooled_image - image, fooled_image), ("x", "η (red is up)", f"x + η: a {fooled_label}"), strict=True
+        _axes,
+        (image, fooled_image - image, fooled_image),
+        ("x", "η (red is up)", f"x + η: a {fooled_label}"),
+        strict=True,
     ):
         _signed = "η" in _title and "x" not in _title
-        _ax.imshow(_picture[0, 0].numpy(), cmap="RdBu_r" if _signed else "gray_r", vmin=-0.5 if _signed else 0, vmax=0.5 if _signed else 1)
+        _ax.imshow(
+            _picture[0, 0].numpy(),
+            cmap="RdBu_r" if _signed else "gray_r",
+            vmin=-0.5 if _signed else 0,
+            vmax=0.5 if _signed else 1,
+        )
         _ax.set_title(_title, fontsize=10)
         _ax.set_axis_off()
     _figure

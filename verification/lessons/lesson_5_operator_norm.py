@@ -127,7 +127,10 @@ def _(ca, math, np, torch):
         W = factor @ factor.T / (factor**2).sum()
         axes.plot(W[0, 0] - W[1, 1], 2 * W[0, 1], "*", color="k", ms=11, clip_on=False)
         bracket = ca.certify(program, solution)
-        axes.set(aspect="equal", title=f"{matrix.shape[1]} columns: norm {bracket.primal.item():.3f} ≤ bound {bracket.dual.item():.3f}")
+        axes.set(
+            aspect="equal",
+            title=f"{matrix.shape[1]} columns: norm {bracket.primal.item():.3f} ≤ bound {bracket.dual.item():.3f}",
+        )
         axes.set_axis_off()
 
     return (disk,)
@@ -173,7 +176,10 @@ def _(mo):
 def _(J, ball, ca, torch):
     whole = ca.OperatorNorm(J, ball)
     _bracket = ca.certify(whole, ca.solve(whole))
-    print(f"64 pixels: {_bracket.primal.item():.4f} ≤ optimum ≤ {_bracket.dual.item():.4f}, proved:", _bracket.holds().item())
+    print(
+        f"64 pixels: {_bracket.primal.item():.4f} ≤ optimum ≤ {_bracket.dual.item():.4f}, proved:",
+        _bracket.holds().item(),
+    )
 
     part = ca.OperatorNorm(J[..., 24:40], ball)
     _solution = ca.solve(part)

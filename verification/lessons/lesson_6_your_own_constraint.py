@@ -121,7 +121,9 @@ def _(L, ca, g, image, math, model, same_brightness, torch):
                 says = model(image + eta.view_as(image)).argmax().item()
             axes[k].imshow(eta.view(8, 8).numpy(), cmap="RdBu_r", vmin=-0.2, vmax=0.2)
             what = "same brightness" if k else "free"
-            axes[k].set_title(f"{what}, ε = {epsilon:.2f}\nsum {round(eta.sum().item(), 2) + 0.0:+.2f}, network: {says}", fontsize=9)
+            axes[k].set_title(
+                f"{what}, ε = {epsilon:.2f}\nsum {round(eta.sum().item(), 2) + 0.0:+.2f}, network: {says}", fontsize=9
+            )
             axes[k].set_axis_off()
 
     return (compare,)
@@ -165,7 +167,9 @@ def _(L, ca, g, image, math, same_brightness):
         _program = ca.GNII(L, g, (ca.Ball(ca.Lp(math.inf), 0.1), *_sets))
         _certificate = ca.certify(_program, ca.solve(_program))
         _proved = _certificate.holds().item()
-        print(f"{_name:16} primal {_certificate.primal.item():8.4f}  dual {_certificate.dual.item():8.4f}  proved: {_proved}")
+        print(
+            f"{_name:16} primal {_certificate.primal.item():8.4f}  dual {_certificate.dual.item():8.4f}  proved: {_proved}"
+        )
     return
 
 

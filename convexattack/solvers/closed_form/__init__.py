@@ -60,7 +60,9 @@ def solve(program: Program) -> Solution:
         return _quick(program, _min_norm if program.sets else _min_norm_plain)
     assert isinstance(program, GN | GNII)
     first = program.sets[0] if len(program.sets) == 1 else None
-    found = _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _quick(program, _ball_and_box)
+    found = (
+        _ball(program, first) if isinstance(first, Ball) else _cube_and_box(program) or _quick(program, _ball_and_box)
+    )
     return _verdict(program, found) if isinstance(program, GN) else found
 
 
@@ -76,12 +78,18 @@ def _quick(program: Any, thorough: Callable[[Any], Solution]) -> Solution:
     if len(rows) == len(program):
         return thorough(program)
     sets = tuple(_rows(item, rows, program.gradient) for item in program.sets)
-    others = thorough(dataclasses.replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=sets))
+    others = thorough(
+        dataclasses.replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=sets)
+    )
 
     def multipliers() -> tuple[Tensor, ...]:
-        return tuple(part.index_copy(0, rows, other) for part, other in zip(fast.multipliers(), others.multipliers, strict=True))
+        return tuple(
+            part.index_copy(0, rows, other) for part, other in zip(fast.multipliers(), others.multipliers, strict=True)
+        )
 
-    return Solution.later(fast.eta.index_copy(0, rows, others.eta), code.index_copy(0, rows, others.codes), multipliers, stats)
+    return Solution.later(
+        fast.eta.index_copy(0, rows, others.eta), code.index_copy(0, rows, others.codes), multipliers, stats
+    )
 
 
 def _rows(item: ConvexSet, rows: Tensor, like: Tensor) -> ConvexSet:
@@ -98,13 +106,19 @@ def _verdict(program: GN, found: Solution) -> Solution:
     fall = -torch.linalg.vecdot(program.g, eta)
     away = (program.L - fall).abs() > (1e-9 + 4 * torch.finfo(found.eta.dtype).eps) * (program.L.abs() + fall.abs())
     verdict = torch.where(fall > program.L, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
-    settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code) | (found.codes == Status.UNDECIDED.code)
+    settled = (
+        (found.codes == Status.OPTIMAL.code)
+        | (found.codes == Status.INEXACT.code)
+        | (found.codes == Status.UNDECIDED.code)
+    )
     exact = found.codes == Status.OPTIMAL.code
     if bool((settled & ~(away & exact)).any()):
         verdict = torch.where(away & exact, verdict, program.decide(found.eta, found.multipliers))
         for item in program.sets:
             if isinstance(item, Box):  # that some η is feasible does not make this one so
-                verdict = torch.where((verdict == Status.FEASIBLE.code) & (item.violation(eta) > 0), Status.INEXACT.code, verdict)
+                verdict = torch.where(
+                    (verdict == Status.FEASIBLE.code) & (item.violation(eta) > 0), Status.INEXACT.code, verdict
+                )
     return Solution(found.eta, torch.where(settled, verdict, found.codes), found.multipliers, found.stats)
 
 
@@ -122,12 +136,16 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
 
 def _min_norm_plain(program: MinNorm) -> Solution:
     """(8) without sets: η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}."""
-    eta, lam, code, risky = by_rows(partial(_shortest, p=program.norm.p, q=program.norm.q), program.gradient, program.value)
+    eta, lam, code, risky = by_rows(
+        partial(_shortest, p=program.norm.p, q=program.norm.q), program.gradient, program.value
+    )
     found = Solution(_blank(eta, code), code, (lam,), {"solver": "closed_form"})
     return _judged(program, found) if bool(risky.any()) else found
 
 
-def _shortest(gradient: Float[Tensor, "N d"], value: Float[Tensor, " N"], p: float, q: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _shortest(
+    gradient: Float[Tensor, "N d"], value: Float[Tensor, " N"], p: float, q: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """η, λ, the claim, and whether η has entries so small or large that their rounding counts."""
     g, L, dtype = gradient.to(torch.float64), value.to(torch.float64), gradient.dtype
     h, unit = g, torch.ones_like(L)
@@ -149,7 +167,9 @@ def _shortest(gradient: Float[Tensor, "N d"], value: Float[Tensor, " N"], p: flo
     if dtype == torch.float64:
         return eta, lam, code, torch.zeros_like(none)
     length = step * direction.abs().amax(-1)
-    risky = ((length > 0) & (length < g.shape[1] * TINY * torch.finfo(dtype).smallest_normal)) | (length > torch.finfo(dtype).max / 2)
+    risky = ((length > 0) & (length < g.shape[1] * TINY * torch.finfo(dtype).smallest_normal)) | (
+        length > torch.finfo(dtype).max / 2
+    )
     return eta, lam, code, risky
 
 
@@ -213,7 +233,9 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         bound = (norm(a) > goal) & ~empty & (start < goal)
         rows = slice(None) if bool(bound.all()) else bound.nonzero().flatten()
         if p == 1:
-            filled, price = _knapsack(w[rows], nearest[rows], a[rows], torch.ones_like(w[rows]), goal[rows] - start[rows])
+            filled, price = _knapsack(
+                w[rows], nearest[rows], a[rows], torch.ones_like(w[rows]), goal[rows] - start[rows]
+            )
             log_mu[rows] = price.log()
         else:
             filled, log_kappa = _fill(w[rows], nearest[rows], a[rows], _exponent(p), goal[rows], p, side.centred)
@@ -226,7 +248,9 @@ def _ball_and_box(program: GN | GNII) -> Solution:
         a = a * step if side.centred else torch.where(step < 1, nearest + step * (a - nearest), a)
         share = torch.minimum(w, _slope(most, p, log_mu))
         share = share if side.centred else torch.maximum(share, _slope(nearest, p, log_mu))
-        share = torch.where(((full > 0) & ~touching)[:, None], share, w) if bool((touching | (full == 0)).any()) else share
+        share = (
+            torch.where(((full > 0) & ~touching)[:, None], share, w) if bool((touching | (full == 0)).any()) else share
+        )
         size = a * unit[:, None]
     else:
         share = w * (most >= full[:, None])
@@ -240,7 +264,9 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     endless = torch.where(a.amax(-1) == torch.inf, Status.UNBOUNDED.code, Status.OPTIMAL.code)
     code = torch.where(empty, Status.INFEASIBLE.code, endless)
     found = side.finish(eta, code, side.spread(v_ball, v_box))
-    if side.centred and dtype != torch.float64 and len(sets) > (k is not None):  # the cost is Σσ_j(v_j), the gap what −gᵀη is below it
+    if (
+        side.centred and dtype != torch.float64 and len(sets) > (k is not None)
+    ):  # the cost is Σσ_j(v_j), the gap what −gᵀη is below it
         cost, fall = side.cost(v_box), -torch.linalg.vecdot(program.g, found.eta.to(torch.float64))
         cost = cost if k is None else cost + radius * norm.dual(v_ball)
         close = cost - fall <= torch.finfo(dtype).eps * (program.L.abs() + fall)
@@ -253,7 +279,12 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     wide = found.eta.to(torch.float64)
     proved = program.primal(wide) - program.bound(found.multipliers, wide).value <= 1e-12 * program.scale(wide)
     doubtful = touching & (found.codes == Status.OPTIMAL.code) & ~proved
-    return Solution(found.eta, torch.where(doubtful, Status.UNDECIDED.code, found.codes).to(torch.int8), found.multipliers, found.stats)
+    return Solution(
+        found.eta,
+        torch.where(doubtful, Status.UNDECIDED.code, found.codes).to(torch.int8),
+        found.multipliers,
+        found.stats,
+    )
 
 
 def _min_norm(program: MinNorm) -> Solution:
@@ -278,7 +309,11 @@ def _min_norm(program: MinNorm) -> Solution:
     else:
         filled, log_kappa = _fill(w[rows], nearest[rows], most[rows], _exponent(p), goal[rows], None, side.centred)
         log_mu[rows] = (1 - p) * log_kappa if p < math.inf else 0.0
-    a = filled if isinstance(rows, slice) else torch.where((idle | none)[:, None], nearest, most).index_copy(0, rows, filled)
+    a = (
+        filled
+        if isinstance(rows, slice)
+        else torch.where((idle | none)[:, None], nearest, most).index_copy(0, rows, filled)
+    )
     full = ~idle & ~none & (goal >= reach1)  # every coordinate is at its bound: any multiplier that keeps it there
     if p == math.inf:
         length = norm(a)
@@ -293,12 +328,16 @@ def _min_norm(program: MinNorm) -> Solution:
         else:  # `nearest` may outweigh w beyond the range of a float
             over = (log_mu[:, None] + (p - 1) * nearest.abs().log()).nan_to_num(-torch.inf).amax(-1).clamp_min(0)
             shrink, log_mu = (-over).exp(), log_mu - over
-            share = torch.maximum(torch.minimum(w * shrink[:, None], _slope(most, p, log_mu)), _slope(nearest, p, log_mu))
+            share = torch.maximum(
+                torch.minimum(w * shrink[:, None], _slope(most, p, log_mu)), _slope(nearest, p, log_mu)
+            )
     steep = norm.dual(share)  # λ scales −λg so that the norm's share of it is a unit vector of ‖·‖_q
     steep = torch.where(steep > 0, steep, 1.0)
     lam = shrink / steep / side.top
     lam = torch.where(idle, 0.0, torch.where(none, 1.0, lam)) if bool((idle | none).any()) else lam
-    v_box = program.g.abs() * lam[:, None]  # as the certificate will compute λg, so that the norm's share survives the subtraction
+    v_box = (
+        program.g.abs() * lam[:, None]
+    )  # as the certificate will compute λg, so that the norm's share survives the subtraction
     binds = (share != w * shrink[:, None]) | none[:, None]
     share = share / steep[:, None]
     if bool((idle | none).any()):
@@ -315,7 +354,9 @@ def _min_norm(program: MinNorm) -> Solution:
     if side.centred and dtype != torch.float64:  # then ‖η‖ ≥ λL − Σσ_j(v_j) is this bound
         limit, wide = torch.finfo(dtype).eps, found.eta.to(torch.float64)
         length, least = norm(wide), lam * program.L - side.cost(v_box)
-        close = (length - least <= limit * length) & (program.L + torch.linalg.vecdot(program.g, wide) <= limit * program.L.abs())
+        close = (length - least <= limit * length) & (
+            program.L + torch.linalg.vecdot(program.g, wide) <= limit * program.L.abs()
+        )
         if bool((close & (found.codes == Status.OPTIMAL.code)).all()):
             return found
     return _judged(program, found)
@@ -344,7 +385,10 @@ class _Descent:
         pairs = [pair for pair in bounds if pair is not None] or [
             (g.new_full((1, 1), -torch.inf).expand(g.shape), g.new_full((1, 1), torch.inf).expand(g.shape))
         ]
-        low, high = reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+        low, high = (
+            reduce(torch.maximum, [pair[0] for pair in pairs]),
+            reduce(torch.minimum, [pair[1] for pair in pairs]),
+        )
         top = g.abs().amax(-1)
         room = (high - low).amin(-1) if g.numel() else top
         valid = top.isfinite() & program.value.isfinite()
@@ -403,12 +447,16 @@ class _Descent:
             lam = None if lam is None else torch.where(self.clash, 0.0, lam)
             code = torch.where(self.clash, Status.INFEASIBLE.code, code)
         code = torch.where(self.valid, code, Status.INVALID.code).to(torch.int8)
-        return Solution(_blank(eta, code), code, multipliers if lam is None else (lam, *multipliers), {"solver": "closed_form"})
+        return Solution(
+            _blank(eta, code), code, multipliers if lam is None else (lam, *multipliers), {"solver": "closed_form"}
+        )
 
     def _prove_clash(self, multipliers: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Where two bounds exclude each other at coordinate k, e_k on the upper one and −e_k on the lower one: Σv = 0 and Σσ(v) < 0."""
         low, high = self.merged()
-        at = torch.zeros_like(self.w, dtype=torch.bool).scatter_(-1, (low - high).nan_to_num(-torch.inf).argmax(-1, keepdim=True), True)
+        at = torch.zeros_like(self.w, dtype=torch.bool).scatter_(
+            -1, (low - high).nan_to_num(-torch.inf).argmax(-1, keepdim=True), True
+        )
         upper, lower, proof = at, at, []
         for pair, v in zip(self.bounds, multipliers, strict=True):
             mine = torch.zeros_like(v)
@@ -444,7 +492,9 @@ def _fill(
     goal = goal if p is None else goal**p
     if not moderate:
         return _fill_guarded(w, nearest, most, r, goal, p)
-    simple = None if centred else (nearest == 0).all(-1)  # each item by its own data: no answer depends on its neighbours
+    simple = (
+        None if centred else (nearest == 0).all(-1)
+    )  # each item by its own data: no answer depends on its neighbours
     if simple is None or bool(simple.all()):
         return _fill_centred(w, most, r, goal, p)
     a, log_kappa = _fill_guarded(w, nearest, most, r, goal, p)
@@ -459,7 +509,9 @@ def _fill_centred(w: Tensor, most: Tensor, r: float, goal: Tensor, p: float | No
     power = 1.0 if p is None else p
     e = (w > 0).to(w) if r == 0 else w if r == 1 else w.pow(r)
     free_part = w * e if p is None else e * e if p == 2 else e.pow(p)
-    full_part = (w * most if p is None else most * most if p == 2 else most.pow(p)).nan_to_num(0.0, 0.0)  # an infinite bound never binds
+    full_part = (w * most if p is None else most * most if p == 2 else most.pow(p)).nan_to_num(
+        0.0, 0.0
+    )  # an infinite bound never binds
     rows = None
     kappa = result = (goal / free_part.sum(-1)) ** (1 / power)
     live = (e, most, free_part, full_part, goal)
@@ -483,7 +535,9 @@ def _fill_centred(w: Tensor, most: Tensor, r: float, goal: Tensor, p: float | No
     return torch.minimum(e * result[:, None], most), result.log()
 
 
-def _fill_guarded(w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tensor, p: float | None) -> tuple[Tensor, Tensor]:
+def _fill_guarded(
+    w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tensor, p: float | None
+) -> tuple[Tensor, Tensor]:
     """`_fill` for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 at p = 1.001); a bracket guards Newton."""
     power = 1.0 if p is None else p
     log_w = w.log()
@@ -508,7 +562,9 @@ def _fill_guarded(w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tens
         short = fixed + (power * y + log_free).exp() < goal_
         low, high = torch.where(short, y, low), torch.where(short, high, y)
         new = ((goal_ - fixed).log() - log_free) / power  # NaN or ±∞ where nothing is free
-        middle = torch.where(low == -torch.inf, y - 1 - y.abs(), torch.where(high == torch.inf, y + 1 + y.abs(), (low + high) / 2))
+        middle = torch.where(
+            low == -torch.inf, y - 1 - y.abs(), torch.where(high == torch.inf, y + 1 + y.abs(), (low + high) / 2)
+        )
         ends = (high - low) <= 4e-16 * y.abs()
         same = (new - y).abs() <= 2e-16 * y.abs().clamp_min(1)
         new = torch.where(same, new, torch.where((new > low) & (new < high), new, middle))
@@ -526,7 +582,9 @@ def _fill_guarded(w: Tensor, nearest: Tensor, most: Tensor, r: float, goal: Tens
     a = torch.minimum(torch.maximum(t, nearest), most)
     parts = weigh(a, w)
     fixed, moving = torch.where(free, 0.0, parts).sum(-1), torch.where(free, parts, 0.0).sum(-1)
-    exact = ((goal - fixed) / moving).nan_to_num(1.0, 1.0, 1.0).clamp(0.5, 2.0) ** (1 / power)  # undoes the rounding of the logarithms
+    exact = ((goal - fixed) / moving).nan_to_num(1.0, 1.0, 1.0).clamp(0.5, 2.0) ** (
+        1 / power
+    )  # undoes the rounding of the logarithms
     return torch.minimum(torch.maximum(torch.where(free, t * exact[:, None], a), nearest), most), result
 
 
@@ -606,7 +664,12 @@ def _judged(program: Program, found: Solution) -> Solution:
         if not bool(claimed.any()):
             return found
         unproved = claimed & ~program.refuted(found.multipliers)
-        return Solution(found.eta, torch.where(unproved, Status.UNDECIDED.code, found.codes).to(torch.int8), found.multipliers, found.stats)
+        return Solution(
+            found.eta,
+            torch.where(unproved, Status.UNDECIDED.code, found.codes).to(torch.int8),
+            found.multipliers,
+            found.stats,
+        )
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
     gap = program.primal(eta) - program.bound(found.multipliers, eta).value
     fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)

@@ -56,7 +56,9 @@ def solve(program: Program) -> Quick | None:
         found = lowest(program, balls[0], boxes[0], low, high)
     else:
         return None
-    around = found.good if centred else found.good & ((low <= 0) & (high >= 0)).all(-1)  # each item by its own box alone
+    around = (
+        found.good if centred else found.good & ((low <= 0) & (high >= 0)).all(-1)
+    )  # each item by its own box alone
     return Quick(found.eta, around, found.multipliers)
 
 
@@ -72,7 +74,9 @@ def _lowest(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: Tensor)
     square = radius.square()
     w, most = g.abs(), _room(g, low, high)
     slopes, rooms = w * w, most * most
-    kappa, full = _newton(slopes, rooms, square, lambda kappa, out: torch.mul(w, kappa[:, None], out=out).ge_(most), 0.5)
+    kappa, full = _newton(
+        slopes, rooms, square, lambda kappa, out: torch.mul(w, kappa[:, None], out=out).ge_(most), 0.5
+    )
     fixed, free = sum64(rooms.mul_(full)), sum64(slopes.addcmul_(slopes, full, value=-1))
     kappa = ((square * (1 - 2 * HALF) - fixed) / free).sqrt()
     eta = _scaled(g, kappa, low, high)
@@ -94,7 +98,11 @@ def _lowest_sparse(program: GN | GNII, ball: Ball, box: Box, low: Tensor, high: 
 
     def spend(k: int, g: Tensor, low: Tensor, high: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         steepest = _Steepest.of(k, g, low, high, radius * (1 - 2.0**-40), weighted=False)
-        return steepest.eta(g, round_down(steepest.left, g.dtype)), steepest.price, steepest.good & (radius > 1e-20) & (radius < 1e30)
+        return (
+            steepest.eta(g, round_down(steepest.left, g.dtype)),
+            steepest.price,
+            steepest.good & (radius > 1e-20) & (radius < 1e30),
+        )
 
     eta, price, good = _few_then_many(spend, program.gradient, low, high, radius)
 
@@ -149,7 +157,9 @@ def _shortest_alone(program: MinNorm) -> Quick:
         at = g.abs().argmax(-1, keepdim=True) if p == 1 else None
         steep = sum64(g.abs()) if at is None else g.gather(1, at)[:, 0].abs().to(torch.float64)
         edge = round_up(need / steep, g.dtype)[:, None]
-        eta = g.sign().mul_(-edge) if at is None else torch.zeros_like(g).scatter_(1, at, -edge * g.gather(1, at).sign())
+        eta = (
+            g.sign().mul_(-edge) if at is None else torch.zeros_like(g).scatter_(1, at, -edge * g.gather(1, at).sign())
+        )
     length = need / steep
     good = (length > 1e-15) & (length < 1e15) & (L > 1e-20) & (L < 1e30)
     return Quick(eta, good, lambda: (1 / steep,))
@@ -175,10 +185,14 @@ def _shortest_sparse(program: MinNorm, box: Box, low: Tensor, high: Tensor) -> Q
 
     g, norm = program.gradient, program.norm
     eta, price, good = _few_then_many(spend, g, low, high, program.L, *box.bounds(g))
-    return Quick(eta, good, lambda: _scaled_multipliers(g, norm, torch.minimum(g.to(torch.float64).abs(), price[:, None])))
+    return Quick(
+        eta, good, lambda: _scaled_multipliers(g, norm, torch.minimum(g.to(torch.float64).abs(), price[:, None]))
+    )
 
 
-def _few_then_many(spend: Callable[..., tuple[Tensor, Tensor, Tensor]], *parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _few_then_many(
+    spend: Callable[..., tuple[Tensor, Tensor, Tensor]], *parts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """η, the last price and which items hold, from few of the steepest coordinates, and from more where those did not do."""
     few, many = STEEPEST
     found = spend(few, *parts)

@@ -52,7 +52,9 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
     assert isinstance(program.jacobian, Tensor)
     radius = program.ball.radii(program.jacobian)
     items = max(1, NUMBERS // (m * d))
-    parts = [_some(program.jacobian[a : a + items], radius[a : a + items], program.norm, exact) for a in range(0, n, items)]
+    parts = [
+        _some(program.jacobian[a : a + items], radius[a : a + items], program.norm, exact) for a in range(0, n, items)
+    ]
     if not parts:
         parts = [_some(program.jacobian, radius, program.norm, exact)]
     eta, codes, y, F = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
@@ -60,7 +62,9 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
     return Solution(eta, codes, (y, F), {"solver": "enumeration" if exact else "operator_norm", **stats})
 
 
-def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
+def _some(
+    jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """η, codes, y, F and stats of some items; J is worked on as J/‖J‖_F without columns that are far too short to matter."""
     J = jacobian.to(torch.float64, copy=True)
     top = J.abs().flatten(1).amax(1)
@@ -96,7 +100,9 @@ def _some(jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool) -> tuple[Tens
         found = _relaxed(J, norm.q)
         J[nothing, 0, 0] = 0.0
         F, high, steps = found.factor, torch.where(nothing, 0.0, found.high), found.steps
-        y = torch.where(short, lengths.pow(2 - norm.q), found.y)  # a column that was left out weighs as little as it is long
+        y = torch.where(
+            short, lengths.pow(2 - norm.q), found.y
+        )  # a column that was left out weighs as little as it is long
         stats["gap"] = (found.high - found.low) / found.high
         eta, mean = round_factor(J, F, norm)
         stats["rounding_ratio"] = mean / torch.where(high > 0, high, 1.0).square()
@@ -133,7 +139,9 @@ def _relaxed(J: Tensor, q: float) -> rows.Relaxed:
     if d > MANY:
         return rows.relax(J, q, direct=False)
     found = columns.relax(J, q)
-    missed = found.high - found.low > 1e-8 * found.high  # it can stall with p near 2 and columns of very different length
+    missed = (
+        found.high - found.low > 1e-8 * found.high
+    )  # it can stall with p near 2 and columns of very different length
     if k > MANY or not bool(missed.any()):
         return found
     again = rows.relax(J[missed], q)

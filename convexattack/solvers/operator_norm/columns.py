@@ -39,7 +39,9 @@ def relax(J: Float[Tensor, "N m d"], q: float) -> Relaxed:
     live = torch.arange(n, device=J.device)
     for step in range(STEPS):
         value = _length(y, sigma)[0]
-        reached = (C * X).sum((1, 2)) / _length(X.diagonal(dim1=1, dim2=2), sigma / (sigma - 1) if sigma > 1 else torch.inf)[0]
+        reached = (C * X).sum((1, 2)) / _length(
+            X.diagonal(dim1=1, dim2=2), sigma / (sigma - 1) if sigma > 1 else torch.inf
+        )[0]
         gap = 1 - (reached / value).clamp_min(0).sqrt()
         better = gap < width[live]
         idle[live] = torch.where(gap < 0.7 * width[live], 0.0, idle[live] + 1)
@@ -122,7 +124,9 @@ def _newton(C: Tensor, y: Tensor, X: Tensor, sigma: float) -> tuple[Tensor, Tens
     along_X = _reach(X, dX, 0.75)
     if sigma > 1:
         along_y = along_X = torch.minimum(along_y, along_X)
-    left = ((Z + along_y[:, None, None] * torch.diag_embed(dy)) * (X + along_X[:, None, None] * dX)).sum((1, 2))[:, None] / d
+    left = ((Z + along_y[:, None, None] * torch.diag_embed(dy)) * (X + along_X[:, None, None] * dX)).sum((1, 2))[
+        :, None
+    ] / d
     cross = inverse @ (dy[:, :, None] * dX)
     target = (left / mu).clamp(1e-6, 1.0).pow(3) * mu
     dy, dX = solve(target, (cross + cross.mT) / 2)

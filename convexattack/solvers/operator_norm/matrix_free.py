@@ -44,16 +44,26 @@ def solve(program: OperatorNorm) -> Solution:
     w = torch.where((size > 0)[:, None], w / torch.where(size > 0, size, 1.0)[:, None], 0.0)
     valid = v.isfinite().all(1) & w.isfinite().all(1)
     radius = program.ball.radii(v)
-    starts = [v] if program.norm.p == 2 else [*top.unbind(2), *torch.randn(DRAWS, n, d, generator=torch.Generator().manual_seed(1)).to(v)]
+    starts = (
+        [v]
+        if program.norm.p == 2
+        else [*top.unbind(2), *torch.randn(DRAWS, n, d, generator=torch.Generator().manual_seed(1)).to(v)]
+    )
     ways = [_climb(forward, adjoint, program.norm, start) for start in starts]
     lengths = torch.stack([length for _, length in ways])
     eta = torch.stack([way for way, _ in ways])[lengths.argmax(0), torch.arange(n, device=v.device)]
     eta = round_down(eta * (radius * (1 - 2.0**-51))[:, None], J.dtype)
     eta = torch.where(valid[:, None], eta, torch.nan)
     low, high = program.primal(eta), program.bound((torch.ones_like(v), w[..., None])).value
-    codes = torch.where(low >= high * (1 - 1e-9 - 64 * torch.finfo(J.dtype).eps), Status.OPTIMAL.code, Status.BRACKETED.code)
+    codes = torch.where(
+        low >= high * (1 - 1e-9 - 64 * torch.finfo(J.dtype).eps), Status.OPTIMAL.code, Status.BRACKETED.code
+    )
     codes = torch.where(valid, codes, Status.INVALID.code).to(torch.int8)
-    stats = {"solver": "matrix_free", "lanczos_steps": steps, "exact": torch.full_like(valid, program.norm.p == 2) & valid}
+    stats = {
+        "solver": "matrix_free",
+        "lanczos_steps": steps,
+        "exact": torch.full_like(valid, program.norm.p == 2) & valid,
+    }
     return Solution(eta, codes, (torch.ones_like(v), w[..., None]), stats)
 
 

@@ -24,7 +24,9 @@ SAMPLE = 64  # columns that are looked at first for a rank above 2
 MOST_SIGNS = 20  # coordinates up to which all signs are tried
 
 
-def round_factor(J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
+def round_factor(
+    J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp
+) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
     """The best η, ε = 1, of many w drawn from N(0, FFᵀ) and its principal directions, each improved by alternation; and the mean over the
     plain draws of ‖Jη‖₂² (Nesterov's rounding, before any alternation). All but the last turns run in float32."""
     n, m, d = J.shape
@@ -96,7 +98,9 @@ def sweep(J: Float[Tensor, "N 2 d"]) -> Float[Tensor, "N d"]:
     turn = torch.where(turn >= math.pi, 0.0, turn)
     order = turn.argsort(-1)
     at_zero = torch.where(a != 0, a.sign(), -b.sign())  # the signs just before the first angle, θ = 0⁻
-    sums = (J * at_zero[:, None]).sum(2)[..., None] - 2 * (J * at_zero[:, None]).gather(2, order[:, None].expand(-1, 2, -1)).cumsum(2)
+    sums = (J * at_zero[:, None]).sum(2)[..., None] - 2 * (J * at_zero[:, None]).gather(
+        2, order[:, None].expand(-1, 2, -1)
+    ).cumsum(2)
     k = sums.square().sum(1).argmax(1)
     rank = torch.empty_like(order).scatter_(1, order, torch.arange(J.shape[2], device=J.device).expand_as(order))
     return torch.where(rank <= k[:, None], -at_zero, at_zero)

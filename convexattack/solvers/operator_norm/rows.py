@@ -96,7 +96,9 @@ def _relax(J: Tensor, real: Tensor, q: float, direct: bool, rough: bool) -> Rela
     return best
 
 
-def _record(best: Relaxed, idle: Tensor, live: Tensor, step: int, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, q: float) -> Tensor:
+def _record(
+    best: Relaxed, idle: Tensor, live: Tensor, step: int, s: Tensor, a: Tensor, G: Tensor, L1: Tensor, q: float
+) -> Tensor:
     """Keep what improves the bracket of the live items; which of them go on."""
     low, high = a / L1.square().sum((1, 2)).sqrt(), (a * torch.linalg.eigvalsh(G)[:, -1]).sqrt()
     old = best.high[live] - best.low[live]
@@ -172,7 +174,11 @@ def _newton(
     left = ((Lam + alpha * dW) * (Lam + alpha * dS)).sum((1, 2)) / m
     sigma = (left / mu).clamp(1e-6, 1.0).pow(3)
     cross = dW @ dS
-    v = 2 * ((sigma * mu)[:, None, None] * eye - torch.diag_embed(squares) - (cross + cross.mT) / 2) / (lam[:, :, None] + lam[:, None])
+    v = (
+        2
+        * ((sigma * mu)[:, None, None] * eye - torch.diag_embed(squares) - (cross + cross.mT) / 2)
+        / (lam[:, :, None] + lam[:, None])
+    )
     dW, dS = solve(v)
     alpha = (0.99 * reach(dW, dS)).clamp_max(1.0)[:, None, None]
     X1, bad1 = torch.linalg.cholesky_ex(Lam + alpha * dW)
@@ -245,7 +251,9 @@ def _hessian(R: Tensor, J: Tensor, weight: Tensor, rough: bool) -> Tensor:
     R = R.mT.contiguous()
     for a in range(0, n, items):
         for b in range(0, d, columns):
-            v = ((R[a : a + items] @ J[a : a + items, :, b : b + columns]) * weight[a : a + items, None, b : b + columns]).to(dtype)
+            v = (
+                (R[a : a + items] @ J[a : a + items, :, b : b + columns]) * weight[a : a + items, None, b : b + columns]
+            ).to(dtype)
             products = torch.empty(len(v), k, v.shape[2], dtype=dtype, device=J.device)
             start = 0
             for r in range(m):
