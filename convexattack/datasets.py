@@ -1,5 +1,5 @@
-"""Data to attack: scikit-learn's digits, MNIST, CIFAR-10, any folder of labelled images in the Hugging Face layout; and, for
-regression, scikit-learn's diabetes data; for segmentation, scenes of its digits."""
+"""Data to attack: scikit-learn's digits, MNIST, CIFAR-10, any folder of labelled images in the Hugging Face layout;
+and, for regression, scikit-learn's diabetes data; for segmentation, scenes of its digits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Images:
         x: (n, C, H, W) float32, pixels in [0, 1]: a perturbation η and its radius ε are in units of that range.
         label: (n,) int64, the true class, counted from 0.
         name: what was asked for: `digits`, `mnist`, `cifar10`, or the folder's name.
-        note: what the source says of itself (for a folder, the first paragraph of its README.md); to be printed with every result.
+        note: what the source says of itself (for a folder, the first paragraph of its README.md); to be printed with
+            every result.
     """
 
     x: Float[Tensor, "n C H W"]
@@ -42,7 +43,7 @@ class Images:
         return len(self.x)
 
     def padded(self, size: int) -> Images:
-        """The images in the middle of size × size pixels, zeros around, as the paper has MNIST at 32: η covers the frame as well.
+        """The images amid size × size pixels, zeros around, as the paper has MNIST at 32: η covers the frame as well.
 
         Raises:
             ValueError: an image is larger than that, or the zeros do not go evenly around it.
@@ -50,7 +51,8 @@ class Images:
         h, w = self.x.shape[2:]
         if h > size or w > size or (size - h) % 2 or (size - w) % 2:
             raise ValueError(
-                f"size must exceed the {h} × {w} pixels of {self.name} by an even number, got {size}: choose another size"
+                f"size must exceed the {h} × {w} pixels of {self.name} by an even number, got {size}: "
+                "choose another size"
             )
         rows, columns = (size - h) // 2, (size - w) // 2
         x = torch.nn.functional.pad(self.x, (columns, columns, rows, rows))
@@ -62,7 +64,8 @@ class Table:
     """n rows of measurements, and the numbers to be predicted from them.
 
     Attributes:
-        x: (n, d) float32, standardised: one unit of η, and of ε, is one standard deviation of that column among the training rows.
+        x: (n, d) float32, standardised: one unit of η, and of ε, is one standard deviation of that column among the
+            training rows.
         target: (n, m) float32, in the units of the source.
         name: what was asked for.
         note: what the source is, and which rows these are; to be printed with every result.
@@ -132,25 +135,29 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
     """The first `limit` images (default: all) of a split, in the order of the source.
 
     Args:
-        name_or_folder: `digits` (in scikit-learn; 1,437 for training and 360 for testing, as the shipped network has it); `mnist` or
-            `cifar10`, from `$CONVEXATTACK_DATA/NAME` where that is a folder, otherwise from the Hugging Face hub and its cache;
-            or the path of a folder in the Hugging Face layout (parquet, image folder, ...) with a column of images of one size,
-            8-bit grey or RGB, and a column of classes. A folder is only read: nothing is written into it, nor cached.
+        name_or_folder: `digits` (in scikit-learn; 1,437 for training and 360 for testing, as the shipped network has
+            it); `mnist` or `cifar10`, from `$CONVEXATTACK_DATA/NAME` where that is a folder, otherwise from the Hugging
+            Face hub and its cache; or the path of a folder in the Hugging Face layout (parquet, image folder, ...) with
+            a column of images of one size, 8-bit grey or RGB, and a column of classes. A folder is only read: nothing
+            is written into it, nor cached.
         split: `train` or `test`, or what else the folder has.
         limit: at least 1.
 
-    MNIST and CIFAR-10 are counted by class, whatever the limit; the pixels of MNIST, of which every good copy has the same, are compared
-    with a checksum where a whole split is loaded. A folder of which the card states `num_examples` is counted likewise.
+    MNIST and CIFAR-10 are counted by class, whatever the limit; the pixels of MNIST, of which every good copy has the
+    same, are compared with a checksum where a whole split is loaded. A folder of which the card states `num_examples`
+    is counted likewise.
 
     Raises:
-        ValueError: no such dataset or split, a wrong limit, or images, labels, counts or pixels other than the dataset must have.
+        ValueError: no such dataset or split, a wrong limit, or images, labels, counts or pixels other than the dataset
+            must have.
         FileNotFoundError: the hub cannot be reached.
         ImportError: the extra `convexattack[data]`, which everything but the digits needs, is not installed.
     """
     _check_limit(limit, "images")
     if not isinstance(name_or_folder, str | PathLike):
         raise TypeError(
-            f"name_or_folder must be a name or a path, got {name_or_folder!r}: use digits, {', '.join(_KNOWN)} or a folder"
+            f"name_or_folder must be a name or a path, got {name_or_folder!r}: "
+            f"use digits, {', '.join(_KNOWN)} or a folder"
         )
     name = os.fspath(name_or_folder)
     if name == "digits":
@@ -167,10 +174,11 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
 
 
 def diabetes(split: str = "test", limit: int | None = None) -> Table:
-    """The first `limit` rows (default: all) of scikit-learn's diabetes data: 442 patients, ten measurements each, d = 10 and m = 1.
+    """The first `limit` rows (default: all) of scikit-learn's diabetes data: 442 patients, d = 10 measurements, m = 1.
 
-    The target is a score of the disease's progression one year later, 25 to 346 points. 354 rows are for training and 88 for testing, by
-    `train_test_split(test_size=88, random_state=0)`; mean and standard deviation of each column are those of the 354.
+    The target is a score of the disease's progression one year later, 25 to 346 points. 354 rows are for training and
+    88 for testing, by `train_test_split(test_size=88, random_state=0)`; mean and standard deviation of each column are
+    those of the 354.
 
     Raises:
         ValueError: no such split, or a limit below 1.
@@ -189,7 +197,8 @@ def diabetes(split: str = "test", limit: int | None = None) -> Table:
         torch.tensor(x[:limit], dtype=torch.float32),
         torch.tensor(target[:limit, None], dtype=torch.float32),
         "diabetes",
-        f"scikit-learn's diabetes data, standardised: the {len(part)} {split} rows of train_test_split(test_size=88, random_state=0)",
+        "scikit-learn's diabetes data, standardised: "
+        f"the {len(part)} {split} rows of train_test_split(test_size=88, random_state=0)",
     )
 
 
@@ -198,11 +207,11 @@ SIDE, INK = 20, 0.25
 
 
 def scenes(split: str = "test", limit: int | None = None) -> Scenes:
-    """The first `limit` scenes (default: all, 3,000 for training and 500 for testing) of two digits each, for segmentation.
+    """The first `limit` scenes of two digits (default: all, 3,000 for training, 500 for testing), for segmentation.
 
-    Two of scikit-learn's digits, drawn from that split of `load("digits")`, stand on 20 × 20 pixels of background 0, in places
-    where their frames of 8 × 8 do not overlap; everything is drawn by `numpy.random.default_rng(0)` for training, `(1)` for testing. A
-    pixel of at least 0.25 belongs to its digit, any other to the background.
+    Two of scikit-learn's digits, drawn from that split of `load("digits")`, stand on 20 × 20 pixels of background 0, in
+    places where their frames of 8 × 8 do not overlap; everything is drawn by `numpy.random.default_rng(0)` for
+    training, `(1)` for testing. A pixel of at least 0.25 belongs to its digit, any other to the background.
 
     Raises:
         ValueError: no such split, or a limit below 1.
@@ -247,7 +256,8 @@ def _digits(split: str, limit: int | None) -> Images:
         torch.tensor(x[:limit], dtype=torch.float32).view(-1, 1, 8, 8),
         torch.tensor(label[:limit], dtype=torch.long),
         "digits",
-        f"scikit-learn's digits: the {len(x):,} {split} images of train_test_split(test_size=360, random_state=0, stratify=labels)",
+        f"scikit-learn's digits: the {len(x):,} {split} images of train_test_split(test_size=360, random_state=0, "
+        "stratify=labels)",
     )
 
 
@@ -270,7 +280,8 @@ def _images(source: str, folder: Path | None, name: str, split: str, limit: int 
         wrong = next(((k, found, right) for k, (found, right) in pairs if found != right), None)
         if wrong is not None:
             raise ValueError(
-                f"{source} has {wrong[1]:,} {split} images of class {wrong[0]}, and {name} has {wrong[2]:,}: get it again"
+                f"{source} has {wrong[1]:,} {split} images of class {wrong[0]}, and {name} has {wrong[2]:,}: "
+                "get it again"
             )
     label = label[: len(images)].clone()
     pixels = _pixels(images, source)
@@ -291,7 +302,7 @@ def _images(source: str, folder: Path | None, name: str, split: str, limit: int 
 
 
 def _checksum(pixels: np.ndarray, label: Int[Tensor, " n"]) -> str:
-    """SHA-256 of the sorted SHA-256s of label and pixels of each image: the same for every order and every lossless encoding."""
+    """SHA-256 of the sorted SHA-256s of each image's label and pixels: the same for any order and lossless encoding."""
     each = sorted(
         hashlib.sha256(bytes([k]) + image.tobytes()).digest() for image, k in zip(pixels, label.tolist(), strict=True)
     )
@@ -301,7 +312,7 @@ def _checksum(pixels: np.ndarray, label: Int[Tensor, " n"]) -> str:
 def _rows(
     source: str, folder: Path | None, split: str, limit: int | None, whole: bool
 ) -> tuple[list[Any], list[Any], int | None]:
-    """The first `limit` encoded images and their labels, all labels if `whole`; and how many images the card says there are."""
+    """The first `limit` encoded images, their labels (all if `whole`), and how many images the card says there are."""
     try:
         from datasets import ClassLabel, Image, Value, load_dataset
     except ImportError as error:
@@ -348,7 +359,8 @@ def _rows(
             raise ValueError(f"folder {source} cannot be read for its split {split!r} ({reason}): {cure}") from error
     if not (image and label):
         raise ValueError(
-            f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: declare both"
+            f"{source} needs a column of images and one of classes, and has {', '.join(columns) or 'none'}: "
+            "declare both"
         )
     if not images:
         raise ValueError(f"{source} has no images in its split {split!r}: choose another split")
@@ -391,7 +403,8 @@ def _pixels(images: Sequence[Mapping[str, Any] | None], source: str) -> np.ndarr
             pixels = np.empty((len(images), *decoded.shape), np.uint8)
         if decoded.shape != pixels.shape[1:]:
             raise ValueError(
-                f"image {i} of {source} has shape {decoded.shape} and image 0 {pixels.shape[1:]} (H, W, C): bring all to one"
+                f"image {i} of {source} has shape {decoded.shape} and image 0 {pixels.shape[1:]} (H, W, C): "
+                "bring all to one"
             )
         pixels[i] = decoded
     return pixels

@@ -1,4 +1,4 @@
-"""Problems, solutions and records on disk: NumPy archives and JSON lines, to be certified again without a model. Nothing is unpickled."""
+"""Problems, solutions and records as NumPy archives and JSON lines, certified without a model. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -72,30 +72,31 @@ def name_of(program: AnyProgram) -> str:
     return next(name for name, kind in PROGRAMS.items() if type(program) is kind)
 
 
-# --- NumPy archives -----------------------------------------------------------------------------------------------------------------------
+# --- NumPy archives ---------------------------------------------------------------------------------------------------
 
 
 def read_problem(path: str | PathLike[str]) -> AnyProgram:
     """The N programs of a problem.npz (or of a solution.npz, whose claim is ignored).
 
-    Its arrays: `value` (N,) and `gradient` (N, d), or `jacobian` (N, m, d) for (9), of float16, float32 or float64; `program`, one of the
-    names in `PROGRAMS`; `p` in [1, ∞]; for all but (8) `radius`, a number or (N,), of the ball ‖η‖_p ≤ radius; and, for all but (9),
-    `lower`, `upper`, numbers or arrays that broadcast to (N, d), the bounds on η (one alone leaves the other side open). All three are in
-    the units of the input.
+    Its arrays: `value` (N,) and `gradient` (N, d), or `jacobian` (N, m, d) for (9), of float16, float32 or float64;
+    `program`, one of the names in `PROGRAMS`; `p` in [1, ∞]; for all but (8) `radius`, a number or (N,), of the ball
+    ‖η‖_p ≤ radius; and, for all but (9), `lower`, `upper`, numbers or arrays that broadcast to (N, d), the bounds on η
+    (one alone leaves the other side open). All three are in the units of the input.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no archive, one that needs pickle, or an array that is missing, unknown or malformed: the sentence names it.
+        ValueError: no archive, one that needs pickle, or an array that is missing, unknown or malformed: the sentence
+            names it.
     """
     return _problem(Path(path), _arrays(Path(path)))
 
 
 def read_solution(path: str | PathLike[str]) -> Read:
-    """The programs of a solution.npz and what is claimed of them: a `Solution`, or a bare η (N, d) where that is all the file has.
+    """The programs of a solution.npz and what is claimed of them: a `Solution`, or η (N, d) where the file has no more.
 
-    On top of the arrays of `read_problem`: `eta` (N, d); `status` (N,), names of `Status`; and the multipliers: for (8) `lam` (N,), then
-    `v_ball` and `v_box` (N, d), one for each set that the problem has; for (9) `y` (N, d) and `F` (N, m, r). Without multipliers they are
-    recovered from η.
+    On top of the arrays of `read_problem`: `eta` (N, d); `status` (N,), names of `Status`; and the multipliers: for (8)
+    `lam` (N,), then `v_ball` and `v_box` (N, d), one for each set that the problem has; for (9) `y` (N, d) and `F`
+    (N, m, r). Without multipliers they are recovered from η.
 
     Raises:
         FileNotFoundError, ValueError: as `read_problem`.
@@ -119,7 +120,8 @@ def read_solution(path: str | PathLike[str]) -> Read:
     if given and given != names:
         missing = next(name for name in names if name not in given)
         raise ValueError(
-            f"{path} has the multiplier {given[0]!r} but not {missing!r}: give all of them, or none to have them recovered"
+            f"{path} has the multiplier {given[0]!r} but not {missing!r}: "
+            "give all of them, or none to have them recovered"
         )
     if not given and "status" not in arrays:
         return program, eta
@@ -235,7 +237,8 @@ def _floating(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 def _codes(path: Path, names: np.ndarray, n: int) -> Tensor:
     if names.shape != (n,) or names.dtype.kind != "U":
         raise ValueError(
-            f"{path}: status must be N = {n} strings, got {names.dtype} of shape {names.shape}: give one name for each item"
+            f"{path}: status must be N = {n} strings, got {names.dtype} of shape {names.shape}: "
+            "give one name for each item"
         )
     unknown = [name for name in names.tolist() if name not in Status.__members__]
     if unknown:
@@ -247,11 +250,11 @@ def _numpy(entry: float | Tensor) -> Any:
     return entry.detach().cpu().numpy() if isinstance(entry, Tensor) else entry
 
 
-# --- a program as fields, the same in archives and records --------------------------------------------------------------------------------
+# --- a program as fields, the same in archives and records ------------------------------------------------------------
 
 
 def built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
-    """The program that the fields program, p, radius, lower, upper and its data (value and gradient, or jacobian) describe.
+    """The program of the fields program, p, radius, lower, upper and its data (value and gradient, or jacobian).
 
     Raises:
         ValueError: a field that is missing, unknown or out of place: the sentence names it.
@@ -335,7 +338,7 @@ def _multiplier_shapes(program: AnyProgram, multipliers: tuple[Tensor, ...]) -> 
     return [(n, d), (n, m, multipliers[1].shape[-1] if multipliers[1].ndim else 1)]
 
 
-# --- records ------------------------------------------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------------------
 
 
 def only(program: AnyProgram, i: int) -> AnyProgram:
@@ -345,10 +348,10 @@ def only(program: AnyProgram, i: int) -> AnyProgram:
 
 
 def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> dict[str, Any]:
-    """Item i as one JSON object from which `read_records` rebuilds it bit by bit: the problem, and each claim with its certificate.
+    """Item i as one JSON object, which `read_records` reads bit by bit: problem, and each claim with its certificate.
 
-    Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf". The certificate is of this item
-    alone, for a kernel may round an item differently in a batch.
+    Floats are written by `repr`, which is exact; what JSON cannot say is the string "nan", "inf" or "-inf". The
+    certificate is of this item alone, for a kernel may round an item differently in a batch.
     """
     alone, names = only(program, i), _multiplier_names(program)
     fields = {name: _plain(entry) for name, entry in _of_item(program, i).items()}
@@ -459,7 +462,7 @@ def _plain(entry: float | Tensor) -> Any:
     return number if math.isfinite(number) else str(number)
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

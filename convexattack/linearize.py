@@ -1,11 +1,12 @@
 """First-order perturbation analysis, equation (1): f(x + η) ≈ f(x) + J_f(x) η.
 
-`linearize` returns value and gradient of every piece of a loss at every image, the data of the programs; `jacobian` returns J_f(x), and
-`jacobian_operator` its products with vectors where it is too large to hold.
+`linearize` returns value and gradient of every piece of a loss at every image, the data of the programs; `jacobian`
+returns J_f(x), and `jacobian_operator` its products with vectors where it is too large to hold.
 
-One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows, by
-`torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model cannot be batched.
-On a CPU the batch of pieces is faster for few images, where overhead rules, and slower and larger for wide convolutions on many.
+One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows,
+by `torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model
+cannot be batched. On a CPU the batch of pieces is faster for few images, where overhead rules, and slower and larger
+for wide convolutions on many.
 """
 
 from __future__ import annotations
@@ -69,16 +70,17 @@ def linearize(
     What is not finite at one image stays in that image's rows.
 
     Args:
-        model: (B, *S) → (B, m). A Module is evaluated in eval mode and left as it was: modes, buffers, parameters and their `.grad`.
-            Any other callable is taken as it is.
+        model: (B, *S) → (B, m). A Module is evaluated in eval mode and left as it was: modes, buffers, parameters and
+            their `.grad`. Any other callable is taken as it is.
         x: images of any floating-point dtype, on any device.
         label: the classes k(x); by default the clean prediction (2).
         loss: (output (B, m), label (B,)) → pieces (B, K), row by row.
 
     Raises:
         TypeError: integer images, or a model or a loss that returns anything but one floating-point tensor.
-        ValueError: no batch dimension, no images, images that the model does not take, an output that is not (B, m), a label that is no
-            class, a BatchNorm that mixes the images of a batch, or an output that does not depend on x differentiably.
+        ValueError: no batch dimension, no images, images that the model does not take, an output that is not (B, m), a
+            label that is no class, a BatchNorm that mixes the images of a batch, or an output that does not depend on x
+            differentiably.
     """
     check_images(x)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
@@ -99,7 +101,7 @@ def backward_pass(
 
 
 def jacobian(model: Model, x: Float[Tensor, "B *S"]) -> Float[Tensor, "B m d"]:
-    """J_f(x) of equation (1), in output units by units of x. Model, x and errors are those of `linearize`; m = 1 is enough."""
+    """J_f(x) of equation (1), in output units by units of x. Model, x, errors as for `linearize`; m = 1 is enough."""
     check_images(x)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:
         point, output = forward_pass(function, x)
@@ -125,8 +127,8 @@ class JacobianOperator:
 
 
 def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperator:
-    """J_f(x) as an operator. The model runs once and its graph is kept: J_fᵀw is one backward pass, and J_fη, since J_fᵀw is linear in
-    w, the backward pass of that one.
+    """J_f(x) as an operator. The model runs once and its graph is kept: J_fᵀw is one backward pass, and J_fη, since
+    J_fᵀw is linear in w, the backward pass of that one.
 
     Model, x and errors are those of `linearize`, but the output may have any shape (B, ...).
     """
@@ -154,7 +156,7 @@ def jacobian_operator(model: Model, x: Float[Tensor, "B *S"]) -> JacobianOperato
 
 
 def forward_pass(function: Model, x: Tensor, flat: bool = False, spare: bool = False) -> tuple[Tensor, Tensor]:
-    """The images as a leaf of a new graph, and the output there; the model gets a copy, which it may overwrite, unless x is to spare."""
+    """The images as a leaf of a new graph, and the output; the model may overwrite a copy, or x if it is to spare."""
     own = (
         x.detach().clone(memory_format=torch.contiguous_format)
         if x.is_inference() or not x.is_contiguous()
@@ -225,7 +227,8 @@ def evaluating(model: Any, batch: int) -> Iterator[Model]:
     """The model as a function in eval mode; every module's mode and buffers are put back, whatever happens."""
     if isinstance(model, type):
         raise TypeError(
-            f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: make one, {model.__name__}()"
+            f"model must be a torch.nn.Module or a callable, got the class {model.__name__}: "
+            f"make one, {model.__name__}()"
         )
     if not callable(model):
         raise TypeError(

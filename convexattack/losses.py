@@ -1,10 +1,10 @@
 """Losses: from a model's output f(x) to the pieces L_1, …, L_K whose linearizations a program attacks.
 
-A loss maps (output (B, m), label (B,)) to pieces (B, K), differentiably and row by row. It is what an attack *decreases*. The paper's
-class k(x) is `label`, counted from 0; pieces are in the units of the output.
+A loss maps (output (B, m), label (B,)) to pieces (B, K), differentiably and row by row. It is what an attack
+*decreases*. The paper's class k(x) is `label`, counted from 0; pieces are in the units of the output.
 
-Every loss raises TypeError or ValueError for an output that is not a floating-point tensor (B, m), and for a label that is not an integer
-tensor (B,) with entries in 0, …, m - 1.
+Every loss raises TypeError or ValueError for an output that is not a floating-point tensor (B, m), and for a label that
+is not an integer tensor (B,) with entries in 0, …, m - 1.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def margin(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tens
 
 
 def targeted(t: int | Int[Tensor, " B"], of: Loss | None = None) -> Loss:
-    """The loss L_t = f_k - f_t, one piece: negative once class t has overtaken k (Section III, the segmentation example).
+    """The loss L_t = f_k - f_t, one piece: negative once class t has overtaken k (Section III, segmentation).
 
-    `t` is one class for all images, or an integer tensor (B,) with a class for each. An image with k = t has L = 0 and no gradient.
-    With `of`, a loss that a class can be labelled by, it is -of(f, t) instead, whatever k is: for `class_score` L = -f_t, for
-    `negative_cross_entropy` L = -log softmax(f)_t, the training loss of class t; its sign says nothing.
+    `t` is one class for all images, or an integer tensor (B,) with a class for each. An image with k = t has L = 0 and
+    no gradient. With `of`, a loss that a class can be labelled by, it is -of(f, t) instead, whatever k is: for
+    `class_score` L = -f_t, for `negative_cross_entropy` L = -log softmax(f)_t, the training loss of class t; its sign
+    says nothing.
 
     Raises TypeError for another t or `of`; the loss raises ValueError where t is not a class.
 
@@ -89,22 +90,23 @@ def class_score(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float
 
 
 def negative_cross_entropy(output: Float[Tensor, "B m"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
-    """L = log softmax(f)_k, one piece, in nats: the negative training loss of FastGrad (Section IV), for a model of logits."""
+    """L = log softmax(f)_k, one piece, in nats: the negative training loss of FastGrad (Section IV), f being logits."""
     label = as_label(label, output)
     return _pick(output.log_softmax(1), label)
 
 
 def below(threshold: float | Tensor = 0.0) -> Loss:
-    """The loss L = f − τ of a model of one score, one piece: negative once the score is below τ (Section III, a false negative).
+    """The loss L = f − τ of a model of one score, one piece: negative below τ (Section III, a false negative).
 
-    Minimized, it pushes the score down; within a given ε by as much as the linear model allows, whatever τ. `threshold` is a number, or one
-    per image (B,). Raises TypeError or ValueError for another threshold; the loss raises ValueError for a model of several scores.
+    Minimized, it pushes the score down; within a given ε by as much as the linear model allows, whatever τ. `threshold`
+    is a number, or one per image (B,). Raises TypeError or ValueError for another threshold; the loss raises ValueError
+    for a model of several scores.
     """
     return _threshold("below", threshold, 1.0)
 
 
 def above(threshold: float | Tensor = 0.0) -> Loss:
-    """The loss L = τ − f of a model of one score, one piece: negative once the score is above τ (Section III, a false positive).
+    """The loss L = τ − f of a model of one score, one piece: negative above τ (Section III, a false positive).
 
     See `below`, with which it shares argument and errors.
     """
@@ -112,15 +114,17 @@ def above(threshold: float | Tensor = 0.0) -> Loss:
 
 
 def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
-    """One margin per pixel of a segmentation, L_i = max_{l ≠ t_i} f_l − f_{t_i} at pixel i: K = P pieces, each negative where t_i leads.
+    """One margin per pixel, L_i = max_{l ≠ t_i} f_l − f_{t_i} at pixel i: K = P pieces, each negative where t_i leads.
 
-    The output of the model is flat, (B, m·P): the scores of class 0 at all P pixels, then those of class 1, and so on, as `Flatten`
-    makes it of (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's f_k − f_t (Section III). Each piece
-    is one halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. The attacks run with either, but what they say of `fooled`
-    and `margin` takes the flat scores for those of one image and means nothing here.
+    The output of the model is flat, (B, m·P): the scores of class 0 at all P pixels, then those of class 1, and so on,
+    as `Flatten` makes it of (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's
+    f_k − f_t (Section III). Each piece is one halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. The
+    attacks run with either, but what they say of `fooled` and `margin` takes the flat scores for those of one image and
+    means nothing here.
 
     Args:
-        target: the class t_i of every pixel: (B, P) or (B, H, W) for each image, or (H, W) for all images. Labels are not used.
+        target: the class t_i of every pixel: (B, P) or (B, H, W) for each image, or (H, W) for all images. Labels are
+            not used.
 
     Raises TypeError for another target; the loss raises ValueError where it does not fit the output.
     """
@@ -132,7 +136,8 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
     ):
         kind = target.dtype if isinstance(target, Tensor) else type(target).__name__
         raise TypeError(
-            f"target must be an integer tensor of one class per pixel, got {kind}: use torch.tensor(...) or target.long()"
+            f"target must be an integer tensor of one class per pixel, got {kind}: "
+            "use torch.tensor(...) or target.long()"
         )
     if target.ndim < 2 or target.numel() == 0:
         raise ValueError(
@@ -146,15 +151,15 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
         pixels = rows.shape[1]
         if output.shape[1] % pixels or output.shape[1] // pixels < 2:
             raise ValueError(
-                f"target of shape {tuple(target.shape)} does not fit an output of shape {tuple(output.shape)}: the model returns at least "
-                "two scores per pixel, flat, class by class"
+                f"target of shape {tuple(target.shape)} does not fit an output of shape {tuple(output.shape)}: the "
+                "model returns at least two scores per pixel, flat, class by class"
             )
         scores = output.view(len(output), -1, pixels)
         classes = rows.to(output.device).long().expand(len(output), -1)
         if int(classes.min()) < 0 or int(classes.max()) >= scores.shape[1]:
             raise ValueError(
-                f"target has classes from {int(classes.min())} to {int(classes.max())}: with {scores.shape[1]} classes use 0 to "
-                f"{scores.shape[1] - 1}"
+                f"target has classes from {int(classes.min())} to {int(classes.max())}: with {scores.shape[1]} classes "
+                f"use 0 to {scores.shape[1] - 1}"
             )
         wanted = scores.gather(1, classes[:, None])
         rivals = scores.scatter(1, classes[:, None], -torch.inf)
@@ -164,7 +169,7 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
 
 
 def summed(loss: Loss) -> Loss:
-    """Σ of the pieces of a loss, as one piece: the paper's way from many pixels to one loss (Section III, segmentation).
+    """Σ of the pieces of a loss, as one piece: the paper's way from many pixels to one loss (Section III).
 
     Its sign says nothing of the single pieces. Raises TypeError for a loss that is no function.
     """
@@ -182,7 +187,8 @@ def summed(loss: Loss) -> Loss:
 def probabilities(model: Model) -> nn.Module:
     """The model followed by a softmax: from logits to the f of unit ℓ1 norm in equation (2).
 
-    `model` (a Module, or any callable from (B, *S) to (B, m)) is held, neither copied nor changed. Raises TypeError if it is not callable.
+    `model` (a Module, or any callable from (B, *S) to (B, m)) is held, neither copied nor changed. Raises TypeError if
+    it is not callable.
     """
     if not callable(model):
         raise TypeError(
@@ -192,10 +198,10 @@ def probabilities(model: Model) -> nn.Module:
 
 
 def reconstruction_error(model: Model) -> nn.Module:
-    """A score of anomaly from an autoencoder: the mean squared error of a pixel, (B, *S) → (B, 1), in squared units of the pixels.
+    """A score of anomaly from an autoencoder: the mean squared error of a pixel, (B, *S) → (B, 1), in squared units.
 
-    `model` returns its input again, in any shape of as many numbers; it is held, neither copied nor changed. Raises TypeError if it is not
-    callable.
+    `model` returns its input again, in any shape of as many numbers; it is held, neither copied nor changed. Raises
+    TypeError if it is not callable.
     """
     if not callable(model):
         raise TypeError(
@@ -254,18 +260,21 @@ def _threshold(name: str, threshold: float | Tensor, sign: float) -> Loss:
     if isinstance(threshold, Tensor) and threshold.ndim:
         if threshold.ndim != 1 or not threshold.is_floating_point():
             raise ValueError(
-                f"threshold must be a number or a floating-point tensor (B,), got {threshold.dtype} of shape {tuple(threshold.shape)}"
+                "threshold must be a number or a floating-point tensor (B,), "
+                f"got {threshold.dtype} of shape {tuple(threshold.shape)}"
             )
     elif isinstance(threshold, bool) or not isinstance(threshold, int | float | Tensor):
         raise TypeError(
-            f"threshold must be a number or a tensor (B,), got {threshold!r}: give the score at which the alarm goes off"
+            f"threshold must be a number or a tensor (B,), got {threshold!r}: "
+            "give the score at which the alarm goes off"
         )
 
     def loss(output: Float[Tensor, "B 1"], label: Int[Tensor, " B"]) -> Float[Tensor, "B 1"]:
         as_label(label, output)
         if output.shape[1] != 1:
             raise ValueError(
-                f"output of shape {tuple(output.shape)} has several scores, and {name} a threshold is one: pick a column"
+                f"output of shape {tuple(output.shape)} has several scores, and {name} a threshold is one: "
+                "pick a column"
             )
         limit = torch.as_tensor(threshold).to(output).view(-1, 1)
         if len(limit) not in (1, len(output)):

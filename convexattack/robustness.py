@@ -1,7 +1,8 @@
-"""How robust a classifier is: ρ₁, ρ₂, fooling ratios and the radius that fools 99% (Sections II and IV, Figure 2, Table I).
+"""How robust a classifier is: ρ₁, ρ₂, fooling ratios, the radius that fools 99% (Sections II, IV, Figure 2, Table I).
 
-Only images that are classified correctly count, and every estimate says how many were left out and why. An interval speaks of the
-sampling of images alone: it is where the number would lie for the distribution that these images are drawn from.
+Only images that are classified correctly count, and every estimate says how many were left out and why. An interval
+speaks of the sampling of images alone: it is where the number would lie for the distribution that these images are
+drawn from.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Rho2:
 
     Attributes:
         active: L/‖∇L‖_q of the class with the smallest margin, as the paper's text has it.
-        smallest: the smallest ratio over all classes, min_l L_l/‖∇L_l‖_q, as its figures have it: the size of the first DeepFool step.
+        smallest: the smallest ratio over all classes, min_l L_l/‖∇L_l‖_q, as its figures have it: the size of the first
+            DeepFool step.
     """
 
     active: Estimate
@@ -93,8 +95,8 @@ def rho_1(
 ) -> Estimate:
     """ρ₁ = mean of ‖r(x)‖_p / ‖x‖_p, r the smallest perturbation found that fools the model (Section II, Table I).
 
-    The mean is over images that are classified correctly and that the attack fools; an image of norm 0 has no ratio. The interval is
-    Student's.
+    The mean is over images that are classified correctly and that the attack fools; an image of norm 0 has no ratio.
+    The interval is Student's.
 
     Args:
         model, x, label: as for an attack, for all n images; label=None takes the model's own predictions.
@@ -121,10 +123,10 @@ def rho_2(
     batch: int = BATCH,
     progress: Progress | None = None,
 ) -> Rho2:
-    """ρ₂ = mean of L(x)/‖∇L(x)‖_q, the bound of Proposition 1 on a perturbation that fools the linear model (Section II, Table I).
+    """ρ₂ = mean of L(x)/‖∇L(x)‖_q, Proposition 1's bound on what fools the linear model (Section II, Table I).
 
-    L is the margin (3); the mean is over images that are classified correctly and have a gradient. Arguments, interval and errors are
-    those of `rho_1`; the ratio is in the units of the images.
+    L is the margin (3); the mean is over images that are classified correctly and have a gradient. Arguments, interval
+    and errors are those of `rho_1`; the ratio is in the units of the images.
     """
     active, smallest, right = [], [], []
     _check_norm(norm)
@@ -178,13 +180,13 @@ def fooling_curve(
 ) -> FoolingCurve:
     """The fooling ratio of each attack at each radius: Figure 2.
 
-    An attack with a radius runs at each ε in turn, whatever radius it was made with. One that finds its own size (DeepFool) runs once, and
-    fools an image at ε if its perturbation is smaller than ε, strictly.
+    An attack with a radius runs at each ε in turn, whatever radius it was made with. One that finds its own size
+    (DeepFool) runs once, and fools an image at ε if its perturbation is smaller than ε, strictly.
 
     Args:
         attacks: attacks, or names and attacks.
-        model, x, label, batch, progress: as for `rho_1`; `progress` counts images once per run, `len(radii)` times for an attack with a
-            radius and once for one without.
+        model, x, label, batch, progress: as for `rho_1`; `progress` counts images once per run, `len(radii)` times for
+            an attack with a radius and once for one without.
         radii: ε ≥ 0, in the units of the images.
 
     Raises:
@@ -207,7 +209,8 @@ def fooling_curve(
     named = dict(pairs)
     if len(named) < len(pairs):
         raise ValueError(
-            f"attacks must have names of their own, got {[name for name, _ in pairs]}; give a dict from names to attacks"
+            f"attacks must have names of their own, got {[name for name, _ in pairs]}; "
+            "give a dict from names to attacks"
         )
     try:
         levels = tuple(float(radius) for radius in radii)
@@ -240,10 +243,11 @@ def smallest_radius(
     batch: int = BATCH,
     progress: Progress | None = None,
 ) -> Estimate:
-    """The smallest ε at which DeepFool fools more than `ratio` of the images that are classified correctly (Table I, "fooled > 99%").
+    """The smallest ε at which DeepFool fools more than `ratio` of the correctly classified images (Table I).
 
-    At every larger ε the share with ‖η‖_p < ε is above `ratio`; ∞ where the attack does not fool that many. The interval is that of a
-    quantile, by order statistics: it needs no distribution, and its upper end is ∞ where there are too few images to bound it.
+    At every larger ε the share with ‖η‖_p < ε is above `ratio`; ∞ where the attack does not fool that many. The
+    interval is that of a quantile, by order statistics: it needs no distribution, and its upper end is ∞ where there
+    are too few images to bound it.
 
     Args:
         model, x, label, norm, batch, progress: as for `rho_1`.
@@ -259,7 +263,8 @@ def smallest_radius(
         _check_attack(attack)
     if attack is not None and attack.radius is not None:
         raise ValueError(
-            f"attack must find its own size, but {attack.name} has a radius; use ca.deepfool(), or ca.fooling_curve for it"
+            f"attack must find its own size, but {attack.name} has a radius; "
+            "use ca.deepfool(), or ca.fooling_curve for it"
         )
     runs = _run(deepfool(norm) if attack is None else attack, norm, model, x, label, batch, progress)
     length = torch.where(runs.fooled, runs.size, torch.inf)[runs.right]

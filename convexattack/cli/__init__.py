@@ -1,4 +1,4 @@
-"""The command line: parse, one public call, print or save. What computes is imported inside the commands, so that --help is quick."""
+"""The command line: parse, one public call, print or save. Commands import what they need, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -46,23 +46,25 @@ def about(
 ) -> None:
     """Adversarial perturbations as convex programs, solved twice and certified.
 
-    A network's loss L is linearized at an image x, equation (1): L(x + η) ≈ L + gᵀη with g = ∇L(x), or its outputs f themselves:
-    f(x + η) ≈ f(x) + Jη with J = J_f(x). Four programs then look for the perturbation η:
+    A network's loss L is linearized at an image x, equation (1): L(x + η) ≈ L + gᵀη with g = ∇L(x), or its outputs f
+    themselves: f(x + η) ≈ f(x) + Jη with J = J_f(x). Four programs then look for the perturbation η:
 
     \b
       gn             (GN)    is there an η with L + gᵀη < 0 and ‖η‖_p ≤ ε?  By Proposition 1: if and only if ε‖g‖_q > L.
-      gnii           (GNII)  minimize L + gᵀη subject to ‖η‖_p ≤ ε: the best perturbation; Proposition 2, equations (6) and (7).
+      gnii           (GNII)  minimize L + gᵀη subject to ‖η‖_p ≤ ε: the best perturbation; Proposition 2, (6) and (7).
       min-norm       (8)     minimize ‖η‖_p subject to L + gᵀη ≤ 0: the smallest perturbation.
-      operator-norm  (9)     maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε: the largest change of the outputs, in a bracket of certified bounds.
+      operator-norm  (9)     maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε: the largest change of outputs, in a certified bracket.
 
-    The first three may confine η to a box as well. `verify` does all of it on a real network, by closed form (for (9) with p > 2 by Newton
-    steps on its relaxation) and by CVXPY; `solve` and `certify` do it on numbers of yours, without a network; `explain` derives the
-    solution with them, step by step.
+    The first three may confine η to a box as well. `verify` does all of it on a real network, by closed form (for (9)
+    with p > 2 by Newton steps on its relaxation) and by CVXPY; `solve` and `certify` do it on numbers of yours, without
+    a network; `explain` derives the solution with them, step by step.
 
-    `attack` takes the programs to a network of yours, step by step, and keeps the perturbed images; `measure` and `curve` say how robust
-    the network is: ρ₁, ρ₂, fooling ratios over radii. What they prove is about the linear model, what they count about the network.
+    `attack` takes the programs to a network of yours, step by step, and keeps the perturbed images; `measure` and
+    `curve` say how robust the network is: ρ₁, ρ₂, fooling ratios over radii. What they prove is about the linear model,
+    what they count about the network.
 
-    Exit status: 0 all is proved; 1 something is not; 2 an argument is wrong, with one sentence that says how; 130 interrupted.
+    Exit status: 0 all is proved; 1 something is not; 2 an argument is wrong, with one sentence that says how; 130
+    interrupted.
     """
 
 

@@ -58,14 +58,15 @@ def attack(
     """Perturb images so that a network misclassifies them, and certify the last convex step of each.
 
     \b
-    algorithm1   minimize the linearized margin (3), one program for each class: (GNII); with --steps n, or as algorithm1-n, in n steps
+    algorithm1   minimize the linearized margin (3), one (GNII) for each class; --steps n, or algorithm1-n: n steps
     algorithm2   the same with the score of the class alone: one backward pass
     fastgrad     the same with the training loss: for p = inf equation (7)
     deepfool     the smallest perturbation: (8), repeated until the network is fooled
     random       every pixel ε up or down
     regression   (9): change the outputs most, of a network that is no classifier
 
-    Images that the network misclassifies anyway are passed over. A certificate speaks of the convex step, "fooled" of the network itself.
+    Images that the network misclassifies anyway are passed over. A certificate speaks of the convex step, "fooled" of
+    the network itself.
 
     \b
       convexattack attack
@@ -74,8 +75,9 @@ def attack(
       convexattack attack regression --model diabetes --data diabetes --norm 2 --radius 0.1
       convexattack attack fastgrad --model my_networks:lenet --weights lenet.safetensors --data mnist --radius 0.2
 
-    The file holds one row an image, x and eta (η), index (its place in the data), label, before and after (classes), fooled, size (‖η‖_p),
-    margin, steps, status, holds, gap, ..., and as metadata the attack, the model and the versions. Nothing in it needs pickle:
+    The file holds one row an image, x and eta (η), index (its place in the data), label, before and after (classes),
+    fooled, size (‖η‖_p), margin, steps, status, holds, gap, ..., and as metadata the attack, the model and the
+    versions. Nothing in it needs pickle:
 
     \b
       from safetensors.numpy import load_file
@@ -96,7 +98,8 @@ def attack(
         if found.unproved:
             first = found.unproved[0]
             typer.echo(
-                f"{len(found.unproved)} of {len(found)} last steps are not proved; first row {first}: {found.why(first)}",
+                f"{len(found.unproved)} of {len(found)} last steps are not proved; "
+                f"first row {first}: {found.why(first)}",
                 err=True,
             )
             raise typer.Exit(1)
@@ -124,13 +127,14 @@ def measure(
 
     \b
     ρ₁               the mean of ‖r‖_p/‖x‖_p, r the smallest perturbation that DeepFool finds
-    ρ₂               the mean of L/‖∇L‖_q, the radius beyond which the linear model is fooled (Proposition 1): with the class of the
-                     smallest margin, as the paper's text has it, and with the class of the smallest ratio, as its figures have it
+    ρ₂               the mean of L/‖∇L‖_q, the radius beyond which the linear model is fooled (Proposition 1): for the
+                     smallest margin, as the paper's text has it, and for the smallest ratio, as its figures have it
     fooling ratio    the share of images that the attack turns into another class within ε
     smallest radius  at which DeepFool fools more than 99%
 
-    All are over images that the network classifies correctly; each has its 95% interval, for the sampling of images alone: Student's for
-    means, Wilson's for the ratio, order statistics for the radius (its upper end is inf where the images are too few to bound it).
+    All are over images that the network classifies correctly; each has its 95% interval, for the sampling of images
+    alone: Student's for means, Wilson's for the ratio, order statistics for the radius (its upper end is inf where the
+    images are too few to bound it).
 
     \b
       convexattack measure
@@ -175,8 +179,9 @@ def curve(
 ) -> None:
     """Fooling ratios over radii for several attacks, as in the paper's Figure 2.
 
-    The fooling ratio is the share of correctly classified images that are misclassified at x + η. DeepFool finds its own size, and fools an
-    image at ε if that is smaller than ε. The intervals, Wilson's, are for the sampling of images alone.
+    The fooling ratio is the share of correctly classified images that are misclassified at x + η. DeepFool finds its
+    own size, and fools an image at ε if that is smaller than ε. The intervals, Wilson's, are for the sampling of images
+    alone.
 
     \b
       convexattack curve
@@ -217,7 +222,7 @@ def _command() -> str:
     return shlex.join(["convexattack", *sys.argv[1:]])
 
 
-# --- output -------------------------------------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _about(about: Any) -> str:
@@ -226,7 +231,10 @@ def _about(about: Any) -> str:
     short = f" ({about['asked']} were asked for)" if about["images"] < about["asked"] else ""
     wrong = f" ({about['misclassified']} misclassified passed over)" if about.get("misclassified") else ""
     weights = "" if about["weights"] is None else f" with {about['weights']}"
-    lines = f"model {about['model']}{weights}, {about['images']} {what}{short} of {about['data']}{wrong}, seed {about['seed']}; "
+    lines = (
+        f"model {about['model']}{weights}, {about['images']} {what}{short} of {about['data']}{wrong}, seed "
+        f"{about['seed']}; "
+    )
     return (
         lines
         + f"{about['dtype']} on {about['device']}; p = {about['norm']:g}"
@@ -267,7 +275,8 @@ def _show_attack(found: Attacked) -> None:
         table.append(
             (
                 "",
-                f"{median('predicted')} = ‖Jη‖₂ of its linear model, in which no η within ε can do more than {median('bound')}",
+                f"{median('predicted')} = ‖Jη‖₂ of its linear model, "
+                f"in which no η within ε can do more than {median('bound')}",
             )
         )
     table.append(("median steps", median("steps")))

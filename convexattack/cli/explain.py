@@ -45,8 +45,8 @@ def explain(
 ) -> None:
     """Derive the solution of one program with numbers of yours, step by step.
 
-    The program, its Lagrangian, its dual, its optimum, which inequality is tight, and the certificate: each formula in letters first, then
-    with the numbers.
+    The program, its Lagrangian, its dual, its optimum, which inequality is tight, and the certificate: each formula in
+    letters first, then with the numbers.
 
     \b
       convexattack explain gnii --norm 2 --radius 0.5 --gradient 3,4 --value 1
@@ -54,7 +54,8 @@ def explain(
       convexattack explain min-norm --norm 1.5 --gradient 3,-4 --value 2.5
       convexattack explain operator-norm --norm inf --radius 0.5 --jacobian "1,2;3,-4"
 
-    gn, gnii and min-norm take a box as well, one bound for all coordinates or one for each; inf and -inf leave a side open:
+    gn, gnii and min-norm take a box as well, one bound for all coordinates or one for each; inf and -inf leave a side
+    open:
 
     \b
       convexattack explain gnii --norm 2 --radius 1 --gradient 3,4 --value 0 --lower=-0.6 --upper 0.6
@@ -66,12 +67,13 @@ def explain(
       convexattack explain --problem problem.npz --item 2
       convexattack explain gnii --norm 3 --radius 1 -g 4,-1 --value 0 --format latex -o proof.tex
 
-    Numbers are shown to six digits, ≈ where that rounds them, and long vectors by their ends. Exit status 1 if the claim is not proved;
-    the last step says why.
+    Numbers are shown to six digits, ≈ where that rounds them, and long vectors by their ends. Exit status 1 if the
+    claim is not proved; the last step says why.
     """
     with sentences():
         given = {
-            "gradient": gradient, "value": value, "norm": norm, "radius": radius, "lower": lower, "upper": upper, "jacobian": jacobian,
+            "gradient": gradient, "value": value, "norm": norm, "radius": radius, "lower": lower, "upper": upper,
+            "jacobian": jacobian,
         }  # fmt: skip
         from convexattack.explain import FORMATS
 

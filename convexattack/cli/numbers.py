@@ -27,8 +27,8 @@ def solve(
     solver: Annotated[
         str | None,
         typer.Option(
-            help="closed_form, reference (CVXPY), any installed CVXPY solver, or, for (9) with p = inf and d <= 20, enumeration; "
-            "default: the closed form."
+            help="closed_form, reference (CVXPY), any installed CVXPY solver, or, for (9) with p = inf and d <= 20, "
+            "enumeration; default: the closed form."
         ),
     ] = None,
 ) -> None:
@@ -42,12 +42,12 @@ def solve(
     \b
     value     (N,)       L of each item
     gradient  (N, d)     g of each item
-    program              "gn": find L + gᵀη < 0, (GN); "gnii": minimize L + gᵀη, (GNII); "min-norm": minimize ‖η‖_p with L + gᵀη ≤ 0, (8)
+    program              "gn": find L + gᵀη < 0; "gnii": minimize L + gᵀη; "min-norm": minimize ‖η‖_p, L + gᵀη ≤ 0, (8)
     p                    of the norm, a number in [1, inf]
     radius               gn and gnii: ‖η‖_p ≤ radius, a number or (N,)
     lower, upper         optional bounds on η: numbers, (d,) or (N, d)
 
-    For (9), maximize ‖Jη‖₂ with ‖η‖_p ≤ radius, program is "operator-norm", and instead of value, gradient and bounds there is
+    For (9), maximize ‖Jη‖₂ with ‖η‖_p ≤ radius, program is "operator-norm", with, for value, gradient and bounds,
 
     \b
     jacobian  (N, m, d)  J of each item
@@ -76,7 +76,8 @@ def solve(
             print(f"{count:,} {name}: {Status[name].value}")
         bad = [i for i, entry in enumerate(status) if entry in (Status.INVALID, Status.FAILED, Status.INEXACT)]
         print(
-            f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: convexattack certify {output}"
+            f"{output}: {len(program):,} items by {solution.stats['solver']}; check it with: "
+            f"convexattack certify {output}"
         )
         if bad:
             shown = ", ".join(map(str, bad[:FEW])) + (", ..." if len(bad) > FEW else "")
@@ -100,15 +101,16 @@ def certify(
 ) -> None:
     """Check what a file claims, from the file alone.
 
-    Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an upper bound on the
-    optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. Of (9), which maximizes, primal is the
-    lower bound and dual the upper one; where they do not meet the claim is BRACKETED, and width says how far apart they are, relative. A
-    solution.npz without multipliers (eta, with or without status) is fine: they are recovered. A records.jsonl is certified line by line,
-    and compared with what it records.
+    Exit status 0 if everything is proved, 1 if anything is not. Weak duality does the work: an η inside its sets is an
+    upper bound on the optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. Of
+    (9), which maximizes, primal is the lower bound and dual the upper one; where they do not meet the claim is
+    BRACKETED, and width says how far apart they are, relative. A solution.npz without multipliers (eta, with or without
+    status) is fine: they are recovered. A records.jsonl is certified line by line, and compared with what it records.
 
-    With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3 (float16), for (9)
-    within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions. A claim that is not proved is refuted
-    by what is outside, or by a better point; a file is thus a certificate that any other machine can check.
+    With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3
+    (float16), for (9) within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions.
+    A claim that is not proved is refuted by what is outside, or by a better point; a file is thus a certificate that
+    any other machine can check.
     """
     with sentences():
         items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)

@@ -59,12 +59,13 @@ def verify(
 ) -> None:
     """Solve, certify and compare everything on a real network.
 
-    The network is linearized at test images that it classifies correctly: the margin (3), one piece an image, the most dangerous one
-    (smallest L/‖g‖_q). Every item is solved by the closed form and by CVXPY, every claim is certified from its vectors alone, and the
-    error of the linear model, |L(x+η) − (L + gᵀη)|, is shown beside it. (9) takes the Jacobian of all outputs; its optimum lies between a
-    lower and an upper bound, and of the two paths the upper ones must agree. Alone it needs no classes: it takes regression networks
-    (diabetes, digits-autoencoder) at any inputs, with ε = 0.1 by default. Exit status 0 only if every certificate holds and both paths
-    agree to 1e-6 relative (float64; float32 1e-5, float16 1e-2).
+    The network is linearized at test images that it classifies correctly: the margin (3), one piece an image, the most
+    dangerous one (smallest L/‖g‖_q). Every item is solved by the closed form and by CVXPY, every claim is certified
+    from its vectors alone, and the error of the linear model, |L(x+η) − (L + gᵀη)|, is shown beside it. (9) takes the
+    Jacobian of all outputs; its optimum lies between a lower and an upper bound, and of the two paths the upper ones
+    must agree. Alone it needs no classes: it takes regression networks (diabetes, digits-autoencoder) at any inputs,
+    with ε = 0.1 by default. Exit status 0 only if every certificate holds and both paths agree to 1e-6 relative
+    (float64; float32 1e-5, float16 1e-2).
 
     \b
       convexattack verify
@@ -117,7 +118,8 @@ def _show(report: Report) -> None:
     if report.pieces:
         lines = [f"{lines[0]}; one piece of {report.pieces} an image, smallest L/‖g‖_q"]
         lines += [
-            f"{where} range; gaps and differences are relative; lin. error is |L(x+η) − (L + gᵀη)| in units of the scores"
+            f"{where} range; gaps and differences are relative; lin. "
+            "error is |L(x+η) − (L + gᵀη)| in units of the scores"
         ]
     else:
         lines += [f"{where}; gaps and differences are relative"]

@@ -1,6 +1,7 @@
-"""A derivation with the reader's own numbers: program, Lagrangian, dual, optimum, which inequality is tight, certificate.
+"""A derivation with the reader's own numbers: program, Lagrangian, dual, optimum, tight inequalities, certificate.
 
-The numbers come from `solve` and `certify`; what is derived here is words and formulas, and the bound once more, by hand.
+The numbers come from `solve` and `certify`; what is derived here is words and formulas, and the bound once more, by
+hand.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
     """Derive the solution of item i of a program, step by step, with its numbers.
 
     Args:
-        program: (GN) or (GNII) over a ball, a box, or a ball and a box; (8) with a box or without; (9) with its Jacobian held.
+        program: (GN) or (GNII) over a ball, a box, or a ball and a box; (8) with a box or without; (9) with its
+            Jacobian held.
         i: which of its N items.
 
     Returns:
@@ -43,7 +45,8 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
     if isinstance(program, OperatorNorm):
         if not program.explicit:
             raise ValueError(
-                "jacobian is matrix-free, so there are no entries to show; build ca.OperatorNorm(ca.jacobian(model, x), ball)"
+                "jacobian is matrix-free, so there are no entries to show; "
+                "build ca.OperatorNorm(ca.jacobian(model, x), ball)"
             )
     else:
         kinds = [type(item) for item in program.sets]

@@ -50,7 +50,10 @@ def explain(program: GN | GNII, solution: Solution, certificate: ExactCertificat
         yield side.proposition_1(status)
     yield side.optimum()
     yield side.tight()
-    meaning = "`η` lies in the set, so the smallest `L + gᵀη` is at most primal; the multipliers prove that it is at least dual."
+    meaning = (
+        "`η` lies in the set, so the smallest `L + gᵀη` is at most primal; the multipliers prove that it is at least "
+        "dual."
+    )
     yield certified(certificate, status, meaning, 0.0 if status is Status.FEASIBLE else side.scale)
 
 
@@ -102,14 +105,13 @@ class _Side:
             return Step("The Lagrangian", words, (f"Λ(η, μ) = L + gᵀη + μ(‖η‖_{self.P} − ε)",))
         if not self.ball:
             words += (
-                "A multiplier `w` for the box, positive at upper bounds, negative at lower ones: in the box `wᵀη ≤ σ(w)`, so `Λ ≤ L + "
-                "gᵀη`."
+                "A multiplier `w` for the box, positive at upper bounds, negative at lower ones: "
+                "in the box `wᵀη ≤ σ(w)`, so `Λ ≤ L + gᵀη`."
             )
             return Step("The Lagrangian", words, ("Λ(η, w) = L + gᵀη + wᵀη − σ(w)", SIGMA))
         words += (
-            "A multiplier `μ ≥ 0` for the ball and `w` for the box, positive at upper bounds, negative at lower ones: where "
-            f"`‖η‖_{self.P} ≤ ε` "
-            "and, in the box, `wᵀη ≤ σ(w)`, `Λ` is at most `L + gᵀη`."
+            "A multiplier `μ ≥ 0` for the ball and `w` for the box, positive at upper bounds, negative at lower ones: "
+            f"where `‖η‖_{self.P} ≤ ε` and, in the box, `wᵀη ≤ σ(w)`, `Λ` is at most `L + gᵀη`."
         )
         return Step("The Lagrangian", words, (f"Λ(η, μ, w) = L + gᵀη + μ(‖η‖_{self.P} − ε) + wᵀη − σ(w)", SIGMA))
 
@@ -123,7 +125,10 @@ class _Side:
                 f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(self.item.low[i])} > {n(self.item.high[i])}`."
             )
             return Step("No perturbation", words)
-        words += "Here the multipliers have `v + w = 0`: every `η` of the set would have `0 = vᵀη + wᵀη` at most this, which is negative."
+        words += (
+            "Here the multipliers have `v + w = 0`: every `η` of the set would have `0 = vᵀη + wᵀη` at most this, "
+            "which is negative."
+        )
         vectors = ",  ".join([f"v = {vector(self.v)}"] * self.ball + [f"w = {vector(self.w)}"])
         least = self.eps * self.mu + self.sigma
         return Step(
@@ -138,8 +143,8 @@ class _Side:
         value = near(self.value, self.scale)
         if not self.ball:
             words = (
-                "`Λ` is linear in `η`, so its minimum over all `η` is finite only if `w = −g`; then it is a bound for every `η` in the "
-                "box."
+                "`Λ` is linear in `η`, so its minimum over all `η` is finite only if `w = −g`; "
+                "then it is a bound for every `η` in the box."
             )
             rows = [
                 f"w = −g = {vector(self.w)},  σ(w) = {n(self.sigma)}",
@@ -147,9 +152,9 @@ class _Side:
             ]
         elif not self.boxed:
             words = (
-                f"By Hölder `gᵀη ≥ −‖g‖_{Q}‖η‖_{P}`, so the minimum of `Λ` over all `η` is `L − με` if `μ ≥ ‖g‖_{Q}`, else there is "
-                "none. The "
-                f"largest such bound has `μ = ‖g‖_{Q}`: no `η` in the ball goes below it, as the proof of Proposition 2 says."
+                f"By Hölder `gᵀη ≥ −‖g‖_{Q}‖η‖_{P}`, so the minimum of `Λ` over all `η` is `L − με` if `μ ≥ ‖g‖_{Q}`, "
+                f"else there is none. The largest such bound has `μ = ‖g‖_{Q}`: no `η` in the ball goes below it, as "
+                "the proof of Proposition 2 says."
             )
             rows = [
                 f"maximize L − με  subject to  μ ≥ ‖g‖_{Q}",
@@ -159,9 +164,9 @@ class _Side:
             ]
         else:
             words = (
-                f"By Hölder the minimum of `Λ` over all `η` is `L − με − σ(w)` if `μ ≥ ‖g + w‖_{Q}`, else there is none. So `−g` is "
-                "split: the box "
-                "takes `w`, the ball `v = −g − w`. Any split is a bound; this is the one of complementary slackness."
+                f"By Hölder the minimum of `Λ` over all `η` is `L − με − σ(w)` if `μ ≥ ‖g + w‖_{Q}`, else there is "
+                "none. So `−g` is split: the box takes `w`, the ball `v = −g − w`. Any split is a bound; this is the "
+                "one of complementary slackness."
             )
             if self.mu == 0:
                 words += " The ball is not needed: the box takes all."
@@ -189,9 +194,8 @@ class _Side:
             )
         elif status is Status.INFEASIBLE and tie:
             words += (
-                "Up to rounding it equals `L`, the case that Proposition 1 leaves out, for (5) is strict. Then the smallest `L + "
-                "gᵀη` is 0, which is not "
-                "negative: infeasible as well."
+                "Up to rounding it equals `L`, the case that Proposition 1 leaves out, for (5) is strict. Then the "
+                "smallest `L + gᵀη` is 0, which is not negative: infeasible as well."
             )
         elif status is Status.INFEASIBLE:
             words += "It does not, inequality (5)."
@@ -211,7 +215,10 @@ class _Side:
         if self.ball and self.eps == 0:
             words = "A ball of radius 0 is a single point."
         elif not any(g):
-            words = "The gradient is 0, so the objective is `L` everywhere: every `η` of the set is optimal, and this is one."
+            words = (
+                "The gradient is 0, so the objective is `L` everywhere: every `η` of the set is optimal, and this is "
+                "one."
+            )
         elif self.boxed:
             words, lines = self.boxed_optimum()
             rows = [*lines, *rows]
@@ -219,11 +226,17 @@ class _Side:
             words, lines = self.sparse_optimum()
             rows = [*lines, *rows]
         elif self.p == math.inf:
-            words = "For `p = ∞` equation (6) becomes (7): every coordinate goes to the edge of the ball, against its gradient."
+            words = (
+                "For `p = ∞` equation (6) becomes (7): every coordinate goes to the edge of the ball, against its "
+                "gradient."
+            )
             words += " Where `g_i = 0` any value of the ball does as well." * (0.0 in g)
             rows = ["η_i = −ε sign(g_i)", *steepest(self.item, self.eps, self.mu, self.q), *rows]
         else:
-            words = "Equation (6): the `η` for which both inequalities of the dual, Hölder's and the ball's, are equalities."
+            words = (
+                "Equation (6): the `η` for which both inequalities of the dual, Hölder's and the ball's, are "
+                "equalities."
+            )
             letters = f"η_i = −ε sign(g_i) (|g_i|/‖g‖_{self.Q})^{{q−1}},  q − 1 = {n(self.q - 1)}"
             rows = [letters, *steepest(self.item, self.eps, self.mu, self.q), *rows]
         return Step(title, words, tuple(rows), {f"eta_{i + 1}": x for i, x in enumerate(eta)})
@@ -232,7 +245,10 @@ class _Side:
         top = max(map(abs, self.item.g))
         ties = [i for i, x in enumerate(self.item.g) if abs(x) == top]
         k = next((i for i, x in enumerate(self.item.eta) if x), ties[0])
-        words = "For `p = 1` the limit of equation (6) is one coordinate: all of `ε` goes where `|g_i|` is largest, against its gradient."
+        words = (
+            "For `p = 1` the limit of equation (6) is one coordinate: all of `ε` goes where `|g_i|` is largest, "
+            "against its gradient."
+        )
         if len(ties) > 1:
             names = ", ".join(f"`η_{{{i + 1}}}`" for i in ties[:6]) + " and others" * (len(ties) > 6)
             words += f" Here {len(ties)} coordinates tie, {names}: any split of `ε` among them is optimal as well."
@@ -254,17 +270,16 @@ class _Side:
             return "The multipliers leave open which point of the set it is; this is the one that was found.", []
         if self.p == 1:
             words = (
-                f"The norm charges `μ = {n(self.mu)}` for every unit: coordinates with `|g_i| > μ` go to their bound, those with "
-                "`|g_i| < μ` stay as near "
-                "to 0 as the box lets them, and one with `|g_i| = μ` takes what is left of `ε` (a knapsack, filled by descending `|g_i|`)."
+                f"The norm charges `μ = {n(self.mu)}` for every unit: coordinates with `|g_i| > μ` go to their bound, "
+                "those with `|g_i| < μ` stay as near to 0 as the box lets them, and one with `|g_i| = μ` takes what is "
+                "left of `ε` (a knapsack, filled by descending `|g_i|`)."
             )
         elif self.p == math.inf:
             words = "Equation (7), cut off at the box, coordinate by coordinate: two boxes meet in a box."
         else:
             words = (
-                f"Equation (6) with `μ = ‖v‖_{self.Q}` in place of `‖g‖_{self.Q}`, cut off at the box; `μ` is such that `‖η‖_{self.P} "
-                "= ε`. Where `η_i` is "
-                "strictly within its bounds, `w_i = 0`."
+                f"Equation (6) with `μ = ‖v‖_{self.Q}` in place of `‖g‖_{self.Q}`, cut off at the box; `μ` is such "
+                f"that `‖η‖_{self.P} = ε`. Where `η_i` is strictly within its bounds, `w_i = 0`."
             )
         return words, lines
 
@@ -285,8 +300,8 @@ class _Side:
             )
         if not self.boxed:
             words = (
-                f"Two inequalities lead from `gᵀη` to the bound. Hölder's is {verdict[holder]}{self.aligned(holder)}. The ball's is "
-                f"{verdict[ball]}"
+                f"Two inequalities lead from `gᵀη` to the bound. Hölder's is {verdict[holder]}{self.aligned(holder)}. "
+                f"The ball's is {verdict[ball]}"
             )
             words += (
                 f", and `μ = ‖g‖_{Q}` is its price: one more unit of `ε` lowers the bound by `{n(self.mu)}`."
@@ -304,12 +319,14 @@ class _Side:
                 rows.append(f"(|g_i|/‖g‖_{Q})^{Q} = {vector(right)}")
         else:
             words = (
-                f"Three inequalities lead from `gᵀη = −vᵀη − wᵀη` to the bound: Hölder's, {verdict[holder]}; the ball's, "
-                f"{verdict[ball] if self.mu else 'which has no price'}; the box's, {verdict[box]}: {item.at_bounds()}."
+                f"Three inequalities lead from `gᵀη = −vᵀη − wᵀη` to the bound: Hölder's, {verdict[holder]}; the "
+                f"ball's, {verdict[ball] if self.mu else 'which has no price'}; the box's, {verdict[box]}: "
+                f"{item.at_bounds()}."
             )
             rows = [
                 f"gᵀη ≥ −‖v‖_{Q}‖η‖_{P} − wᵀη ≥ −ε‖v‖_{Q} − wᵀη ≥ −ε‖v‖_{Q} − σ(w)",
-                f"vᵀη = {n(dot(self.v, item.eta))},  ‖v‖_{Q}‖η‖_{P} = {n(self.mu * size)},  ε‖v‖_{Q} = {n(self.eps * self.mu)}",
+                f"vᵀη = {n(dot(self.v, item.eta))},  ‖v‖_{Q}‖η‖_{P} = {n(self.mu * size)},  ε‖v‖_{Q} = "
+                f"{n(self.eps * self.mu)}",
                 f"wᵀη = {n(dot(self.w, item.eta))},  σ(w) = {n(self.sigma)}",
             ]
         return Step("Which inequality is tight", words, tuple(rows), values)

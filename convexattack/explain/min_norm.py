@@ -46,7 +46,10 @@ def explain(program: MinNorm, solution: Solution, certificate: ExactCertificate)
     yield side.dual()
     yield side.optimum()
     yield side.tight()
-    meaning = f"`η` meets all constraints: the smallest `‖η‖_{side.P}` is at most primal; the multipliers prove that it is at least dual."
+    meaning = (
+        f"`η` meets all constraints: the smallest `‖η‖_{side.P}` is at most primal; the multipliers prove that it is "
+        "at least dual."
+    )
     yield certified(certificate, status, meaning, side.size)
 
 
@@ -82,9 +85,8 @@ class _Side:
             )
             return Step("The Lagrangian", words, (f"Λ(η, λ) = ‖η‖_{self.P} + λ(L + gᵀη)",))
         words = (
-            "A multiplier `λ ≥ 0` for the inequality and `w` for the box, positive at upper bounds, negative at lower ones: where `L "
-            "+ gᵀη ≤ 0` "
-            f"and, in the box, `wᵀη ≤ σ(w)`, `Λ` is at most `‖η‖_{self.P}`."
+            "A multiplier `λ ≥ 0` for the inequality and `w` for the box, positive at upper bounds, negative at lower "
+            f"ones: where `L + gᵀη ≤ 0` and, in the box, `wᵀη ≤ σ(w)`, `Λ` is at most `‖η‖_{self.P}`."
         )
         return Step("The Lagrangian", words, (f"Λ(η, λ, w) = ‖η‖_{self.P} + λ(L + gᵀη) + wᵀη − σ(w)", SIGMA))
 
@@ -96,11 +98,14 @@ class _Side:
             words = f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(item.low[i])} > {n(item.high[i])}`."
             return Step("No perturbation", words)
         if not item.boxed:
-            words = "The gradient is 0 and `L` is positive: `L + gᵀη = L` whatever `η` is. In the dual `λ` may grow without end."
+            words = (
+                "The gradient is 0 and `L` is positive: `L + gᵀη = L` whatever `η` is. In the dual `λ` may grow "
+                "without end."
+            )
             return Step("No perturbation", words, (f"L + gᵀη = {n(item.L)} > 0",), {"above": item.L})
         words = (
-            "The box does not reach the half-space: these multipliers have `λg + w = 0`, so an `η` that met all constraints would have "
-            "`0 ≥ λ(L + gᵀη) ≥ λL − σ(w)`, which is positive."
+            "The box does not reach the half-space: these multipliers have `λg + w = 0`, so an `η` that met all "
+            "constraints would have `0 ≥ λ(L + gᵀη) ≥ λL − σ(w)`, which is positive."
         )
         rows = (f"λ = {n(self.lam)},  w = {vector(self.w)}", f"0 ≥ λL − σ(w) = {n(self.above)} > 0:  a contradiction")
         return Step("No perturbation", words, rows, {"above": self.above})
@@ -110,8 +115,8 @@ class _Side:
         values = {"dual": self.value, "lambda": self.lam, "sigma": self.sigma}
         if not item.boxed:
             words = (
-                f"By Hölder `λgᵀη ≥ −λ‖g‖_{Q}‖η‖_{P}`, so the minimum of `Λ` over all `η` is `λL` if `λ‖g‖_{Q} ≤ 1`, else there is none. "
-                ""
+                f"By Hölder `λgᵀη ≥ −λ‖g‖_{Q}‖η‖_{P}`, so the minimum of `Λ` over all `η` is `λL` if `λ‖g‖_{Q} ≤ 1`, "
+                "else there is none. "
             )
             rows = [f"maximize λL  subject to  λ‖g‖_{Q} ≤ 1,  λ ≥ 0", exponent(self.p)]
             if self.lam == 0:
@@ -124,9 +129,8 @@ class _Side:
             ]
             return Step("The dual", words, tuple(rows), values)
         words = (
-            f"By Hölder the minimum of `Λ` over all `η` is `λL − σ(w)` if `‖λg + w‖_{Q} ≤ 1`, else there is none. With `u = −λg − w`, "
-            "any such `λ` and `w` "
-            "are a bound; these are the ones of complementary slackness."
+            f"By Hölder the minimum of `Λ` over all `η` is `λL − σ(w)` if `‖λg + w‖_{Q} ≤ 1`, else there is none. With "
+            "`u = −λg − w`, any such `λ` and `w` are a bound; these are the ones of complementary slackness."
         )
         rows = [
             f"maximize λL − σ(w)  subject to  ‖λg + w‖_{Q} ≤ 1,  λ ≥ 0",
@@ -184,14 +188,20 @@ class _Side:
         facts = f"μ = 1/λ = {n(1 / self.lam)},  t = ‖η‖_{self.P} = {n(self.size)}"
         if self.p == 1:
             words = (
-                "A unit of the norm is paid back by `|g_i|`: coordinates with `|g_i| > μ` go to their bound, those with `|g_i| < μ` "
-                "stay as near to 0 as "
-                "the box lets them, and one with `|g_i| = μ` does the rest (a knapsack, filled by descending `|g_i|`)."
+                "A unit of the norm is paid back by `|g_i|`: coordinates with `|g_i| > μ` go to their bound, those "
+                "with `|g_i| < μ` stay as near to 0 as the box lets them, and one with `|g_i| = μ` does the rest (a "
+                "knapsack, filled by descending `|g_i|`)."
             )
         elif self.p == math.inf:
-            words = "Every coordinate moves by the same length, against its gradient, cut off at the box; `t` is such that `L + gᵀη = 0`."
+            words = (
+                "Every coordinate moves by the same length, against its gradient, cut off at the box; `t` is such that "
+                "`L + gᵀη = 0`."
+            )
         else:
-            words = "Equation (6) cut off at the box; `t` is such that `L + gᵀη = 0`. Where `η_i` is strictly within its bounds, `w_i = 0`."
+            words = (
+                "Equation (6) cut off at the box; `t` is such that `L + gᵀη = 0`. Where `η_i` is strictly within its "
+                "bounds, `w_i = 0`."
+            )
         return words, [facts, *lines]
 
     def tight(self) -> Step:
@@ -209,9 +219,9 @@ class _Side:
             )
         if not item.boxed:
             words = (
-                f"Two inequalities lead from `‖η‖_{P}` to the bound. Hölder's is {holder}; that of the linear model is {line}: `η` "
-                "ends where it is 0. "
-                f"Its price is `λ = 1/‖g‖_{Q}`: one more unit of `L` takes `{n(self.lam)}` more of `η`."
+                f"Two inequalities lead from `‖η‖_{P}` to the bound. Hölder's is {holder}; that of the linear model is "
+                f"{line}: `η` ends where it is 0. Its price is `λ = 1/‖g‖_{Q}`: one more unit of `L` takes "
+                f"`{n(self.lam)}` more of `η`."
             )
             rows = [
                 f"‖η‖_{P} ≥ −λgᵀη ≥ λL",

@@ -1,7 +1,8 @@
 """How numbers and formulas are written: once, as they read in a terminal, and from that in LaTeX.
 
-A formula is a line of text in the notation of this package's docstrings: `‖η‖_p ≤ ε`, `|g_i|^{q−1}`, a matrix as `[1, 2; 3, 4]`, two spaces
-between formulas that share a line. `latex` translates it; only commands of letters come out, which Markdown leaves alone.
+A formula is a line of text in the notation of this package's docstrings: `‖η‖_p ≤ ε`, `|g_i|^{q−1}`, a matrix as
+`[1, 2; 3, 4]`, two spaces between formulas that share a line. `latex` translates it; only commands of letters come out,
+which Markdown leaves alone.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def apart(a: float, b: float) -> tuple[str, str]:
 
 
 def outwards(low: float, high: float) -> tuple[str, str]:
-    """Two ends of a bracket, the lower rounded down and the upper up, with as many digits as keep it about as narrow as it is."""
+    """The ends of a bracket, rounded down and up, with as many digits as keep it about as narrow as it is."""
     for digits in range(6, 18):
         down, up = (
             float(Context(digits, end).create_decimal_from_float(x))

@@ -53,9 +53,9 @@ class _Side:
     def program(self) -> Step:
         m, d = self.J.shape
         words = (
-            f"The linear model of equation (1) for all {m} outputs at once: how far can `f(x + η) − f(x) ≈ Jη` be from 0? It "
-            "maximizes a convex "
-            "function, which is hard in general: an `η` is a bound from below, and duality gives one from above."
+            f"The linear model of equation (1) for all {m} outputs at once: how far can `f(x + η) − f(x) ≈ Jη` be from "
+            "0? It maximizes a convex function, which is hard in general: an `η` is a bound from below, and duality "
+            "gives one from above."
         )
         rows = (
             f"maximize ‖Jη‖_2  subject to  ‖η‖_{self.P} ≤ ε",
@@ -75,7 +75,8 @@ class _Side:
         bound = self.eps * float(sizes[k])
         yield Step(
             "The bound",
-            "The triangle inequality over the columns `j_i` of `J`, then Hölder's: all of `ε` is worth most on the longest column.",
+            "The triangle inequality over the columns `j_i` of `J`, then Hölder's: "
+            "all of `ε` is worth most on the longest column.",
             (
                 "‖Jη‖_2 = ‖Σ_i η_i j_i‖_2 ≤ Σ_i |η_i| ‖j_i‖_2 ≤ ε max_i ‖j_i‖_2",
                 f"s_i = ‖j_i‖_2,  s = {vector(sizes.tolist())}",
@@ -87,7 +88,10 @@ class _Side:
         words = f"One coordinate, `k = {k + 1}`, either sign: the single-pixel attack of the paper's Section III."
         words += f" {ties} columns tie for it." if ties > 1 else ""
         yield self.best(words, f"η = ε e_{{{k + 1}}}")
-        words = "The triangle inequality is tight, for one column is all there is; Hölder's is tight, for it is the longest."
+        words = (
+            "The triangle inequality is tight, for one column is all there is; Hölder's is tight, for it is the "
+            "longest."
+        )
         yield Step("Which inequality is tight", words, (f"‖Jη‖_2 = {n(self.value)},  ε max_i ‖j_i‖_2 = {n(bound)}",))
 
     def spectral(self) -> Iterator[Step]:
@@ -97,15 +101,14 @@ class _Side:
         bound = self.eps * math.sqrt(top)
         yield Step(
             "The Lagrangian",
-            "Of the squares, `‖Jη‖_2^2` with `‖η‖_2^2 ≤ ε^2` and a multiplier `μ ≥ 0`: where the constraint holds, `Λ` is at least "
-            "`‖Jη‖_2^2`.",
+            "Of the squares, `‖Jη‖_2^2` with `‖η‖_2^2 ≤ ε^2` and a multiplier `μ ≥ 0`: "
+            "where the constraint holds, `Λ` is at least `‖Jη‖_2^2`.",
             ("Λ(η, μ) = ηᵀJᵀJη − μ(ηᵀη − ε^2)",),
         )
         yield Step(
             "The dual",
-            "`Λ` has a finite maximum over `η`, `με^2`, if and only if `μI − JᵀJ` has no negative eigenvalue. The smallest such `μ` "
-            "is the largest "
-            "eigenvalue: the maximum is `ε` times the largest singular value.",
+            "`Λ` has a finite maximum over `η`, `με^2`, if and only if `μI − JᵀJ` has no negative eigenvalue. The "
+            "smallest such `μ` is the largest eigenvalue: the maximum is `ε` times the largest singular value.",
             (
                 "minimize με^2  subject to  μI ⪰ JᵀJ",
                 f"{name} = {matrix(gram.tolist())}",
@@ -120,8 +123,8 @@ class _Side:
         )
         image = float(Lp(2)(self.J @ self.eta)) ** 2
         words = (
-            "`ηᵀJᵀJη ≤ μηᵀη` is tight on the eigenvector, and `‖η‖_2 ≤ ε` on the sphere; although the program is not convex, nothing is "
-            "lost."
+            "`ηᵀJᵀJη ≤ μηᵀη` is tight on the eigenvector, and `‖η‖_2 ≤ ε` on the sphere; "
+            "although the program is not convex, nothing is lost."
         )
         size = float(self.eta @ self.eta)
         rows = (f"ηᵀJᵀJη = {n(image)},  μηᵀη = {n(top * size)},  με^2 = {n(top * self.eps**2)}",)
@@ -133,11 +136,15 @@ class _Side:
         thorin = self.eps * column ** (1 - 2 / self.q) * top ** (2 / self.q)
         rows_win = self.bound < thorin * (1 - 1e-9)
         words = (
-            "No closed form is known between 1 and 2. The norms at both ends are known, and the theorem of Riesz and Thorin says "
-            "that the logarithm "
-            f"of the norm is convex between them, in `1/p`. Hölder for each row `r_k` of `UJ`, with any orthogonal `U`, is a second bound: "
-            f"{'here it is the smaller one, with the principal axes of the rows as U' if rows_win else 'here it is not the smaller one'}."
-        ).replace("as U", "as `U`")
+            "No closed form is known between 1 and 2. The norms at both ends are known, and the theorem of Riesz and "
+            "Thorin says that the logarithm of the norm is convex between them, in `1/p`. Hölder for each row `r_k` of "
+            "`UJ`, with any orthogonal `U`, is a second bound: "
+            + (
+                "here it is the smaller one, with the principal axes of the rows as `U`."
+                if rows_win
+                else "here it is not the smaller one."
+            )
+        )
         formulas = [
             f"‖Jη‖_2 ≤ ε ‖J‖_{{1→2}}^{{1−2/q}} ‖J‖_{{2→2}}^{{2/q}},  ‖Jη‖_2 ≤ ε (Σ_k ‖r_k‖_{self.Q}^2)^{{1/2}}",
             exponent(self.p),
@@ -156,9 +163,8 @@ class _Side:
         w = image / size if size > 0 else image
         reach = self.eps * length(self.q, (self.J.mT @ w).tolist())
         words = (
-            f"{name} ends at an `η` that is the best answer, equation (6) for `−Jᵀw`, to its own direction `w = Jη/‖Jη‖_2`: no "
-            "further turn raises "
-            "`‖Jη‖_2` by much."
+            f"{name} ends at an `η` that is the best answer, equation (6) for `−Jᵀw`, to its own direction `w = "
+            "Jη/‖Jη‖_2`: no further turn raises `‖Jη‖_2` by much."
         )
         return self.best(words, f"w = {vector(w.tolist())}", f"ε‖Jᵀw‖_{self.Q} = {n(reach)}")
 
@@ -170,9 +176,8 @@ class _Side:
         diag = "X_{ii} ≤ ε^2" if self.p == math.inf else f"‖diag(X)‖_{{{n(self.p / 2)}}} ≤ ε^2"
         yield Step(
             "The relaxation",
-            "With `X = ηηᵀ` the square of the norm is linear, `‖Jη‖_2^2 = tr(JᵀJX)`. Only rank 1 is hard to ask for; without it a "
-            "semidefinite program is "
-            f"left, `{d} × {d}`, whose value bounds `‖Jη‖_2^2`.",
+            "With `X = ηηᵀ` the square of the norm is linear, `‖Jη‖_2^2 = tr(JᵀJX)`. Only rank 1 is hard to ask for; "
+            f"without it a semidefinite program is left, `{d} × {d}`, whose value bounds `‖Jη‖_2^2`.",
             (f"maximize tr(JᵀJX)  subject to  X ⪰ 0,  {diag}", f"JᵀJ = {matrix(gram.tolist())}"),
         )
         unit = length(sigma, self.y.tolist())
@@ -190,9 +195,9 @@ class _Side:
         )
         yield Step(
             "Its dual",
-            f"One multiplier `y_i > 0` for each diagonal entry; by a Schur complement `Diag(y) ⪰ JᵀJ` says that the `{m} × {m}` "
-            "matrix `J Diag(1/y) Jᵀ` has no "
-            f"eigenvalue above 1. For every `y`, good or bad, scaled to `{weights} = 1`, this proves a bound.{zero}",
+            "One multiplier `y_i > 0` for each diagonal entry; by a Schur complement `Diag(y) ⪰ JᵀJ` says that the "
+            f"`{m} × {m}` matrix `J Diag(1/y) Jᵀ` has no eigenvalue above 1. For every `y`, good or bad, scaled to "
+            f"`{weights} = 1`, this proves a bound.{zero}",
             (
                 f"minimize ε^2 {weights}  subject to  Diag(y) ⪰ JᵀJ",
                 f"‖Jη‖_2^2 ≤ λ_{{max}}(J Diag(1/y) Jᵀ) Σ_i y_i η_i^2 ≤ ε^2 λ_{{max}}(J Diag(1/y) Jᵀ) {weights}",
@@ -210,9 +215,9 @@ class _Side:
         value = self.eps * length(self.q, s.tolist())
         yield Step(
             "How good the bound is",
-            f"The dual of that dual has one unknown matrix `W`, `{m} × {m}`. Its value is what no `y` can go below, so the relaxation "
-            "is solved to within the "
-            "difference of the two; at its optimum `y_i` is proportional to `s_i^{2−q}`.",
+            f"The dual of that dual has one unknown matrix `W`, `{m} × {m}`. Its value is what no `y` can go below, so "
+            "the relaxation is solved to within the difference of the two; at its optimum `y_i` is proportional to "
+            "`s_i^{2−q}`.",
             (
                 f"maximize ε‖s‖_{self.Q}  subject to  W ⪰ 0,  tr(W) = 1,  s_i^2 = j_iᵀW j_i",
                 f"W = {matrix(W.tolist())}",
@@ -231,6 +236,9 @@ class _Side:
         if width <= 1e-9:
             words = "Nothing was lost: the two ends meet, so every inequality above is tight."
         else:
-            words = f"{why}: the ends are apart by `{n(width, 2)}` of the upper one, and the maximum is somewhere between them."
+            words = (
+                f"{why}: the ends are apart by `{n(width, 2)}` of the upper one, and the maximum is somewhere between "
+                "them."
+            )
         low, high = outwards(self.value, self.bound)
         return Step("Which inequality is tight", words, (f"{low} ≤ max ‖Jη‖_2 ≤ {high}",), {"width": width})

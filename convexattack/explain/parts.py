@@ -1,4 +1,4 @@
-"""What the derivations share: the numbers of one item, equation (6) cut at a box, and the last step, the certificate."""
+"""What the derivations share: the numbers of one item, equation (6) cut at a box, and the certificate at the end."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def steepest(item: Item, r: float, size: float, q: float) -> list[str]:
 
 
 def cut(item: Item, p: float, r: float, mu: float, letters: tuple[str, str]) -> tuple[list[float], list[str]]:
-    """η_i = clip(−r sign(g_i)(|g_i|/μ)^{q−1}, a_i, b_i), and its lines with numbers; `letters` are those of r and of |g_i|/μ.
+    """η_i = clip(−r sign(g_i)(|g_i|/μ)^{q−1}, a_i, b_i), with numbers; `letters` are those of r and of |g_i|/μ.
 
-    Where g_i = 0 it is the point of the box nearest to 0. For p = 1 a coordinate goes to its bound where |g_i| > μ and stays where
-    |g_i| < μ; one with |g_i| = μ takes what is left, which the price alone does not say.
+    Where g_i = 0 it is the point of the box nearest to 0. For p = 1 a coordinate goes to its bound where |g_i| > μ and
+    stays where |g_i| < μ; one with |g_i| = μ takes what is left, which the price alone does not say.
     """
     (radius, price), q = letters, Lp(p).q
     found: list[float] = []
@@ -176,8 +176,8 @@ def certified(certificate: ExactCertificate, status: Status, meaning: str, scale
     numbers = [f"{name} = {near(values[name], scale)}" for name in ("primal", "dual")]
     numbers += [f"{name} = {n(values[name], 2)}" for name in ("gap", "violation")]
     words = (
-        f"Computed anew from the program, `η` and the multipliers alone, in exact arithmetic. {meaning} The claim is {said(status)} "
-        f"{proof.verdict.name}: {marked(proof.why)}"
+        f"Computed anew from the program, `η` and the multipliers alone, in exact arithmetic. {meaning} The claim is "
+        f"{said(status)} {proof.verdict.name}: {marked(proof.why)}"
     )
     there = not math.isnan(values["primal"])
     return Step("The certificate", words, (",  ".join(numbers),) if there else (), values)

@@ -37,10 +37,13 @@ def load(name: str) -> nn.Module:
 
     - `digits`: images (B, 1, 8, 8) with pixels in [0, 1] → scores (B, 10).
     - `digits-autoencoder`: images (B, 1, 8, 8) with pixels in [0, 1] → the same pixels, flat (B, 64).
-    - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class by class.
+    - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class
+      by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
-    - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in [0, 1] → scores (B, 10).
-    - `nin`, `densenet40`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); short trainings, see their cards.
+    - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in
+      [0, 1] → scores (B, 10).
+    - `nin`, `densenet40`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); short trainings, see
+      their cards.
 
     Raises:
         ValueError: no such network, or its weights file is not the one that was shipped.
@@ -48,15 +51,17 @@ def load(name: str) -> nn.Module:
     """
     if name not in SHIPPED:
         raise ValueError(
-            f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, or your own as MODULE:FACTORY with its weights"
+            f"model {name!r} is not shipped: use one of {', '.join(SHIPPED)}, "
+            "or your own as MODULE:FACTORY with its weights"
         )
     return load_weights(from_factory(SHIPPED[name]), Path(__file__).parent / "weights" / f"{name}.safetensors")
 
 
 def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
-    """`model` itself, in eval mode, with every parameter and buffer taken from a safetensors file; untouched if anything is wrong.
+    """`model` itself, in eval mode, with all tensors taken from a safetensors file; untouched if anything is wrong.
 
-    The file must hold exactly the tensors of `model.state_dict()`, each in its shape; a tensor takes the model's dtype and device.
+    The file must hold exactly the tensors of `model.state_dict()`, each in its shape; a tensor takes the model's dtype
+    and device.
 
     Raises:
         FileNotFoundError: no such file.
@@ -69,7 +74,8 @@ def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"weights file {path} cannot be read as safetensors ({error}): save it again with safetensors.torch.save_file"
+            f"weights file {path} cannot be read as safetensors ({error}): "
+            "save it again with safetensors.torch.save_file"
         ) from error
     wanted = model.state_dict()
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
@@ -81,7 +87,8 @@ def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
     ]
     if wrong:
         raise ValueError(
-            f"weights file {path} is not for this {type(model).__name__} ({'; '.join(sorted(wrong))}): use the file saved from this network"
+            f"weights file {path} is not for this {type(model).__name__} ({'; '.join(sorted(wrong))}): "
+            "use the file saved from this network"
         )
     model.load_state_dict(found)
     return model.eval()
@@ -93,7 +100,8 @@ def from_factory(spec: str) -> nn.Module:
     `factory` is called without arguments and returns a `torch.nn.Module`; it may also be a Module itself.
 
     Raises:
-        ValueError: not of the form `module:factory`, no such module, an error within it or within the factory, or no such attribute.
+        ValueError: not of the form `module:factory`, no such module, an error within it or within the factory, or no
+            such attribute.
         TypeError: not callable, it wants arguments, or what it makes is not a Module.
     """
     name, colon, attribute = spec.partition(":")

@@ -1,6 +1,7 @@
-"""The paper's two networks for CIFAR-10: Network in Network (Lin, Chen and Yan, 2013) and DenseNet-40 with growth rate 12.
+"""The paper's networks for CIFAR-10: Network in Network (Lin, Chen and Yan, 2013), DenseNet-40 with growth rate 12.
 
-Pixels are in [0, 1]; the first layer takes the mean and the standard deviation of each colour out, so that ε is in units of the data range.
+Pixels are in [0, 1]; the first layer takes the mean and the standard deviation of each colour out, so that ε is in
+units of the data range.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ __all__ = ["data", "densenet40", "nin"]
 def nin() -> nn.Sequential:
     """The untrained Network in Network: images (B, 3, 32, 32) with pixels in [0, 1] → scores (B, 10).
 
-    Three blocks of a convolution and two 1 × 1 convolutions, each with ReLU but the very last, whose 10 channels' means are the scores;
-    3 × 3 pooling with stride 2 and dropout after the first two blocks.
+    Three blocks of a convolution and two 1 × 1 convolutions, each with ReLU but the very last, whose 10 channels' means
+    are the scores; 3 × 3 pooling with stride 2 and dropout after the first two blocks.
     """
 
     def block(channels: int, kernel: int, widths: tuple[int, int, int]) -> list[nn.Module]:
@@ -47,10 +48,10 @@ def nin() -> nn.Sequential:
 
 
 def densenet40() -> nn.Sequential:
-    """The untrained DenseNet of 40 layers, growth rate 12, no bottleneck: images (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10).
+    """The untrained DenseNet-40, growth rate 12, no bottleneck: images (B, 3, 32, 32) in [0, 1] → scores (B, 10).
 
-    Three blocks of twelve layers (batch norm, ReLU, 3 × 3 convolution to 12 channels, beside what came in); between them batch norm,
-    ReLU, a 1 × 1 convolution that keeps the channels, and mean pooling.
+    Three blocks of twelve layers (batch norm, ReLU, 3 × 3 convolution to 12 channels, beside what came in); between
+    them batch norm, ReLU, a 1 × 1 convolution that keeps the channels, and mean pooling.
     """
     layers: list[nn.Module] = [_colours(), nn.Conv2d(3, 16, 3, padding=1, bias=False)]
     channels = 16

@@ -1,8 +1,8 @@
 """The shipped regression network: the progression of diabetes after one year, from ten measurements of a patient.
 
-10 → 16 → 1 with ReLU between, in front of an affine layer that brings the answer to points of the progression score (25 to 346), so
-that ‖f(x + η) − f(x)‖₂ is in points too. The measurements are standardised before the network (`datasets.diabetes`): one unit of η,
-and of ε, is one standard deviation of that measurement among the training rows.
+10 → 16 → 1 with ReLU between, in front of an affine layer that brings the answer to points of the progression score (25
+to 346), so that ‖f(x + η) − f(x)‖₂ is in points too. The measurements are standardised before the network
+(`datasets.diabetes`): one unit of η, and of ε, is one standard deviation of that measurement among the training rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The shipped networks for scikit-learn's 1,797 handwritten digits of 8 × 8 pixels: a classifier and an autoencoder.
 
-Both are piecewise linear, so that equation (1) is exact near an image. Pixels are in [0, 1] (16 grey levels divided by 16) and
-nothing is normalised, so that ε is in units of that range.
+Both are piecewise linear, so that equation (1) is exact near an image. Pixels are in [0, 1] (16 grey levels divided by
+16) and nothing is normalised, so that ε is in units of that range.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def digits() -> nn.Sequential:
 
 
 def digits_autoencoder() -> nn.Sequential:
-    """The untrained autoencoder: images (B, 1, 8, 8), or flat (B, 64), with pixels in [0, 1] → the same pixels, flat (B, 64).
+    """The untrained autoencoder: images (B, 1, 8, 8), or flat (B, 64), pixels in [0, 1] → the same pixels, (B, 64).
 
     The code between its two halves has 16 numbers, so that the Jacobian (64 × 64) has rank 16 at most.
     """

@@ -27,7 +27,7 @@ class Affine(nn.Module):
 
 
 def normalize(mean: Sequence[float], deviation: Sequence[float]) -> Affine:
-    """The first layer of a network for images: (x − mean) / deviation for each channel, so that η and ε stay in units of x."""
+    """The first layer of a network for images: (x − mean) / deviation by channel; η and ε keep the units of x."""
     mu, sigma = (torch.tensor(values).view(-1, 1, 1) for values in (mean, deviation))
     return Affine(1 / sigma, -mu / sigma)
 
@@ -47,6 +47,7 @@ class Centred(nn.Module):
         missing = self.size - x.shape[-1]
         if x.ndim != 4 or x.shape[-1] != x.shape[-2] or missing < 0 or missing % 2:
             raise ValueError(
-                f"images have shape {tuple(x.shape)}: give (B, C, h, h) with h = {self.size}, or smaller by an even number of pixels"
+                f"images have shape {tuple(x.shape)}: give (B, C, h, h) with h = {self.size}, "
+                "or smaller by an even number of pixels"
             )
         return nn.functional.pad(x, (missing // 2,) * 4) if missing else x

@@ -1,6 +1,7 @@
 """The shipped network for segmentation: a class for every pixel of a scene of scikit-learn's digits.
 
-Fully convolutional and piecewise linear: a pixel's scores depend on the 17 × 17 pixels around it, and equation (1) is exact near a scene.
+Fully convolutional and piecewise linear: a pixel's scores depend on the 17 × 17 pixels around it, and equation (1) is
+exact near a scene.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ __all__ = ["data", "scenes"]
 
 
 def scenes() -> nn.Sequential:
-    """The untrained network: scenes (B, 1, H, W) with pixels in [0, 1] → scores (B, 11·H·W), flat from (B, 11, H, W): class by class.
+    """The untrained network: scenes (B, 1, H, W), pixels in [0, 1] → scores (B, 11·H·W), flat from (B, 11, H, W).
 
     Class 0 is the background and 1 + k the digit k.
     """

@@ -2,8 +2,8 @@
 
     python -m convexattack.models.train digits --out digits.safetensors
 
-Stopped, even in mid-epoch, it goes on with the same command from the end of the last whole epoch, and on a CPU comes to the same weights
-as without the stop.
+Stopped, even in mid-epoch, it goes on with the same command from the end of the last whole epoch, and on a CPU comes to
+the same weights as without the stop.
 """
 
 from __future__ import annotations
@@ -43,23 +43,26 @@ def train(
     device: torch.device | None = None,
     coarse: int = 0,
 ) -> nn.Module:
-    """The network `name`, trained as its recipe says, in eval mode and on the CPU; the global random state is left as it was.
+    """The network `name`, trained as its recipe says, in eval mode, on the CPU; the global random state is kept.
 
-    On a CPU it runs on one thread, and the same seed gives the same weights on the same kind of machine. On a GPU it runs in bfloat16
-    (float32 weights), and two runs may differ. Networks that want a GPU have their channels last in memory on either.
+    On a CPU it runs on one thread, and the same seed gives the same weights on the same kind of machine. On a GPU it
+    runs in bfloat16 (float32 weights), and two runs may differ. Networks that want a GPU have their channels last in
+    memory on either.
 
     Args:
         name: a key of `RECIPES`.
         seed: of the initial weights, the batches, the noise and the shifts.
         epochs: passes over the training part (default: the recipe's).
-        checkpoint: a file that is written after every epoch; if it is there, training goes on from it. It stays when training ends.
+        checkpoint: a file that is written after every epoch; if it is there, training goes on from it. It stays when
+            training ends.
         training: inputs and labels, or targets (default: the recipe's).
         device: default: a GPU where the recipe wants one and there is one, otherwise the CPU.
-        coarse: how many of the epochs, the first ones, see images of half the side (means of 2 × 2 pixels), a quarter of the work; for
-            networks that end in a mean over the image, where no GPU is at hand.
+        coarse: how many of the epochs, the first ones, see images of half the side (means of 2 × 2 pixels), a quarter
+            of the work; for networks that end in a mean over the image, where no GPU is at hand.
 
     Raises:
-        ValueError: the checkpoint is of another training, or cannot be read; coarse epochs for a network that takes one size of image.
+        ValueError: the checkpoint is of another training, or cannot be read; coarse epochs for a network that takes one
+            size of image.
     """
     recipe = RECIPES[name]
     epochs = recipe.epochs if epochs is None else epochs
@@ -160,7 +163,7 @@ def _shifted(x: Tensor) -> Tensor:
 
 
 class _Checkpoint:
-    """Where a training stands at the end of an epoch, in a safetensors file: weights, the optimizer's state, random states."""
+    """Where a training stands after an epoch, in a safetensors file: weights, the optimizer's state, random states."""
 
     def __init__(
         self,
@@ -199,7 +202,8 @@ class _Checkpoint:
             raise ValueError(f"checkpoint {self.file} cannot be read ({error}): remove it to begin anew") from error
         if about.get("training") != json.dumps(self.training):
             raise ValueError(
-                f"checkpoint {self.file} is of another training ({about.get('training')}): repeat that one, or remove it to begin anew"
+                f"checkpoint {self.file} is of another training ({about.get('training')}): "
+                "repeat that one, or remove it to begin anew"
             )
         self.model.load_state_dict(
             {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
@@ -225,7 +229,7 @@ def _put(file: Path, content: bytes) -> None:
 
 
 def write(name: str, out: Path, seed: int, epochs: int, coarse: int = 0) -> dict[str, str]:
-    """Train, measure, put weights and card in place, and remove the checkpoint (OUT with .checkpoint); returns what was measured."""
+    """Train, measure, put weights and card in place, remove the checkpoint (OUT with .checkpoint); the measures."""
     recipe = RECIPES[name]
     checkpoint = out.with_suffix(".checkpoint")
     training, test = recipe.data()
@@ -260,11 +264,13 @@ def card(
     rows = {
         **measured,
         **recipe.rows,
-        "Network": f"{recipe.rows['Network']}; {sum(parameter.numel() for parameter in model.parameters()):,} parameters, float32",
+        "Network": f"{recipe.rows['Network']}; {sum(parameter.numel() for parameter in model.parameters()):,} "
+        "parameters, float32",
         **({"Source of the data": datasets.load(recipe.source, limit=1).note} if recipe.source else {}),
         "Training": recipe.training(epochs, coarse),
         "Seed": str(seed),
-        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs {epochs}{smaller}`",
+        "Command": f"`python -m convexattack.models.train {name} --out {file} --seed {seed} --epochs "
+        f"{epochs}{smaller}`",
         "Hardware": f"{torch.cuda.get_device_name()}, bfloat16" if gpu else f"CPU ({platform.machine()}), one thread",
         "Versions": f"torch {torch.__version__.partition('+')[0]}, scikit-learn {sklearn.__version__}",
         "Date": datetime.now(UTC).date().isoformat(),
@@ -279,11 +285,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m convexattack.models.train",
         description="Train a network that ships with convexattack; write weights and, beside them, a model card.",
-        epilog="example: python -m convexattack.models.train fcnn --out fcnn.safetensors writes fcnn.safetensors and fcnn.md. "
-        "digits and diabetes take seconds on one CPU thread, scenes, fcnn and lenet5 minutes; nin and densenet40 want a GPU. "
-        "fcnn and lenet5 need MNIST, nin and densenet40 CIFAR-10, from $CONVEXATTACK_DATA or the Hugging Face hub. "
-        "Stopped, the same command goes on from the last whole epoch: its state is beside FILE, with .checkpoint, until the end. "
-        "On a CPU the same seed gives the same weights on the same kind of machine.",
+        epilog="example: python -m convexattack.models.train fcnn --out fcnn.safetensors writes fcnn.safetensors and "
+        "fcnn.md. digits and diabetes take seconds on one CPU thread, scenes, fcnn and lenet5 minutes; nin and "
+        "densenet40 want a GPU. fcnn and lenet5 need MNIST, nin and densenet40 CIFAR-10, from $CONVEXATTACK_DATA or "
+        "the Hugging Face hub. Stopped, the same command goes on from the last whole epoch: its state is beside FILE, "
+        "with .checkpoint, until the end. On a CPU the same seed gives the same weights on the same kind of machine.",
     )
     parser.add_argument("name", choices=RECIPES, metavar="NAME", help=", ".join(RECIPES))
     parser.add_argument(
@@ -301,7 +307,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--coarse", type=int, default=0, metavar="N",
-        help="of nin and densenet40, without a GPU: the first N epochs see images of half the side, a quarter of the work (default: 0)",
+        help="of nin and densenet40, without a GPU: the first N epochs see images of half the side, "
+        "a quarter of the work (default: 0)",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     epochs = RECIPES[given.name].epochs if given.epochs is None else given.epochs

@@ -1,8 +1,9 @@
 """Attacks, measures and curves on a user's own network and data: what `convexattack attack`, `measure` and `curve` run.
 
-A `Setting` names network and data. Everything but regression is about images that the network classifies correctly; the others are passed
-over and counted. A radius that is not given is ρ₂ of these images (smallest ratio, two digits): by Proposition 1 the linear model of an
-image is fooled within ε if and only if ε > min_l L_l/‖∇L_l‖_q, and ρ₂ is the mean of that.
+A `Setting` names network and data. Everything but regression is about images that the network classifies correctly; the
+others are passed over and counted. A radius that is not given is ρ₂ of these images (smallest ratio, two digits): by
+Proposition 1 the linear model of an image is fooled within ε if and only if ε > min_l L_l/‖∇L_l‖_q, and ρ₂ is the mean
+of that.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def attack(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
-    """Perturb images (or, with `regression`, any inputs), certify the last convex step of each, and keep everything in a file.
+    """Perturb images (or, with `regression`, any inputs), certify the last convex step of each, keep all in a file.
 
     Args:
         name: an attack in `ATTACKS`, or algorithm1-5 for five steps.
@@ -58,7 +59,8 @@ def attack(
         target: aim at this class; images of that class are left out.
         pixels: keep x + η in [0, 1].
         solver: as for `ca.solve`.
-        out: a .safetensors or .npz; the picture, first inputs only, goes next to it as .png. Both are in place whole, or not at all.
+        out: a .safetensors or .npz; the picture, first inputs only, goes next to it as .png. Both are in place whole,
+            or not at all.
         progress: called with (inputs done, of how many, what is being done).
 
     Raises:
@@ -103,7 +105,7 @@ def measure(
     pixels: bool = False,
     progress: Progress | None = None,
 ) -> Measures:
-    """ρ₁, ρ₂, the fooling ratio of an attack at a radius, and the smallest radius at which DeepFool fools more than 99%.
+    """ρ₁, ρ₂, the fooling ratio of an attack at a radius, the smallest radius at which DeepFool fools more than 99%.
 
     Args:
         setting, norm, progress: as for `attack`.
@@ -149,7 +151,8 @@ def curve(
 
     Args:
         setting, norm, progress: as for `attack`.
-        names: attacks in `ATTACKS`, or algorithm1-5 and its like; by default those of Figure 2, random only with p = ∞ and no pixel range.
+        names: attacks in `ATTACKS`, or algorithm1-5 and its like; by default those of Figure 2, random only with p = ∞
+            and no pixel range.
         radii: ε, in the units of the images; by default ten, evenly up to 3 ρ₂.
         pixels: keep x + η in [0, 1].
         out: a .png.
@@ -210,7 +213,8 @@ def _typical(subject: Subject, norm: Lp, progress: Progress | None) -> float:
 def _two_digits(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(
-            f"radius is missing, and ρ₂ of these images, which stands in for it, is {value}: give a radius, for instance 0.1"
+            f"radius is missing, and ρ₂ of these images, which stands in for it, is {value}: "
+            "give a radius, for instance 0.1"
         )
     return float(f"{value:.1e}")
 

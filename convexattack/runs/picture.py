@@ -32,7 +32,7 @@ GREY, RED = "#505050", "#b2182b"
 
 
 def grid_picture(path: Path, found: Attacked, heading: str) -> None:
-    """The first inputs of a run in columns: x, η scaled to its own largest entry, x + η; with the classes, or the outputs' change."""
+    """The first inputs of a run in columns: x, η over its largest entry, x + η; classes, or the outputs' change."""
     count = min(COLUMNS, len(found))
     flat = found.arrays["x"].ndim == 2
     width, height = max(1.35 * count, 5.0) + 0.6, (4.6 if flat else 5.2) + 0.8

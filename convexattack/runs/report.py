@@ -30,11 +30,12 @@ class Attacked:
 
     Attributes:
         about: the attack and its options, the model, the data, the versions; JSON can hold it.
-        arrays: one row an input. `x`, `eta` (n, *S) the input and η; `index` (n,) the position in the dataset; `size` (n,) ‖η‖_p;
-            `steps` (n,) convex steps taken; `before`, `after`: classes (n,) at x and x + η, or for regression outputs (n, m).
-            Of classes: `label`, `fooled`, `margin`, `flagged` (n,) as in `Perturbation`; with a target `reached` (n,), whether its score
-            is above that of the label. Of regression: `predicted`, `change`, `bound` (n,), see `RegressionPerturbation`. Where a convex
-            program was solved: `status` (n,) codes of `Status` and, of the certificate, `holds`, `gap`, `violation`, `residual` (n,).
+        arrays: one row an input. `x`, `eta` (n, *S) the input and η; `index` (n,) the position in the dataset; `size`
+            (n,) ‖η‖_p; `steps` (n,) convex steps taken; `before`, `after`: classes (n,) at x and x + η, or for
+            regression outputs (n, m). Of classes: `label`, `fooled`, `margin`, `flagged` (n,) as in `Perturbation`;
+            with a target `reached` (n,), whether its score is above that of the label. Of regression: `predicted`,
+            `change`, `bound` (n,), see `RegressionPerturbation`. Where a convex program was solved: `status` (n,) codes
+            of `Status` and, of the certificate, `holds`, `gap`, `violation`, `residual` (n,).
         files: what was written.
     """
 
@@ -66,14 +67,17 @@ class Attacked:
         if status in (Status.INEXACT, Status.INVALID, Status.FAILED):
             return f"{status.name}: {status.value}"
         gap, violation, residual = (float(self.arrays[name][row]) for name in ("gap", "violation", "residual"))
-        return f"{status.name} is claimed with a gap of {gap:.1e}, a violation of {violation:.1e} and a residual of {residual:.1e}"
+        return (
+            f"{status.name} is claimed with a gap of {gap:.1e}, a violation of {violation:.1e} and a residual of "
+            f"{residual:.1e}"
+        )
 
 
 def save(path: Path, found: Attacked) -> None:
-    """The arrays and, as metadata, `about`: in a .safetensors each entry of it as JSON; in a .npz all of it as JSON, the array `metadata`.
+    """The arrays and `about`: in a .safetensors its entries as JSON metadata; in a .npz as JSON, the array `metadata`.
 
-    `status` is a name in a .npz, and in a .safetensors, which holds no strings, a code: its metadata `statuses` lists the names.
-    Nothing in either file needs pickle.
+    `status` is a name in a .npz, and in a .safetensors, which holds no strings, a code: its metadata `statuses` lists
+    the names. Nothing in either file needs pickle.
     """
     about = {name: _jsonable(entry) for name, entry in found.about.items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
@@ -95,7 +99,8 @@ class Measures:
     """How robust a network is on n images.
 
     Attributes:
-        about: the norm, the radius and the attack of the fooling ratio, the model, the data, the versions; JSON can hold it.
+        about: the norm, the radius and the attack of the fooling ratio, the model, the data, the versions; JSON can
+            hold it.
         rho_1: mean ‖r‖_p/‖x‖_p of DeepFool's perturbations.
         rho_2_active, rho_2_smallest: `Rho2`, in the units of the images.
         fooling_ratio: of the attack at the radius.

@@ -33,8 +33,10 @@ class Setting:
 
     Attributes:
         model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
-        data: a dataset by name (for regression `diabetes` as well), a folder in the Hugging Face layout, or the data themselves.
-        images: how many of the test images, correctly classified ones where classes matter; fewer where there are no more.
+        data: a dataset by name (for regression `diabetes` as well), a folder in the Hugging Face layout, or the data
+            themselves.
+        images: how many of the test images, correctly classified ones where classes matter; fewer where there are no
+            more.
         device, dtype: of the network, the images and the programs; dtype is a name in `verify.DTYPES`.
         weights: a safetensors file for the network.
         seed: of the order in which test images are taken, and of what is random.
@@ -84,12 +86,13 @@ class Subject:
         kind, where = _checked(setting)
         if setting.model in NO_CLASSES:
             raise ValueError(
-                f"model {setting.model!r} is no classifier of images: use the attack regression, or one of digits, fcnn, lenet5, nin, "
-                "densenet40"
+                f"model {setting.model!r} is no classifier of images: "
+                "use the attack regression, or one of digits, fcnn, lenet5, nin, densenet40"
             )
         if setting.data == "diabetes" or isinstance(setting.data, Table):
             raise ValueError(
-                "data 'diabetes' has no classes: use the attack regression with --model diabetes, or images with classes"
+                "data 'diabetes' has no classes: use the attack regression with --model diabetes, "
+                "or images with classes"
             )
         source = setting.data if isinstance(setting.data, Images) else datasets.load(setting.data)
         network, name = as_network(setting.model, setting.weights, kind, where)

@@ -33,7 +33,7 @@ ATTACKS: dict[str, tuple[str, ...]] = {
     "random": ("radius",),
     "regression": ("radius", "solver"),
 }
-"""Name → the options that it takes besides the norm. algorithm1-5 is algorithm1 with steps 5; likewise algorithm2 and fastgrad."""
+"""Name → its options besides the norm. algorithm1-5 is algorithm1 with steps 5; likewise algorithm2 and fastgrad."""
 
 FIGURE_2 = ("fastgrad", "algorithm1", "algorithm1-5", "algorithm1-10", "algorithm2", "deepfool", "random")
 

@@ -1,7 +1,7 @@
-"""For those with a closed form or a library of their own: `check_step` looks for the smallest program that their step gets wrong.
+"""For a closed form or library of one's own: `check_step` looks for the smallest program that its step gets wrong.
 
-In the manner of scikit-learn's `check_estimator`: one call, no network, no data. The strategies that draw the programs are public, for
-hypothesis tests of one's own.
+In the manner of scikit-learn's `check_estimator`: one call, no network, no data. The strategies that draw the programs
+are public, for hypothesis tests of one's own.
 """
 
 from __future__ import annotations

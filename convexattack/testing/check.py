@@ -43,31 +43,36 @@ def check_step(
     """Refute a step, or find nothing against it on many degenerate programs, each judged by a certificate.
 
     Args:
-        step: what is to be checked. For (GNII), minimize gᵀη, and (GN), find η with L + gᵀη < 0, both over ‖η‖_p ≤ ε and the sets, it is
-            called as `step(gradient, radius)` with g (N, d), N ≤ 3, d ≤ 6, and ε ≥ 0, one float that the dtype of g holds exactly.
-            For (8), minimize ‖η‖_p subject to L + gᵀη ≤ 0, as `step(gradient, value)` with L (N,). It returns η (N, d) in the dtype
-            of g, a tensor or a NumPy array, and leaves its arguments as they are. Where it has further arguments of these names, it
-            also gets `lower` and `upper`, the boxes' bounds on η (N, d), and `x`, the images (N, d) of a pixel range:
+        step: what is to be checked. For (GNII), minimize gᵀη, and (GN), find η with L + gᵀη < 0, both over ‖η‖_p ≤ ε
+            and the sets, it is called as `step(gradient, radius)` with g (N, d), N ≤ 3, d ≤ 6, and ε ≥ 0, one float
+            that the dtype of g holds exactly. For (8), minimize ‖η‖_p subject to L + gᵀη ≤ 0, as
+            `step(gradient, value)` with L (N,). It returns η (N, d) in the dtype of g, a tensor or a NumPy array, and
+            leaves its arguments as they are. Where it has further arguments of these names, it also gets `lower` and
+            `upper`, the boxes' bounds on η (N, d), and `x`, the images (N, d) of a pixel range:
             `def step(gradient, radius, lower, upper)`.
         program: `ca.GNII`, `ca.GN` or `ca.MinNorm` (8).
         norm: of the ball, or of (8).
-        sets: further convex sets that fit any N and d (`ca.Box(-0.3, 0.3)`, another `ca.Ball`), a `ca.PixelRange(0, 1)`, for which
-            images are drawn, or `ca.Box` itself: boxes are drawn that hold 0, tight, flat and one-sided ones among them.
-        tolerance: by default η must be inside its sets to the last bit, and its gap within `ca.Tolerance.closed_form(dtype)`.
-            `ca.Tolerance()` forgives rounding: a violation and a gap of 1e-6 in float64, 1e-5 in float32; `ca.Tolerance(1e-9)` 1e-9.
+        sets: further convex sets that fit any N and d (`ca.Box(-0.3, 0.3)`, another `ca.Ball`), a
+            `ca.PixelRange(0, 1)`, for which images are drawn, or `ca.Box` itself: boxes are drawn that hold 0, tight,
+            flat and one-sided ones among them.
+        tolerance: by default η must be inside its sets to the last bit, and its gap within
+            `ca.Tolerance.closed_form(dtype)`. `ca.Tolerance()` forgives rounding: a violation and a gap of 1e-6 in
+            float64, 1e-5 in float32; `ca.Tolerance(1e-9)` 1e-9.
         dtypes: of the gradients.
         examples: how many batches of programs are drawn.
         seed: of the draws; the same seed draws the same programs.
 
     Returns:
-        How many programs were certified. What has no feasible η, or none that the dtype can hold, does not count, and any number may
+        How many programs were certified. What has no feasible η, or none that the dtype can hold, does not count, and
+            any number may
         be returned for it. At g = 0 every η inside is optimal, but NaN is not.
 
-    Inside a test that hypothesis draws itself, tell that test so: `@settings(suppress_health_check=[HealthCheck.nested_given])`.
+    Inside a test that hypothesis draws itself, tell that test so:
+    `@settings(suppress_health_check=[HealthCheck.nested_given])`.
 
     Raises:
-        Counterexample: an AssertionError; the smallest program found on which the step is wrong by more than rounding where g ≠ 0, or,
-            if there is none, where g = 0, or by rounding.
+        Counterexample: an AssertionError; the smallest program found on which the step is wrong by more than rounding
+            where g ≠ 0, or, if there is none, where g = 0, or by rounding.
         AssertionError: the step answers the same program differently from call to call.
         TypeError, ValueError: a wrong argument, among them `ca.OperatorNorm` and sets of a fixed size.
 
@@ -77,7 +82,7 @@ def check_step(
     >>> check_step(lambda g, radius: -radius * g / g.abs().sum(-1, keepdim=True).clamp_min(1e-300), ca.GNII, ca.Lp(1))
     Traceback (most recent call last):
     ...
-    convexattack.testing.counterexample.Counterexample: The step is wrong on (GNII) with p = 1 in 2 coordinates, ...: it reaches 0.8333 ...
+    convexattack.testing.counterexample.Counterexample: The step is wrong on (GNII) with p = 1 ...: it reaches 0.833...
     ...
     """
     asked = _check_arguments(step, program, norm, sets, tolerance, dtypes, examples)
@@ -104,7 +109,8 @@ def check_step(
         raise trial.counterexample(tolerance) from trial.error
     if not certified:
         raise ValueError(
-            f"sets must leave some program feasible, but none of {examples} drawn ones was: {parts!r}; boxes should hold 0"
+            f"sets must leave some program feasible, but none of {examples} drawn ones was: {parts!r}; "
+            "boxes should hold 0"
         )
     return certified
 
@@ -144,7 +150,7 @@ def _no_files() -> Iterator[None]:
             configuration.set_hypothesis_home_dir(before)
 
 
-# --- what is drawn ------------------------------------------------------------------------------------------------------------------
+# --- what is drawn ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +220,7 @@ def _cases(
     return _Case(ca.GN((share * fall).to(dtype), gradient, every), radius, offered)
 
 
-# --- what a step made of it ---------------------------------------------------------------------------------------------------------
+# --- what a step made of it -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +361,7 @@ def _tuple(sets: Sequence[Sets] | Sets) -> tuple[Sets, ...]:
     return (sets,) if isinstance(sets, ca.ConvexSet | ca.PixelRange | type) else tuple(sets)
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def _check_arguments(
@@ -364,11 +370,13 @@ def _check_arguments(
     """Which further arguments the step asks for."""
     if not callable(step):
         raise TypeError(
-            f"step must be a function (gradient, radius) -> eta, got {step!r}; write check_step(lambda g, radius: ..., ...)"
+            f"step must be a function (gradient, radius) -> eta, got {step!r}; "
+            "write check_step(lambda g, radius: ..., ...)"
         )
     if program not in NAMES:
         raise ValueError(
-            f"program must be ca.GNII, ca.GN or ca.MinNorm, got {program!r}; certify the answers to others with ca.certify"
+            f"program must be ca.GNII, ca.GN or ca.MinNorm, got {program!r}; "
+            "certify the answers to others with ca.certify"
         )
     if not isinstance(norm, ca.Lp):
         raise TypeError(f"norm must be a ca.Lp, got {norm!r}; write check_step(step, ca.GNII, norm=ca.Lp(2))")
@@ -386,7 +394,8 @@ def _check_arguments(
     for part in _tuple(sets):
         if not (isinstance(part, ca.ConvexSet | ca.PixelRange) or part is ca.Box):
             raise TypeError(
-                f"sets must hold convex sets, ca.PixelRange(...) or ca.Box, got {part!r}; write sets=(ca.Box(-0.3, 0.3),)"
+                f"sets must hold convex sets, ca.PixelRange(...) or ca.Box, got {part!r}; "
+                "write sets=(ca.Box(-0.3, 0.3),)"
             )
         numbers = (
             [getattr(part, name, None) for name in ("radius", "lower", "upper")]
@@ -395,7 +404,8 @@ def _check_arguments(
         )
         if any(isinstance(number, Tensor) and number.ndim for number in numbers):
             raise ValueError(
-                f"sets must fit any N and d, got {part!r}; give its bounds as numbers, or ca.Box itself to have them drawn"
+                f"sets must fit any N and d, got {part!r}; "
+                "give its bounds as numbers, or ca.Box itself to have them drawn"
             )
         boxes = boxes or isinstance(part, ca.Box | ca.PixelRange | type)
     pixels = any(isinstance(part, ca.PixelRange) for part in _tuple(sets))
@@ -417,6 +427,7 @@ def _check_arguments(
             else "gets no more without boxes or a pixel range in sets"
         )
         raise TypeError(
-            f"step must take two arguments, got a third named {unknown[0]!r}: it is called step(gradient, radius) and {what}"
+            f"step must take two arguments, got a third named {unknown[0]!r}: "
+            f"it is called step(gradient, radius) and {what}"
         )
     return tuple(part.name for part in further if part.name in there)

@@ -24,7 +24,8 @@ class Counterexample(AssertionError):
         eta: what it returned; None where it raised, or returned no (N, d) tensor of the right dtype.
         optimal: (N, d), the closed form's η (or CVXPY's, where a set has none).
         certificate: of eta, with the multipliers that prove the bound; None like eta.
-        ratio: the decrease −gᵀη reached ÷ the largest possible one, for (8) ‖η‖_p ÷ the smallest possible; NaN where it means nothing.
+        ratio: the decrease −gᵀη reached ÷ the largest possible one, for (8) ‖η‖_p ÷ the smallest possible; NaN where it
+            means nothing.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ def explain(
     found: ca.Solution,
     cure: str,
 ) -> str:
-    """The sentences of a counterexample; `verdict` says what is wrong with η, `cure` what to do if it is rounding alone."""
+    """The sentences of a counterexample; `verdict` says what is wrong with η, `cure` what to do if it is rounding."""
     n, d = program.gradient.shape
     p = (
         program.norm.p

@@ -1,6 +1,7 @@
-"""Hypothesis strategies for data on which steps go wrong: ties, zeros, entries and items of very different scale, tight boxes.
+"""Hypothesis strategies for data on which steps go wrong: ties, zeros, very different scales, tight boxes.
 
-The simplest number of each strategy is a 1, a small integer or a middle grey, for that is what a counterexample shrinks to.
+The simplest number of each strategy is a 1, a small integer or a middle grey, for that is what a counterexample shrinks
+to.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def gradients(
     dtype: torch.dtype | st.SearchStrategy[torch.dtype] = torch.float64,
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
 ) -> Tensor:
-    """Gradients g (N, d): small integers with ties and zeros, zero rows, any numbers, entries decades apart, scales 1e±12 by row.
+    """Gradients g (N, d): small integers with ties and zeros, zero rows, entries decades apart, scales 1e±12 by row.
 
     Args:
         dtype: a floating-point dtype, or a strategy for one.
@@ -73,7 +74,7 @@ def images(
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
     pixels: ca.PixelRange = ca.PixelRange(0.0, 1.0),  # noqa: B008, it is frozen
 ) -> Tensor:
-    """Images x (N, d) in a pixel range: its middle, its ends, where a perturbation can go one way only, and levels of 1/256 between.
+    """Images x (N, d) in a pixel range: its middle, its ends, where η can go one way only, and levels of 1/256 between.
 
     Args:
         dtype, shape: as for `gradients`.
@@ -97,7 +98,7 @@ def programs(
     dtypes: Sequence[torch.dtype] = DTYPES,
     shape: tuple[int, int] | st.SearchStrategy[tuple[int, int]] = SHAPES,
 ) -> ca.Program:
-    """(GNII), (GN) and (8) over balls and boxes, not always feasible: radius 0, tight, flat, one-sided and empty boxes, boxes without 0.
+    """(GNII), (GN), (8) over balls and boxes, feasible or not: radius 0; boxes tight, flat, one-sided, empty, no 0.
 
     Args:
         kinds: which programs. Of (GNII), a quarter have boxes alone.

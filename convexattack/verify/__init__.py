@@ -1,10 +1,11 @@
 """Both paths side by side on a real network: what `convexattack verify` runs.
 
-A network is linearized at test images that it classifies correctly, equation (1), by the margin (3): one piece an image, the most dangerous
-one, which has the smallest L/‖g‖_q. For every program, norm and set the items are solved by the closed form and by CVXPY; every claim of
-both is certified, the two objectives are compared, and the real margin at x + η is held against its linear model (Remark 1). Of (9), with
-the Jacobian of all outputs, the two upper bounds are compared, and the optimum lies in a bracket; it needs no classes, so that alone it is
-verified on a regression network as well, at inputs of any kind.
+A network is linearized at test images that it classifies correctly, equation (1), by the margin (3): one piece an
+image, the most dangerous one, which has the smallest L/‖g‖_q. For every program, norm and set the items are solved by
+the closed form and by CVXPY; every claim of both is certified, the two objectives are compared, and the real margin at
+x + η is held against its linear model (Remark 1). Of (9), with the Jacobian of all outputs, the two upper bounds are
+compared, and the optimum lies in a bracket; it needs no classes, so that alone it is verified on a regression network
+as well, at inputs of any kind.
 """
 
 from __future__ import annotations
@@ -67,13 +68,15 @@ def verify(
 
     Args:
         model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
-        data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1]; for (9) alone `diabetes` or a `Table` as well.
-        images: how many correctly classified test images (or inputs, where there are no classes); fewer where there are no more.
+        data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1]; for (9) alone `diabetes` or
+            a `Table` as well.
+        images: how many correctly classified test images (or inputs, where there are no classes); fewer where there are
+            no more.
         programs: names in `files.PROGRAMS`.
         norms: real numbers p in [1, ∞].
-        radius: ε for all norms, in units of the data range. None takes for each norm the median of L/‖g‖_q, to two digits: by
-            Proposition 1, (GN) is then feasible for about half of the images (fewer with a box). Without classes it takes 0.1, to which
-            every number of (9) is proportional.
+        radius: ε for all norms, in units of the data range. None takes for each norm the median of L/‖g‖_q, to two
+            digits: by Proposition 1, (GN) is then feasible for about half of the images (fewer with a box). Without
+            classes it takes 0.1, to which every number of (9) is proportional.
         box: confine x + η to [0, 1]; None does both. (9) takes one ball and has no box: `Report.left_out` says so.
         solver: of the other path: "reference", or an installed CVXPY solver.
         device, dtype: of the network, the images and the programs; dtype is a name in `DTYPES`.
@@ -82,8 +85,9 @@ def verify(
         out: a folder for records.jsonl, one line an item, and perturbations.png.
         progress: called with (items done, of how many, what comes next).
 
-    Times are wall-clock: of the closed form the median of three calls for the whole batch, after a first one; of CVXPY one pass over the
-    items, re-solving what a first solve has compiled, except for (9), which is compiled for each item.
+    Times are wall-clock: of the closed form the median of three calls for the whole batch, after a first one; of CVXPY
+    one pass over the items, re-solving what a first solve has compiled, except for (9), which is compiled for each
+    item.
 
     Raises:
         ValueError, TypeError: an argument that is wrong, in a sentence that names it.

@@ -16,7 +16,7 @@ __all__ = ["picture"]
 
 
 def picture(path: Path, network: Model, x: Tensor, label: Tensor | None, shown: dict[Lp, Tensor]) -> None:
-    """Image, perturbation and perturbed image, one row a norm; bars for an input that is no image. No label: no classes."""
+    """Image, perturbation, perturbed image, a row a norm; bars for an input that is no image. No label: no classes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 2.2 * len(shown)), layout="constrained")

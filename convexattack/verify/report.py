@@ -24,11 +24,12 @@ class Side:
         solver: its name; for CVXPY the solver underneath.
         statuses: how many items have each status.
         held: how many certificates hold.
-        gap, violation, residual: the worst of all items with an η, relative (see `Certificate`; for (9) the gap is that of the
-            relaxation, and the residual the width of the bracket).
+        gap, violation, residual: the worst of all items with an η, relative (see `Certificate`; for (9) the gap is that
+            of the relaxation, and the residual the width of the bracket).
         seconds: wall-clock time per item.
         why: the first refusal, None where every certificate holds.
-        bracket: for (9) the medians of the lower and of the upper bounds on the norm, which bracket the median of the norms.
+        bracket: for (9) the medians of the lower and of the upper bounds on the norm, which bracket the median of the
+            norms.
     """
 
     solver: str
@@ -53,13 +54,15 @@ class Row:
         radius: ε in units of the data range; None for (8).
         items: how many.
         closed_form, reference: the two paths.
-        difference: the worst relative difference between their objectives, for (9) between their upper bounds (∞ where one has an η and
-            the other none).
+        difference: the worst relative difference between their objectives, for (9) between their upper bounds (∞ where
+            one has an η and the other none).
         disagreements: on how many items their verdicts differ, or these numbers by more than the tolerance.
-        linearization_median, linearization_worst: |L(x + η) − (L + gᵀη)| of the real network, for (9) ‖f(x + η) − f(x) − Jη‖₂, in units of
-            its scores.
-        lower_difference: for (9) the worst relative difference between the lower bounds, which two roundings may well have.
-        bound: for (9) where the upper bound comes from, `relaxation` or, for p < 2, `formula`, which is that of both paths.
+        linearization_median, linearization_worst: |L(x + η) − (L + gᵀη)| of the real network, for (9)
+            ‖f(x + η) − f(x) − Jη‖₂, in units of its scores.
+        lower_difference: for (9) the worst relative difference between the lower bounds, which two roundings may well
+            have.
+        bound: for (9) where the upper bound comes from, `relaxation` or, for p < 2, `formula`, which is that of both
+            paths.
     """
 
     program: str
@@ -94,8 +97,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of `verify`: its settings, one row for each program, norm and choice of sets, where the files are, and
-    what was asked for and cannot be run. `pieces` is 0 where there are no classes, so that any inputs were taken."""
+    """The outcome of `verify`: its settings, one row for each program, norm and choice of sets, where the files are,
+    and what was asked for and cannot be run. `pieces` is 0 where there are no classes, so that any inputs were
+    taken."""
 
     model: str
     data: str
@@ -144,12 +148,18 @@ class Report:
     def _agreement(rows: list[Row]) -> str:
         items, worst = sum(row.items for row in rows), max(row.difference for row in rows)
         gaps = [max(getattr(row, path).gap for row in rows) for path in ("closed_form", "reference")]
-        return f"on all {items:,} items closed form and CVXPY agree to {worst:.1e} relative (worst gap {gaps[0]:.1e} and {gaps[1]:.1e})"
+        return (
+            f"on all {items:,} items closed form and CVXPY agree to {worst:.1e} relative (worst gap {gaps[0]:.1e} and "
+            f"{gaps[1]:.1e})"
+        )
 
     @staticmethod
     def _bracketing(rows: list[Row]) -> str:
         items, widest = sum(row.items for row in rows), max(rows, key=lambda row: row.closed_form.residual)
-        text = f"all {items:,} items of (9) are bracketed, to {widest.closed_form.residual:.1e} relative at worst (p = {widest.p:g})"
+        text = (
+            f"all {items:,} items of (9) are bracketed, to {widest.closed_form.residual:.1e} relative at worst (p = "
+            f"{widest.p:g})"
+        )
         relaxed = [row for row in rows if row.bound == "relaxation"]
         if relaxed:
             gaps = [max(getattr(row, path).gap for row in relaxed) for path in ("closed_form", "reference")]
@@ -160,7 +170,7 @@ class Report:
         return text
 
     def matrix(self) -> list[dict[str, Any]]:
-        """The evidence: every program x norm x sets x dtype x device x solver, with the result, or `not run` and why."""
+        """The evidence: every program x norm x sets x dtype x device x solver, with result, or `not run` and why."""
         found = {(row.program, row.p, row.box): row for row in self.rows}
         norms = sorted({*NORMS, *(row.p for row in self.rows)})
         solvers = dict.fromkeys(("closed_form", "reference", self.solver))

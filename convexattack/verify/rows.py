@@ -159,7 +159,7 @@ def _compare(
 def _compare_brackets(
     closed: Solution, first: Certificate, other: Solution, second: Certificate
 ) -> tuple[float, float, int]:
-    """(9): the worst relative difference of the upper bounds, that of the lower bounds, and on how many items the upper ones disagree.
+    """(9): the worst relative differences of the upper and of the lower bounds, and how many items disagree (upper).
 
     Two brackets that hold and share their upper end overlap. The lower ends are found by rounding, and need not agree.
     """
@@ -195,9 +195,15 @@ def _refusal(claimed: Status, proved: Status, gap: float, violation: float, resi
     if claimed is not Status.INFEASIBLE and not violation <= limit:
         return f"eta is outside its constraints by {violation:.1e} relative (tolerance {limit:.0e})"
     if claimed is not Status.OPTIMAL and claimed is not proved:
-        return f"it claims {claimed.name}, but the vectors prove {'nothing' if proved is Status.UNDECIDED else proved.name}"
+        return (
+            f"it claims {claimed.name}, but the vectors prove "
+            f"{'nothing' if proved is Status.UNDECIDED else proved.name}"
+        )
     if not abs(gap) <= limit and claimed is not Status.INFEASIBLE:
-        return f"the gap between primal and dual is {gap:.1e} relative (tolerance {limit:.0e}): eta or the multipliers are not optimal"
+        return (
+            f"the gap between primal and dual is {gap:.1e} relative (tolerance {limit:.0e}): eta or the multipliers "
+            "are not optimal"
+        )
     return f"the multipliers miss their own condition by {residual:.1e} relative (tolerance {limit:.0e})"
 
 
@@ -211,7 +217,10 @@ def _refusal_of_bracket(
     if claimed not in (Status.OPTIMAL, Status.BRACKETED):
         return f"it claims {claimed.name}, but (9) has an eta and a bracket alone: OPTIMAL or BRACKETED"
     if not abs(gap) <= limit:
-        return f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper bound can be lowered"
+        return (
+            f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper "
+            "bound can be lowered"
+        )
     if width < 0:
         return f"the value of eta is above the upper bound by {-width:.1e} relative (tolerance {limit:.0e})"
     return f"it claims OPTIMAL, but the optimum is bracketed to {width:.1e} relative alone (tolerance {limit:.0e})"

@@ -1,4 +1,4 @@
-"""The arguments of `verify`, checked: which rows to run, the network, its correctly classified images, and a folder to write to."""
+"""The arguments of `verify`, checked: the rows to run, the network, its correctly classified images, a folder."""
 
 from __future__ import annotations
 
@@ -145,7 +145,8 @@ def as_network(
         network = copy.deepcopy(model)
     else:
         raise TypeError(
-            f"model must be a name, MODULE:FACTORY or a torch.nn.Module, got {type(model).__name__}: wrap it in a Module"
+            f"model must be a name, MODULE:FACTORY or a torch.nn.Module, got {type(model).__name__}: "
+            "wrap it in a Module"
         )
     if weights is not None:
         models.load_weights(network, weights)
@@ -178,7 +179,7 @@ def load_any(data: str | PathLike[str] | Images | Table) -> Images | Table:
 def any_inputs(
     source: Images | Table, images: int, seed: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "B *S"], Int[Tensor, " B"]]:
-    """The first inputs in an order drawn from the seed, whatever the network makes of them, and their positions in the dataset."""
+    """The first inputs in an order drawn from the seed, whatever the network makes of them, and their positions."""
     index = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:images]
     return source.x[index].to(device, dtype), index
 
@@ -186,7 +187,7 @@ def any_inputs(
 def correctly_classified(
     network: nn.Module, source: Images, images: int, seed: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "B *S"], Int[Tensor, " B"], Int[Tensor, " B"], int]:
-    """The first correctly classified images in an order drawn from the seed: (x, label, positions in the dataset, how many were wrong)."""
+    """The first correctly classified images in an order drawn from the seed: (x, label, positions, how many wrong)."""
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
     first = order[:1]
     linearize(
@@ -205,7 +206,8 @@ def correctly_classified(
     wrong = seen - len(found)
     if not found:
         raise ValueError(
-            f"model classifies none of the {len(source):,} images of {source.name} correctly: give its trained --weights"
+            f"model classifies none of the {len(source):,} images of {source.name} correctly: "
+            "give its trained --weights"
         )
     index = torch.tensor(found)
     return _cast(source.x[index], dtype, device), source.label[index].to(device), index, wrong
