@@ -259,7 +259,7 @@ def test_help_teaches_the_audit(words: list[str], capsys: pytest.CaptureFixture[
         assert "foolbox" in printed
 
 
-# --- the committed table ------------------------------------------------------------------------------------------------------------------
+# --- the committed table ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

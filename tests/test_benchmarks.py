@@ -1,4 +1,4 @@
-"""`python -m benchmarks timing`, `sdp`, `cost`, tiny: files come out whole, what was not run says why, a run that was cut off goes on."""
+"""`python -m benchmarks timing`, `sdp`, `cost`, tiny: files are whole, what was not run says why, a cut run goes on."""
 
 from __future__ import annotations
 
@@ -108,12 +108,13 @@ def test_what_is_too_slow_says_so(tmp_path: Path) -> None:
 
 
 def test_a_slow_one_is_foreseen() -> None:
-    """Measured at d = 10 and 100; at d = 1,000 the closed form is linear and CVXPY quadratic, and only that is beyond 4 s."""
+    """Measured at d = 10 and 100; at 1,000 the closed form is linear and CVXPY quadratic, which alone is beyond 4 s."""
     key = ("gnii", "2", False)
     seen = {(*key, CLOSED): {10: 1e-5, 100: 1e-4}, **{(*key, m): {10: 5e-4, 100: 5e-2} for m in (FRESH, RESOLVE, BARE)}}
     row = timing.measure(Case(*key, 1000), [1], Limits(4.0, 1.0, 1, 1), seen)
     assert {cell.method: cell.not_run for cell in row.cells} == {
-        CLOSED: "", **dict.fromkeys((FRESH, RESOLVE, BARE), "time: about 5 s expected, from 50 ms at d = 100; the limit is 4 s")
+        CLOSED: "",
+        **dict.fromkeys((FRESH, RESOLVE, BARE), "time: about 5 s expected, from 50 ms at d = 100; the limit is 4 s"),
     }  # fmt: skip
 
 
@@ -259,7 +260,7 @@ def test_seconds_in_words(seconds: float, text: str) -> None:
     assert timing.brief(seconds) == text
 
 
-# --- sdp ----------------------------------------------------------------------------------------------------------------------------------
+# --- sdp --------------------------------------------------------------------------------------------------------------
 
 TINY_SDP = ["sdp", "--quick", "--dims", "6,12", "--squares", "8"]
 
@@ -396,7 +397,7 @@ def test_help_teaches_the_relaxation(capsys: pytest.CaptureFixture[str]) -> None
     assert all(word in said for word in ("d x d", "m x m", "--budget 200 --full", "sdp.png", "not run"))
 
 
-# --- the cost of attacks ------------------------------------------------------------------------------------------------------------------
+# --- the cost of attacks ----------------------------------------------------------------------------------------------
 
 
 def test_the_cost_of_attacks_comes_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -480,8 +481,8 @@ def test_costs_that_are_above_what_was_wanted_are_reported(tmp_path: Path, monke
     assert main(["cost", "--model", "digits", "--out", str(tmp_path)]) == 0
     text = (tmp_path / "cost.md").read_text()
     assert (
-        "10 of 30 ratios are at or below what was wanted; of those without a pixel range 5 of 15, where bare code has 4."
-        in text
+        "10 of 30 ratios are at or below what was wanted; "
+        "of those without a pixel range 5 of 15, where bare code has 4." in text
     )
     assert (text.count("| yes | 1.15 | 100.0 | 100.0 |"), text.count("| yes | – | 100.0 | 100.0 |")) == (5, 5)
     assert (text.count("| no | 1.35 | 150.0 | 100.0 |"), text.count("| no | – | 150.0 | 100.0 |")) == (10, 10)

@@ -207,7 +207,10 @@ def test_verify_writes_records_that_certify_again(folder: Path) -> None:
 
 
 def test_ctrl_c_leaves_complete_lines_and_ends_with_130(folder: Path) -> None:
-    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from convexattack.cli import main; main()"
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from convexattack.cli import main; "
+        "main()"
+    )
     command = [sys.executable, "-c", program, "verify", "--norms", "2", "--images", "340", "--out", "out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     part = folder / "out" / "records.jsonl.part"
@@ -322,8 +325,8 @@ def test_a_corrupted_solution_fails(changes: Changes, failed: set[int], folder: 
     assert {item["item"] for item in items if not item["holds"]} == failed
     table, _ = run("certify", "solution.npz", status=1)
     assert (
-        f"{3 - len(failed)} of 3 claims in solution.npz are proved; {len(failed)} {'is' if len(failed) == 1 else 'are'} not."
-        in table
+        f"{3 - len(failed)} of 3 claims in solution.npz are proved; {len(failed)} "
+        f"{'is' if len(failed) == 1 else 'are'} not." in table
     )
 
 
@@ -438,7 +441,8 @@ def test_many_items_are_summed_up(folder: Path) -> None:
     out, _ = run("certify", "solution.npz", status=1)
     assert out.count("no: ") == 20
     assert out.endswith(
-        "... and 5 more that are not proved; --json lists all\n75 of 100 claims in solution.npz are proved; 25 are not.\n"
+        "... and 5 more that are not proved; --json lists all\n"
+        "75 of 100 claims in solution.npz are proved; 25 are not.\n"
     )
 
 

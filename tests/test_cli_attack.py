@@ -415,7 +415,8 @@ def test_progress_counts_every_image() -> None:
         ),
         (
             "attack random --target 3",
-            "target 3 has no place in the attack random: leave it out, or use algorithm1, algorithm2, fastgrad, deepfool",
+            "target 3 has no place in the attack random: "
+            "leave it out, or use algorithm1, algorithm2, fastgrad, deepfool",
         ),
         (
             "attack deepfool --piece best",

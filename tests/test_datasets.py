@@ -381,7 +381,7 @@ def test_a_hub_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(library, "load_dataset", load_dataset)
-    words = r"dataset uoft-cs/cifar10 cannot be had from the Hugging Face hub \(ConnectionError: no route\): connect .* CONVEXATTACK_DATA"
+    words = r"dataset uoft-cs/cifar10 cannot be had from .* \(ConnectionError: no route\): connect .* CONVEXATTACK_DATA"
     with pytest.raises(FileNotFoundError, match=words) as raised:
         load("cifar10")
     assert "\n" not in str(raised.value)
@@ -397,8 +397,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "first"),
-    [("mnist", (1, 28, 28), [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]), ("cifar10", (3, 32, 32), None)],
+    ("name", "shape", "first"), [("mnist", (1, 28, 28), [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]), ("cifar10", (3, 32, 32), None)]
 )
 def test_the_real_data(
     name: str, shape: tuple[int, int, int], first: list[int] | None, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""`explain`: every number on the page is the certificate's, every equation on it holds, and all three formats are well formed."""
+"""`explain`: every number on the page is the certificate's, every equation holds, all three formats are well formed."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def dual_of(page: ca.Explanation) -> Step | None:
 
 
 def faithful(page: ca.Explanation) -> None:
-    """The bound on the page, derived by hand, is the certificate's; the η on it is the solution's; the verdict is the certificate's."""
+    """The bound on the page, derived by hand, and the verdict are the certificate's; the η on it is the solution's."""
     last, eta = page.steps[-1], page.solution.eta[0].to(torch.float64)
     proof = page.certificate.proofs[0]
     derived = dual_of(page)
@@ -242,7 +242,8 @@ def titles(page: ca.Explanation) -> list[str]:
 def test_the_steps_of_the_paper() -> None:
     page = ca.explain(gnii(1, [3, 4], ball(2, 0.5)))
     assert titles(page) == [
-        "The program, (GNII)", "The Lagrangian", "The dual", "The optimum", "Which inequality is tight", "The certificate",
+        "The program, (GNII)", "The Lagrangian", "The dual", "The optimum", "Which inequality is tight",
+        "The certificate",
     ]  # fmt: skip
     text = str(page)
     for line in (

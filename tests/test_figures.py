@@ -1,4 +1,4 @@
-"""The paper's figures and table, tiny: what is measured is what the attacks themselves do, files come out whole, a second start goes on."""
+"""The paper's figures and table, tiny: measured is what the attacks do, files are whole, a second start goes on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MNIST = Path(os.environ.get("CONVEXATTACK_DATA", ""), "mnist")
 
 @pytest.fixture(scope="module")
 def digits() -> Subject:
-    """Forty digits under the name of a network of the paper; two of the labels are wrong, so that two images are misclassified."""
+    """Forty digits under the name of a network of the paper; two labels are wrong, so two images are misclassified."""
     images = datasets.load("digits")
     label = images.label.clone()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(subjects.SEED))
@@ -178,7 +178,7 @@ def test_differences_are_in_standard_errors() -> None:
 
 
 def test_a_claim_is_judged_on_the_same_images(digits: Subject) -> None:
-    """Of two curves that differ on 9 images in one direction and 1 in the other, 40 images: 8/40 is 2.7 standard errors."""
+    """Two curves over 40 images that differ on 9 in one direction and 1 in the other: 8/40 is 2.7 standard errors."""
     first, second = np.zeros((10, 40), bool), np.zeros((10, 40), bool)
     first[3, :9], second[3, 9] = True, True
     first[4, :2] = True

@@ -1,4 +1,4 @@
-"""Problems, solutions and records come back bit by bit; whatever is wrong with a file is one sentence; nothing is left half-written."""
+"""Problems, solutions and records come back bit by bit; a wrong file is one sentence; nothing is left half-written."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_invalid_item_is_recorded_as_json_that_any_reader_takes(tmp_path: Pat
     assert again[3][0] == -INF
 
 
-# --- the claim in a file ------------------------------------------------------------------------------------------------------------------
+# --- the claim in a file ----------------------------------------------------------------------------------------------
 
 
 def archive(**changes: Any) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def test_a_file_holds_a_ball_and_a_box_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-# --- (9): a Jacobian, one ball, and the multipliers y and F -------------------------------------------------------------------------------
+# --- (9): a Jacobian, one ball, and the multipliers y and F -----------------------------------------------------------
 
 M = 3
 P = [1.0, 1.5, 2.0, 3.0, INF]
@@ -428,7 +428,7 @@ def test_a_jacobian_that_is_not_held_does_not_fit_into_a_file(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:

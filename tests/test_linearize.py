@@ -37,7 +37,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
-    """(B, 3, 4, 4) → (B, 5), with everything that behaves differently in training; BatchNorm has seen data; in training mode."""
+    """(B, 3, 4, 4) → (B, 5), in training mode, with all that behaves differently in it; BatchNorm has seen data."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(

@@ -321,7 +321,7 @@ def breaks():
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder, as the current one, with a module of networks; what is imported from it is forgotten afterwards."""
+    """A user's folder, the current one, with a module of networks; what is imported from it is forgotten afterwards."""
     for name in (
         "my_networks_for_the_test",
         "my_layers_for_the_test",

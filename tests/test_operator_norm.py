@@ -18,8 +18,8 @@ from convexattack.solvers.operator_norm import columns, rows
 GAP = ca.Tolerance(1e-8)
 NORMS = [1, 1.01, 1.5, 2, 2.05, 3, 8, math.inf]
 KINDS = [
-    "gauss", "zero columns", "duplicate columns", "rows that sum to zero", "signs", "sixteen decades", "decades of rows", "rank one",
-    "rank two", "zero", "nearly rank one", "bits", "identity",
+    "gauss", "zero columns", "duplicate columns", "rows that sum to zero", "signs", "sixteen decades",
+    "decades of rows", "rank one", "rank two", "zero", "nearly rank one", "bits", "identity",
 ]  # fmt: skip
 
 
@@ -321,7 +321,7 @@ def test_stats() -> None:
     assert not found.stats["exact"].any()
 
 
-# --- the real model -------------------------------------------------------------------------------------------------------------------
+# --- the real model ---------------------------------------------------------------------------------------------------
 
 
 def network(m: int = 7, d: int = 12) -> nn.Module:
@@ -390,7 +390,7 @@ def test_an_output_image() -> None:
     assert result.certificate.holds().all()
 
 
-# --- arguments ------------------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 BALL = ca.Ball(ca.Lp(math.inf), 1.0)

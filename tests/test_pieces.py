@@ -1,4 +1,4 @@
-"""The best piece by lower bounds: they are lower bounds, and what they leave out was no better. Brute force over all pieces judges."""
+"""The best piece by lower bounds: they hold, and what they leave out is no better, by brute force over all pieces."""
 
 from __future__ import annotations
 

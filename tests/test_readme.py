@@ -1,4 +1,4 @@
-"""Reads README.md from top to bottom as a newcomer does: runs what it says and compares what that prints with what it shows."""
+"""Reads README.md as a newcomer does: runs what it says and compares what that prints with what it shows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHER_NAMES = {"bash", "console", "shell", "zsh", "py", "python3", "pycon"}
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block that is run: its language, the line of its first statement, its text, and the output shown directly below."""
+    """A fenced block that is run: its language, the line of its first statement, its text, the output shown below."""
 
     language: str
     line: int
@@ -74,7 +74,7 @@ def commands(block: Block) -> list[str]:
 
 
 def differences(shown: str, printed: str) -> str:
-    """Empty if the printed text is the shown one, up to trailing space; `...` stands for anything in a line, alone for any lines."""
+    """Empty if what is printed is what is shown, up to trailing space; `...` is anything in a line, alone any lines."""
     wanted, got = ([line.rstrip() for line in text.strip("\n").splitlines()] for text in (shown, printed))
     pattern = ""
     for line in wanted:
@@ -111,7 +111,7 @@ def run_shell(lines: list[str], environment: dict[str, str]) -> str:
 
 
 def read_through(readme: str, folder: Path, program: str = PROGRAM) -> list[str]:
-    """Run all blocks in the folder, which is the current one, and say where the output is another than the README shows."""
+    """Run all blocks in the current folder, and say where the output is another than the README shows."""
     command = folder / "bin" / "convexattack"
     command.parent.mkdir()
     command.write_text(f"#!{sys.executable}\nimport sys\n{program}\n")

@@ -1,4 +1,4 @@
-"""The report is one page: whole or not written, nothing fetched, everything that was run in it, whatever the records say."""
+"""The report is one page: whole or not written, nothing fetched, everything that was run in it."""
 
 from __future__ import annotations
 

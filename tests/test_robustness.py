@@ -33,7 +33,7 @@ def model(x: Tensor) -> Tensor:
 
 
 def ratios(norm: ca.Lp) -> tuple[Tensor, Tensor]:
-    """L/‖∇L‖_q of the active class and the smallest one, image by image, by the book; for the images classified correctly."""
+    """L/‖∇L‖_q of the active class and the smallest one, by the book, of each correctly classified image."""
     active, smallest = [], []
     for x, k in zip(X[3:], LABEL[3:].tolist(), strict=True):
         scores = WEIGHT @ x

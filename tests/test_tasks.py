@@ -1,4 +1,4 @@
-"""Section III's other tasks: one score pushed up or down (anomaly detection), a target class for every pixel (segmentation)."""
+"""Section III's other tasks: one score pushed up or down (anomaly detection), a class for each pixel (segmentation)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from convexattack import datasets, models
 CUBE = ca.Lp(INF)
 
 
-# --- anomaly detection ----------------------------------------------------------------------------------------------------------------
+# --- anomaly detection ------------------------------------------------------------------------------------------------
 
 
 def affine(x: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def test_digits_look_anomalous_and_anomalies_look_normal() -> None:
         assert ((start + result.eta >= 0) & (start + result.eta <= 1)).all()
 
 
-# --- the losses of a segmentation ---------------------------------------------------------------------------------------------------------
+# --- the losses of a segmentation -------------------------------------------------------------------------------------
 
 
 def test_pixel_margins_are_rival_less_target_at_every_pixel() -> None:
@@ -167,7 +167,7 @@ def test_a_target_fits_the_output() -> None:
         ca.summed(3)  # type: ignore[arg-type]
 
 
-# --- the sum of hinges ------------------------------------------------------------------------------------------------------------------
+# --- the sum of hinges ------------------------------------------------------------------------------------------------
 
 
 def draw(seed: int, n: int = 3, demands: int = 7, d: int = 5) -> tuple[Tensor, Tensor]:
@@ -444,7 +444,7 @@ def test_what_is_wrong_with_a_claim_is_named() -> None:
     assert sum(seen) == 3
 
 
-# --- segmentation of scenes -------------------------------------------------------------------------------------------------------------
+# --- segmentation of scenes -------------------------------------------------------------------------------------------
 
 
 def test_scenes_are_digits_on_background() -> None:
@@ -486,7 +486,7 @@ def test_the_network_is_fully_convolutional() -> None:
 
 
 def test_one_digit_becomes_another_and_none_vanishes() -> None:
-    """All at once: more pixels than by the summed loss, and a proof of how few can be won where the digit is to vanish."""
+    """All at once: more pixels than by the summed loss, and a proof of how few can be won where the digit vanishes."""
     model, scenes = models.load("scenes"), datasets.scenes(limit=3)
     x, clean = scenes.x, scores(scenes.x)
     predicted = clean.argmax(1)

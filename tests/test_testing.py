@@ -1,4 +1,4 @@
-"""check_step: wrong steps get a small counterexample whose numbers are true, right ones pass, and the strategies draw what they say."""
+"""check_step: wrong steps get a small, true counterexample, right ones pass, the strategies draw what they say."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def known(name: str) -> Counterexample:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_step_is_refuted(name: str) -> None:
-    """By at most three coordinates; what the counterexample says is true in exact arithmetic, of a step that is run once more."""
+    """By at most three coordinates; what the counterexample says is true in exact arithmetic, of a step run again."""
     step, program, _, sets = WRONG[name]
     found = known(name)
     own, i = found.program, found.item
@@ -203,7 +203,8 @@ def test_what_is_no_answer_is_said_plainly(name: str) -> None:
 
 def test_the_message_in_full() -> None:
     assert str(known("g/‖g‖₁ for p = 1")) == (
-        "The step is wrong on (GNII) with p = 1 in 2 coordinates, float64: it reaches 0.8333 of the possible decrease.\n"
+        "The step is wrong on (GNII) with p = 1 in 2 coordinates, float64: it reaches 0.8333 of the possible "
+        "decrease.\n"
         "  gradient  [1, 2]\n"
         "  radius ε  1\n"
         "  returned  [-0.3333333333333333, -0.6666666666666666], gᵀη = -1.66667\n"
@@ -234,7 +235,7 @@ def test_what_the_message_says(name: str, sentence: str) -> None:
     assert re.search(sentence, str(known(name)), re.DOTALL)
 
 
-# --- right steps --------------------------------------------------------------------------------------------------------------------
+# --- right steps ------------------------------------------------------------------------------------------------------
 
 
 @each_p
@@ -318,7 +319,7 @@ def test_a_zero_gradient_allows_any_point_inside() -> None:
     )
 
 
-# --- how it runs --------------------------------------------------------------------------------------------------------------------
+# --- how it runs ------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_seed_draws_the_same_programs() -> None:
@@ -381,7 +382,7 @@ except ImportError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def right(g: Tensor, radius: float) -> Tensor:
@@ -435,7 +436,7 @@ def test_a_wrong_argument_is_named(arguments: dict[str, Any], error: type[Except
         check_step(**options)
 
 
-# --- strategies ---------------------------------------------------------------------------------------------------------------------
+# --- strategies -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_another_solver(report: Report) -> None:
     assert "--solver was scs; run without it" in {cell.get("why") for cell in other.matrix()}
 
 
-# --- a network whose answers are known ----------------------------------------------------------------------------------------------------
+# --- a network whose answers are known --------------------------------------------------------------------------------
 
 
 def affine(weight: list[list[float]], bias: list[float]) -> nn.Module:
@@ -332,7 +332,7 @@ def test_what_the_other_solver_cannot_take_is_left_out() -> None:
     assert why == {left.why}
 
 
-# --- what is wrong is refused -------------------------------------------------------------------------------------------------------------
+# --- what is wrong is refused -----------------------------------------------------------------------------------------
 
 
 def spoilt(
@@ -471,7 +471,7 @@ def test_refusals_are_sentences_in_order() -> None:
     )
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 NOTHING = [0.0, 0.0, 0.0]
