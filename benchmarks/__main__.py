@@ -100,21 +100,26 @@ def _timing(parser: argparse.ArgumentParser, given: argparse.Namespace, command:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="How fast, and how do the paper's figures come out? Nothing is asserted here; python -m verification does that.",
+        description="How fast, and how do the paper's figures come out? Nothing is asserted here; "
+        "python -m verification does that.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser(
         "timing",
         help="closed form against CVXPY, seconds per item",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Time both paths side by side on random programs (GN), (GNII) and (8), with and without the pixel range as a box:\n"
+        description="Time both paths side by side on random programs (GN), (GNII) and (8), with and without the pixel "
+        "range as a box:\n"
         "  closed form     a whole batch, divided by its size\n"
         "  CVXPY fresh     build, compile and solve a new problem\n"
         "  CVXPY re-solve  the parametrized program of solver='reference', already compiled\n"
         "  bare solver     HiGHS or Clarabel alone, on data that are ready\n"
-        "All contenders of a row run once in each round, so that what else the machine does falls on all alike. Medians over rounds are\n"
-        "printed; quartiles are in the files. What would take too long or too much memory is reported as not run, with the reason.",
-        epilog="leaves timing.json, timing.md and timing.png in --out, and timing.jsonl, one line a row, to resume from.\n\n"
+        "All contenders of a row run once in each round, so that what else the machine does falls on all alike. "
+        "Medians over rounds are\n"
+        "printed; quartiles are in the files. What would take too long or too much memory is reported as not run, with "
+        "the reason.",
+        epilog="leaves timing.json, timing.md and timing.png in --out, and timing.jsonl, one line a row, to resume "
+        "from.\n\n"
         "examples:\n"
         "  python -m benchmarks timing --quick                              a minute or two\n"
         "  python -m benchmarks timing                                      everything\n"
@@ -179,18 +184,24 @@ def _sdp_parser(commands: Any) -> None:
         "sdp",
         help="the relaxation of (9), d x d and m x m, against CVXPY",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Time the relaxation of (9), p = inf, on random Jacobians of m = 10 rows, with columns of log-normal scale:\n"
-        "  d x d, Clarabel and SCS   the paper's semidefinite program, a fresh CVXPY problem, its square root being the bound\n"
+        description="Time the relaxation of (9), p = inf, on random Jacobians of m = 10 rows, with columns of "
+        "log-normal scale:\n"
+        "  d x d, Clarabel and SCS   the paper's semidefinite program, a fresh CVXPY problem, its square root being "
+        "the bound\n"
         "  m x m, CVXPY              solver='reference'\n"
-        "  ours                      ca.solve as a whole, rounding included, in batches of 256, 32 and 1, and one item at a time\n"
+        "  ours                      ca.solve as a whole, rounding included, in batches of 256, 32 and 1, and one item "
+        "at a time\n"
         "  ours, GPU                 the same there, where torch finds one\n"
-        "and ours on square Jacobians, m = d, of full rank. The certified relative gap, Newton steps, primal/dual and the peak of memory\n"
-        "stand beside the times; then the growth of the time with d. What would take too long is reported as not run, with the reason.",
+        "and ours on square Jacobians, m = d, of full rank. The certified relative gap, Newton steps, primal/dual and "
+        "the peak of memory\n"
+        "stand beside the times; then the growth of the time with d. What would take too long is reported as not run, "
+        "with the reason.",
         epilog="leaves sdp.json, sdp.md and sdp.png in --out.\n\n"
         "examples:\n"
         "  python -m benchmarks sdp --quick              half a minute\n"
         "  python -m benchmarks sdp                      minutes\n"
-        "  python -m benchmarks sdp --budget 200 --full  with Clarabel at d = 100 (a minute and a half), and m = d = 2,000",
+        "  python -m benchmarks sdp --budget 200 --full  with Clarabel at d = 100 (a minute and a half), and m = d = "
+        "2,000",
     )
     dims, squares = (",".join(map(str, sizes)) for sizes in (sdp.DIMS, sdp.SQUARES))
     two.add_argument("--dims", type=_counts, metavar="D,…", help=f"inputs, m = {sdp.M} (default: {dims})")
@@ -275,8 +286,8 @@ def _measure(
     rows[:] = [row for row in rows if row.case in done]
     left = [case for case in cases if case not in done]
     columns = (
-        SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=600) as progress:
         task = progress.add_task("", total=len(left))
@@ -347,7 +358,10 @@ def _save_sdp(out: Path, facts: dict[str, Any], rows: Sequence[sdp.Row], complet
 
         page = results.markdown(facts, sdp.sheets(rows), "The relaxation of the operator norm, p = ∞", "ours")
         results.write_whole(out / "sdp.md", page.encode())
-        heading = f"The relaxation of (9), p = ∞, m = {sdp.M}, float64; {facts['cpu']}, torch threads: {facts['torch threads']}"
+        heading = (
+            f"The relaxation of (9), p = ∞, m = {sdp.M}, float64; {facts['cpu']}, torch threads: "
+            f"{facts['torch threads']}"
+        )
         results.write_whole(out / "sdp.png", sdp_picture(rows, heading))
 
 

@@ -1,7 +1,7 @@
 """The attacks of Section IV without sets in as few lines of PyTorch as they have: the yardstick of `benchmarks cost`.
 
-Nothing is checked, rounded or certified, no dual is kept, and float32 may carry η an ulp out of its ball. What remains is what anyone has
-to compute who wants a perturbation, its size, and what the network says of it.
+Nothing is checked, rounded or certified, no dual is kept, and float32 may carry η an ulp out of its ball. What remains
+is what anyone has to compute who wants a perturbation, its size, and what the network says of it.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
 """What does an attack cost beyond the passes through the network that nobody can do without?
 
 The floor of an attack is plain PyTorch, run on the same images, in the same rounds as the attack:
-  one-step attacks: one forward pass with a graph, K backward passes from the K pieces of the loss, one forward pass without a graph, for
-  what became of the images;
-  DeepFool: at each step one forward pass with a graph and m − 1 backward passes, on the rows that are alive at that step (those of the
-  attack itself), and one forward pass without a graph on all images at the end.
-Nothing of what the backward passes return is looked at. They run one after another, or all K at once as `torch.autograd.grad` batches
-them by vmap: the floor is whichever has the lower median, and the page says which. `ca.linearize` chooses between the two by the number of
-entries, so that an attack may also be below its floor. Our DeepFool makes one more forward pass a step than its floor: it asks the network
-after each step, on the rows alive; where few of them fall, the next step starts from that pass.
+  one-step attacks: one forward pass with a graph, K backward passes from the K pieces of the loss, one forward pass
+  without a graph, for what became of the images;
+  DeepFool: at each step one forward pass with a graph and m − 1 backward passes, on the rows that are alive at that
+  step (those of the attack itself), and one forward pass without a graph on all images at the end.
+Nothing of what the backward passes return is looked at. They run one after another, or all K at once as
+`torch.autograd.grad` batches them by vmap: the floor is whichever has the lower median, and the page says which.
+`ca.linearize` chooses between the two by the number of entries, so that an attack may also be below its floor. Our
+DeepFool makes one more forward pass a step than its floor: it asks the network after each step, on the rows alive;
+where few of them fall, the next step starts from that pass.
 
-Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has, its backward passes in either form,
-whichever is faster: what nobody can do without who wants a perturbation and not gradients alone. It rounds as it comes and proves nothing.
+Bare code, `benchmarks/bare.py`, is the same attack without sets in as few lines of PyTorch as it has, its backward
+passes in either form, whichever is faster: what nobody can do without who wants a perturbation and not gradients alone.
+It rounds as it comes and proves nothing.
 
-A round is the attack, its floor and its bare code once each; times are seconds of the processor, so that a busy machine falsifies little; a
-ratio is the median over rounds of the round's own quotient.
+A round is the attack, its floor and its bare code once each; times are seconds of the processor, so that a busy machine
+falsifies little; a ratio is the median over rounds of the round's own quotient.
 """
 
 from __future__ import annotations
@@ -189,8 +191,9 @@ def measure(
     low, _, high = statistics.quantiles(quotients, n=4, method="inclusive") if rounds > 1 else quotients * 3
     steps = int(result.steps.sum()) if attack == "DeepFool" else len(x)
     return Row(
-        name, attack, f"{p:g}", box, len(x), steps, statistics.median(mine), statistics.median(bottom), statistics.median(quotients),
-        low, high, min(map(statistics.median, simple), default=None), batched, rounds, wanted,
+        name, attack, f"{p:g}", box, len(x), steps, statistics.median(mine), statistics.median(bottom),
+        statistics.median(quotients), low, high, min(map(statistics.median, simple), default=None), batched, rounds,
+        wanted,
     )  # fmt: skip
 
 
@@ -201,7 +204,7 @@ def _bare(attack: str, p: float, model: nn.Module, x: Tensor, label: Tensor, los
 
 
 def floor(model: nn.Module, x: Tensor, label: Tensor, loss: Loss, alive: Sequence[Tensor], batched: bool) -> None:
-    """The passes that no attack can do without: for each step those of its live rows, and one forward pass at the end."""
+    """The passes that no attack can do without: at each step those of its live rows, one forward pass at the end."""
     for rows in alive:
         every = len(rows) == len(x)
         point = (x if every else x[rows]).clone().requires_grad_()
@@ -249,9 +252,10 @@ def _sheets(rows: Sequence[Row], missing: dict[str, str]) -> list[Sheet]:
     for name in dict.fromkeys(row.model for row in rows):
         mine = [row for row in rows if row.model == name]
         lines = [
-            (row.attack, row.p, "yes" if row.box else "no", f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})", f"{row.wanted:g}",
-             "yes" if row.ratio <= row.wanted else "no", "–" if row.bare is None else f"{row.bare:.2f}",
-             f"{1e3 * row.seconds:.1f}", f"{1e3 * row.floor:.1f}", "all at once" if row.batched else "in turn")
+            (row.attack, row.p, "yes" if row.box else "no", f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})",
+             f"{row.wanted:g}", "yes" if row.ratio <= row.wanted else "no",
+             "–" if row.bare is None else f"{row.bare:.2f}", f"{1e3 * row.seconds:.1f}", f"{1e3 * row.floor:.1f}",
+             "all at once" if row.batched else "in turn")
             for row in mine
         ]  # fmt: skip
         title = paper.NETWORKS[name].title if name in paper.NETWORKS else name

@@ -1,7 +1,8 @@
 """Exact certificates: time an item, over an item's float64 certificate, and what they said.
 
-An item is random, solved by the closed form (by the relaxation, for (9)) and certified alone; times are those of the processor, so that
-other work on the machine does not count. The targets, at d = 784, are 20 ms without a box, 50 ms with one, and 1 s for (9) with m = 10.
+An item is random, solved by the closed form (by the relaxation, for (9)) and certified alone; times are those of the
+processor, so that other work on the machine does not count. The targets, at d = 784, are 20 ms without a box, 50 ms
+with one, and 1 s for (9) with m = 10.
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:
         f"{facts['cpu']}, {facts['cores']} cores, one of them used"
         + (f"; load average {facts['load']:.1f} at the end." if facts["load"] is not None else "."),
         "; ".join(f"{package} {version}" for package, version in facts["versions"].items()) + ".",
-        f"{met} of {len(rows)} medians are at or below what was wanted; {given.items} items a row, d = {given.dim}, m = {OUTPUTS} for (9).",
+        f"{met} of {len(rows)} medians are at or below what was wanted; "
+        f"{given.items} items a row, d = {given.dim}, m = {OUTPUTS} for (9).",
     ]  # fmt: skip
     lines = [
         (row.program, row.p, "yes" if row.box else "no", row.dtype,

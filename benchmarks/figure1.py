@@ -32,8 +32,9 @@ CLASSES = {
 class Example:
     """An image (C, H, W) that the network of `network` puts into `label`, and into `found` once η (C, H, W) is added.
 
-    `position` counts in the shuffled test set, `before` and `after` are the probabilities of the two classes at x and at x + η, and
-    `tried` says how many correctly classified images of that class came before the first that was fooled, it included.
+    `position` counts in the shuffled test set, `before` and `after` are the probabilities of the two classes at x and
+    at x + η, and `tried` says how many correctly classified images of that class came before the first that was fooled,
+    it included.
     """
 
     network: paper.Network
@@ -57,7 +58,8 @@ def add_parser(commands: Any) -> None:
         "figure1",
         help="images that Algorithm 1 turns into another class, as in the paper's Figure 1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="For each network and class the first image of the shuffled test set that is classified correctly and that\n"
+        description="For each network and class the first image of the shuffled test set that is classified correctly "
+        "and that\n"
         "Algorithm 1 (p = ∞, best piece) turns into another class, at the ε of Table I; with η and x + η.",
         epilog="leaves figure1.json, .csv, .md and .png in --out; it takes seconds and starts afresh each time.",
     )
@@ -130,16 +132,17 @@ def _save(
 
     table: list[dict[str, Any]] = [
         {
-            "model": example.network.name, "epsilon": example.network.epsilon, "position": example.position, "class": example.words[0],
-            "probability": example.before, "class at x + eta": example.words[1], "probability there": example.after, "tried": example.tried,
+            "model": example.network.name, "epsilon": example.network.epsilon, "position": example.position,
+            "class": example.words[0], "probability": example.before, "class at x + eta": example.words[1],
+            "probability there": example.after, "tried": example.tried,
         }
         for example in shown
     ]  # fmt: skip
     if not table:
         raise RuntimeError(f"Algorithm 1 fools none of {IMAGES} images at the ε of Table I; no picture was made")
     lines = [
-        (example.network.title, *example.words, f"{example.network.epsilon:g}", f"{example.before:.3f}", f"{example.after:.3f}",
-         str(example.position), str(example.tried))
+        (example.network.title, *example.words, f"{example.network.epsilon:g}", f"{example.before:.3f}",
+         f"{example.after:.3f}", str(example.position), str(example.tried))
         for example in shown
     ]  # fmt: skip
     columns = [
@@ -154,12 +157,14 @@ def _save(
     ]
     sheets = [Sheet("The first image of each class that is fooled", columns, 3, lines), *pages.missing_sheet(missing)]
     remarks = [
-        "Each network at the ε of the paper's Table I, at which its DeepFool fools more than 99%; Algorithm 1 fools fewer.",
+        "Each network at the ε of the paper's Table I, at which its DeepFool fools more than 99%; "
+        "Algorithm 1 fools fewer.",
         "x + η is shown as the network sees it, but for pixels outside the data range, which no screen shows.",
     ]
     pages.save(
-        given.out, "figure1", "Figure 1: images that Algorithm 1 fools", {"about": facts, "examples": table, "not run": dict(missing)},
-        table, sheets, remarks, partial(figure1, shown, missing),
+        given.out, "figure1", "Figure 1: images that Algorithm 1 fools",
+        {"about": facts, "examples": table, "not run": dict(missing)}, table, sheets, remarks,
+        partial(figure1, shown, missing),
     )  # fmt: skip
     show(sheets)
     print(f"figure1.json, .csv, .md and .png are in {given.out}")

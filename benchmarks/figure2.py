@@ -1,4 +1,4 @@
-"""Figure 2: the share of correctly classified images that each method fools, against ε, with what the paper says of it beside it."""
+"""Figure 2: the share of correctly classified images that each method fools, against ε, beside what the paper says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Curve:
 
     Attributes:
         method: as the paper has it.
-        piece: "best" or "active" for Algorithm 1 and 1-n; "" for the others, which have one piece or choose it themselves.
+        piece: "best" or "active" for Algorithm 1 and 1-n; "" for the others, which have one piece or choose it
+            themselves.
         fooled: (radii, images) which correctly classified image is fooled at which ε.
         other: for each ε on how many images the best piece is not the active one; of Algorithm 1 alone.
         seconds: what it took to measure, in seconds of the processor.
@@ -108,13 +109,18 @@ def add_parser(commands: Any) -> None:
         "figure2",
         help="fooling ratios against ε, as in the paper's Figure 2",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="The share of correctly classified images that FastGrad, Algorithm 1, 1-5, 1-10 and 2, DeepFool and random signs\n"
-        "fool, p = ∞, at ten ε from 0.001 to the right end of the paper's Figure 2; Algorithm 1 by the best piece (the class is\n"
+        description="The share of correctly classified images that FastGrad, Algorithm 1, 1-5, 1-10 and 2, DeepFool "
+        "and random signs\n"
+        "fool, p = ∞, at ten ε from 0.001 to the right end of the paper's Figure 2; Algorithm 1 by the best piece (the "
+        "class is\n"
         "chosen after the step) and by the active one (the class closest at x). No clipping to the data range;\n"
         "MNIST's frame is perturbed too.",
-        epilog="leaves figure2.json, .csv, .md and .png in --out (figure2-all.* for all images, and so on), and figure2.jsonl, a line for\n"
-        "every measurement. A second start skips what is there and was measured from the same weights, images, code and torch; delete\n"
-        "figure2.jsonl to measure afresh. Two processes may share it, each with a --model; the command without one then reports.\n\n"
+        epilog="leaves figure2.json, .csv, .md and .png in --out (figure2-all.* for all images, and so on), and "
+        "figure2.jsonl, a line for\n"
+        "every measurement. A second start skips what is there and was measured from the same weights, images, code "
+        "and torch; delete\n"
+        "figure2.jsonl to measure afresh. Two processes may share it, each with a --model; the command without one "
+        "then reports.\n\n"
         "examples:\n"
         "  python -m benchmarks figure2                            1,024 images, minutes\n"
         "  python -m benchmarks figure2 --model fcnn --images 64   seconds\n"
@@ -151,7 +157,7 @@ def run(given: argparse.Namespace, command: str) -> int:
     return 0
 
 
-# --- measuring ----------------------------------------------------------------------------------------------------------------------------
+# --- measuring --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -192,12 +198,12 @@ def measured(found: Sequence[Subject], output: str, pieces: Sequence[str], ledge
 
 
 def processes(subject: Subject, seconds: float) -> int:
-    """How many processes to measure in: one where a GPU works, or for a short while; else one a core, with a thread each."""
+    """How many processes measure: one where a GPU works, or for a short while; else one a core, with a thread each."""
     return 1 if subject.x.device.type != "cpu" or seconds < SHORT else os.cpu_count() or 1
 
 
 def _shared(tasks: Sequence[_Task], ledger: Ledger, workers: int, done: Callable[[_Task], object]) -> None:
-    """Measure in several processes, the longest tasks first. Each result is in the ledger as soon as it comes, whatever happens next."""
+    """Measure in several processes, the longest tasks first. Each result is in the ledger as soon as it comes."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         try:
             order = sorted(tasks, key=lambda task: -task.seconds)
@@ -302,7 +308,7 @@ def _panel(subject: Subject, made: Sequence[tuple[dict[str, object], dict[str, A
     return Panel(network, tuple(curves), compared)
 
 
-# --- reporting ----------------------------------------------------------------------------------------------------------------------------
+# --- reporting --------------------------------------------------------------------------------------------------------
 
 
 def _gaps(panels: Sequence[Panel]) -> list[Gap]:
@@ -368,12 +374,14 @@ def _sheets(panels: Sequence[Panel], missing: Mapping[str, str], spread: bool) -
 def _remarks(panels: Sequence[Panel], wall: float) -> list[str]:
     seconds = sum(curve.seconds for panel in panels for curve in panel.curves)
     return [
-        "The paper's curves are a picture only: no number was read off it, so what stands beside ours is what its text and Table I say.",
-        "One-step attacks share one linearization per image over all ε; the best piece is chosen anew for each. DeepFool runs once, and "
-        "fools an image at ε if its perturbation is smaller than ε, strictly. Random has the same signs at every ε.",
+        "The paper's curves are a picture only: no number was read off it, "
+        "so what stands beside ours is what its text and Table I say.",
+        "One-step attacks share one linearization per image over all ε; the best piece is chosen anew for each. "
+        "DeepFool runs once, and fools an image at ε if its perturbation is smaller than ε, strictly. Random has the "
+        "same signs at every ε.",
         "An interval, and a standard error (s.e.), speaks of the sampling of images alone.",
-        f"Seconds are those of a processor: {seconds:,.0f} for all curves, shared by a process a core with one thread each where that "
-        f"pays. This run took {wall:,.0f} s by the clock, less what an earlier one had measured.",
+        f"Seconds are those of a processor: {seconds:,.0f} for all curves, shared by a process a core with one thread "
+        f"each where that pays. This run took {wall:,.0f} s by the clock, less what an earlier one had measured.",
         *pages.reasons([row for panel in panels for row in panel.numbers if not row.what.startswith("DeepFool")]),
     ]
 
@@ -385,8 +393,8 @@ def _save(
 
     table = [
         {
-            "model": panel.network.name, "output": given.output, "method": curve.method, "piece": curve.piece, "epsilon": radius,
-            "fooled": k, "images": n, "ratio": ratio, "low": low, "high": high,
+            "model": panel.network.name, "output": given.output, "method": curve.method, "piece": curve.piece,
+            "epsilon": radius, "fooled": k, "images": n, "ratio": ratio, "low": low, "high": high,
         }
         for panel in panels
         for curve in panel.curves
@@ -403,9 +411,9 @@ def _save(
         },
         "claims": [
             {
-                "model": gap.network.name, "words": gap.claim.words, "first": gap.claim.first, "second": gap.claim.second,
-                "piece": gap.piece, "clearly above": gap.above,
-                "clearly below": gap.below, "radii": gap.radii, "largest": gap.most, "smallest": gap.least,
+                "model": gap.network.name, "words": gap.claim.words, "first": gap.claim.first,
+                "second": gap.claim.second, "piece": gap.piece, "clearly above": gap.above, "clearly below": gap.below,
+                "radii": gap.radii, "largest": gap.most, "smallest": gap.least,
             }
             for gap in _gaps(panels)
         ],
@@ -415,8 +423,9 @@ def _save(
     most = max(known["images"] for known in facts["networks"].values())
     heading = f"Figure 2: p = ∞, {facts['output']}, correctly classified among {most:,} test images"
     pages.save(
-        given.out, f"figure2{said_of(given)}", "Figure 2: fooling ratios", content, table, _sheets(panels, missing, spread=True),
-        _remarks(panels, facts["wall seconds"]), partial(figure2, panels, missing, heading),
+        given.out, f"figure2{said_of(given)}", "Figure 2: fooling ratios", content, table,
+        _sheets(panels, missing, spread=True), _remarks(panels, facts["wall seconds"]),
+        partial(figure2, panels, missing, heading),
     )  # fmt: skip
     results.show(_sheets(panels, missing, spread=False))
     print(f"figure2{said_of(given)}.json, .csv, .md and .png are in {given.out}")

@@ -17,8 +17,9 @@ __all__ = ["Ledger", "timed"]
 class Ledger:
     """What was measured, item by item, in a file of JSON lines.
 
-    An item is the whole identity of a measurement, the checksum of its inputs included; what was measured from other inputs stays in the
-    file and is never found. Several processes may write to one file at once: a line is one write. A line that was cut off is passed over.
+    An item is the whole identity of a measurement, the checksum of its inputs included; what was measured from other
+    inputs stays in the file and is never found. Several processes may write to one file at once: a line is one write. A
+    line that was cut off is passed over.
     """
 
     path: Path
@@ -36,7 +37,7 @@ class Ledger:
         return _key(item) in self.found
 
     def get(self, item: Mapping[str, Any], measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The result of the item: the one on file, or what `measure` returns with its times, on the disk before this returns."""
+        """The result of the item: the one on file, or what `measure` returns, on the disk before this returns."""
         if not self.has(item):
             self.put(item, timed(measure))
         return self[item]

@@ -1,6 +1,7 @@
-"""The measurements of Section IV on a network and images: fooling ratios over radii, and the numbers of Table I; p = ∞ throughout.
+"""The measurements of Section IV on a network and images, p = ∞: fooling ratios over radii, the numbers of Table I.
 
-Figure 2's are kept image by image, so that two methods can be compared on the same images. Every one is a plain dict, as JSON has it.
+Figure 2's are kept image by image, so that two methods can be compared on the same images. Every one is a plain dict,
+as JSON has it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ONE_STEP = {"FastGrad": ca.negative_cross_entropy, "Algorithm 1": ca.margin, "Al
 ITERATIVE = {"Algorithm 1-5": 5, "Algorithm 1-10": 10}
 
 
-# --- Figure 2 -----------------------------------------------------------------------------------------------------------------------------
+# --- Figure 2 ---------------------------------------------------------------------------------------------------------
 
 
 def one_step(
@@ -46,9 +47,9 @@ def one_step(
 ) -> dict[str, Any]:
     """A one-step attack at every ε from one linearization an image: whether it fools each correctly classified image.
 
-    For p = ∞, (GNII) has η = −ε sign(g) for a piece (7), and the value L − ε‖g‖₁, eq. (6); which of the pieces is best depends on ε.
-    `other` counts the images on which that is not the piece active at x. FastGrad descends the training loss, which is one of the logits
-    whatever `output` is.
+    For p = ∞, (GNII) has η = −ε sign(g) for a piece (7), and the value L − ε‖g‖₁, eq. (6); which of the pieces is best
+    depends on ε. `other` counts the images on which that is not the piece active at x. FastGrad descends the training
+    loss, which is one of the logits whatever `output` is.
     """
     model = subject.model if method == "FastGrad" else subject.function(output)
     hits: dict[float, list[Tensor]] = {radius: [] for radius in radii}
@@ -111,7 +112,7 @@ def deepfool(subject: Subject, output: str, progress: Progress | None = None) ->
 
 
 def fooled_at(result: dict[str, Any], radius: float) -> np.ndarray:
-    """(n,) which of the correctly classified images are fooled at ε: by a perturbation smaller than ε, strictly, for DeepFool."""
+    """(n,) which of the correctly classified images are fooled at ε; for DeepFool by an η smaller than ε, strictly."""
     if "sizes" in result:
         return np.array([size is not None and size < radius for size in result["sizes"]], dtype=bool)
     packed = np.frombuffer(bytes.fromhex(result["fooled"][result["radii"].index(radius)]), np.uint8)
@@ -143,7 +144,7 @@ def _curve(hits: dict[float, list[Tensor]]) -> dict[str, Any]:
     }
 
 
-# --- Table I ------------------------------------------------------------------------------------------------------------------------------
+# --- Table I ----------------------------------------------------------------------------------------------------------
 
 
 def _test_error(subject: Subject, output: str, progress: Progress) -> list[dict[str, Any]]:

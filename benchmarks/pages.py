@@ -1,4 +1,4 @@
-"""What the paper's figures and table leave: the conditions, the paper's numbers beside ours, Markdown, CSV, JSON and a picture."""
+"""What the figures and the table leave: conditions, the paper's numbers beside ours; Markdown, CSV, JSON, a picture."""
 
 from __future__ import annotations
 
@@ -150,7 +150,10 @@ def reasons(rows: Sequence[Compared]) -> list[str]:
         off = [row for row in mine.values() if row.errors is not None and abs(row.errors) > OTHER]
         near = [row.what for row in mine.values() if row not in off]
         kept = f"further than {OTHER:g} standard errors off" if apart else f"within {OTHER:g} standard errors"
-        text = f"{network.title}: the paper's weights are not published, so this is another training of that architecture. "
+        text = (
+            f"{network.title}: the paper's weights are not published, so this is another training of that "
+            "architecture. "
+        )
         text += f"Its test error is {error.ours['value']:.2%} (paper: {error.paper:.1%}, {kept}). "
         if off:
             text += f"Its distances to other classes are {'' if apart else 'nevertheless '}its own: ours / paper is "
@@ -160,7 +163,8 @@ def reasons(rows: Sequence[Compared]) -> list[str]:
         said.append(text)
     if said:
         said.append(
-            "ρ₂ needs L and its gradient at x alone: a difference there is one of networks (or of units of x), not of attacks."
+            "ρ₂ needs L and its gradient at x alone: a difference there is one of networks (or of units of x), "
+            "not of attacks."
         )
     return said
 
@@ -197,15 +201,16 @@ def save(
 def _said(facts: Mapping[str, Any]) -> list[str]:
     said = [
         f"`{facts['command']}`, {facts['date']}.",
-        f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; on {facts['device']}, {facts['dtype']}; "
-        f"seed {facts['seed']}"
+        f"{facts['cpu']}, {facts['cores']} cores, torch on {facts['torch threads']} of them; on {facts['device']}, "
+        f"{facts['dtype']}; seed {facts['seed']}"
         + (f"; load average {facts['load']:.1f} at the end." if facts["load"] is not None else "."),
         "; ".join(f"{package} {version}" for package, version in facts["versions"].items()) + ".",
         f"f is the network's {facts['output']}; ε is in units of the data range; p = ∞; no clipping to that range.",
     ]
     for name, known in facts["networks"].items():
         said.append(
-            f"{name}: the first {known['images']:,} of the shuffled test set, of which {known['classified correctly']:,} are classified "
-            f"correctly and attacked; inputs {known['inputs']}; {known['data'].replace('.;', ';')}."
+            f"{name}: the first {known['images']:,} of the shuffled test set, of which "
+            f"{known['classified correctly']:,} are classified correctly and attacked; inputs {known['inputs']}; "
+            f"{known['data'].replace('.;', ';')}."
         )
     return said

@@ -22,8 +22,9 @@ from benchmarks.pages import Compared
 __all__ = ["figure1", "figure2", "table1"]
 
 LINES = {  # colour, marker
-    "FastGrad": ("#e69f00", "s"), "Algorithm 1": ("#56b4e9", "o"), "Algorithm 1-5": ("#0072b2", "^"), "Algorithm 1-10": ("#000000", "D"),
-    "Algorithm 2": ("#009e73", "v"), "DeepFool": ("#d55e00", "X"), "Random": ("#999999", "P"),
+    "FastGrad": ("#e69f00", "s"), "Algorithm 1": ("#56b4e9", "o"), "Algorithm 1-5": ("#0072b2", "^"),
+    "Algorithm 1-10": ("#000000", "D"), "Algorithm 2": ("#009e73", "v"), "DeepFool": ("#d55e00", "X"),
+    "Random": ("#999999", "P"),
 }  # fmt: skip
 GREY = "#505050"
 

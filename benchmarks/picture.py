@@ -1,5 +1,5 @@
-"""The pictures: of a timing run, time per item against d, a panel for each program and norm, and the closed form against the batch; of the
-relaxation of (9), time and memory against d; of attacks, time over the floor."""
+"""The pictures: of a timing run, time per item against d, a panel for each program and norm, and the closed form
+against the batch; of the relaxation of (9), time and memory against d; of attacks, time over the floor."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def _say_not_run(ax: Axes, rows: Sequence[Row], shown: Sequence[int]) -> None:
             some = {cell.method for cell in idle if cell.not_run.startswith("failed") == (word == "failed")}
             if some:
                 said.append(
-                    f"{word} at {row.case.d:,}{', box' if row.case.box else ''}: {', '.join(sorted(some, key=METHODS.index))}"
+                    f"{word} at {row.case.d:,}{', box' if row.case.box else ''}: "
+                    f"{', '.join(sorted(some, key=METHODS.index))}"
                 )
     ax.text(
         0.02, 0.985, "\n".join(said), transform=ax.transAxes, fontsize=6.5, color="#606060", va="top", linespacing=1.25
@@ -144,7 +145,7 @@ def _legends(figure: Figure, shown: Sequence[int], dims: Sequence[int], height: 
         )
 
 
-# --- the relaxation of (9) ----------------------------------------------------------------------------------------------------------------
+# --- the relaxation of (9) --------------------------------------------------------------------------------------------
 
 SDP_LINES = {  # colour, marker
     sdp.CLARABEL: ("#d55e00", "s"), sdp.SCS: ("#e69f00", "D"), sdp.CVXPY: ("#000000", "x"), sdp.OURS: ("#0072b2", "o"),
@@ -219,7 +220,7 @@ def sdp_picture(rows: Sequence[sdp.Row], heading: str) -> bytes:
 
 
 def cost_picture(rows: Sequence[CostRow]) -> bytes:
-    """A PNG: a panel for each network, a line for each attack, a mark for each norm; open marks without, full ones with the pixel range."""
+    """A PNG: a panel for each network, a line for each attack, a mark for each norm, filled where there is a box."""
     names, attacks = list(dict.fromkeys(row.model for row in rows)), list(dict.fromkeys(row.attack for row in rows))
     norms = list(dict.fromkeys(row.p for row in rows))
     colours = dict(zip(norms, ("#d55e00", "#0072b2", "#009e73"), strict=False))
@@ -228,8 +229,8 @@ def cost_picture(rows: Sequence[CostRow]) -> bytes:
         for row in (row for row in rows if row.model == name):
             y = attacks.index(row.attack) + 0.11 * (norms.index(row.p) - 1) + (0.22 if row.box else -0.22)
             ax.errorbar(
-                row.ratio, y, xerr=[[row.ratio - row.low], [row.high - row.ratio]], fmt="o", color=colours[row.p], markersize=5,
-                markerfacecolor=colours[row.p] if row.box else "white", linewidth=1,
+                row.ratio, y, xerr=[[row.ratio - row.low], [row.high - row.ratio]], fmt="o", color=colours[row.p],
+                markersize=5, markerfacecolor=colours[row.p] if row.box else "white", linewidth=1,
             )  # fmt: skip
             if row.bare is not None:
                 ax.plot(row.bare, y, "x", color=colours[row.p], markersize=5)

@@ -1,4 +1,4 @@
-"""What a run leaves: rows as JSON lines while it goes, one JSON file at the end, and tables for a terminal and for Markdown."""
+"""What a run leaves: rows as JSON lines while it goes, one JSON file at the end, tables for terminal and Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from rich.table import Table as RichTable
 from benchmarks.timing import BARE, CLOSED, FRESH, METHODS, PROGRAMS, RESOLVE, Case, Cell, Ratio, Row, brief
 
 __all__ = [
-    "Sheet", "about", "append", "main_batch", "markdown", "plain", "read", "row_of", "section", "sheets", "show", "targets", "write_whole",
+    "Sheet", "about", "append", "main_batch", "markdown", "plain", "read", "row_of", "section", "sheets", "show",
+    "targets", "write_whole",
 ]  # fmt: skip
 
 MAIN = 256  # the batch that ratios are quoted for, where it was asked for
@@ -33,7 +34,7 @@ TARGETS = [  # program by program: (above, below, p, box, wanted)
 BARE_TARGET = 1.3
 
 
-# --- files --------------------------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def about(device: str, dtype: str, seed: int, seconds: float, gib: float) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Row]]:
-    """The conditions and the rows of a JSON-lines file. A last line that was cut off is left out, and cut from the file."""
+    """The conditions and the rows of a JSON-lines file. A last line that was cut off is removed from the file."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines.pop()
@@ -107,7 +108,7 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------------------------
+# --- tables -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,9 @@ def _target(
     fastest = over.fastest / under.fastest if over and under and over.fastest and under.fastest else None
     met = None if ratio is None else ratio.value >= wanted if sense == "at least" else ratio.value <= wanted
     return {
-        "program": case.program, "p": case.p, "box": case.box, "d": case.d, "batch": batch, "ratio": f"{above} / {below}",
-        "wanted": f"{sense} {wanted:g}", "measured": ratio and ratio.value, "quartiles": ratio and ratio.quartiles,
-        "of_fastest": fastest, "met": met,
+        "program": case.program, "p": case.p, "box": case.box, "d": case.d, "batch": batch,
+        "ratio": f"{above} / {below}", "wanted": f"{sense} {wanted:g}", "measured": ratio and ratio.value,
+        "quartiles": ratio and ratio.quartiles, "of_fastest": fastest, "met": met,
     }  # fmt: skip
 
 
@@ -162,13 +163,15 @@ def sheets(rows: Sequence[Row], batches: Sequence[int], spread: bool) -> list[Sh
         (
             PROGRAMS[t["program"]], t["p"], _box(t["box"]), t["ratio"], t["wanted"],
             "not measured" if t["measured"] is None else _ratio(Ratio("", "", 1, t["measured"], t["quartiles"]), True),
-            "–" if t["of_fastest"] is None else _number(t["of_fastest"]), {None: "–", True: "yes", False: "no"}[t["met"]],
+            "–" if t["of_fastest"] is None else _number(t["of_fastest"]),
+            {None: "–", True: "yes", False: "no"}[t["met"]],
         )
         for t in targets(rows, main)
     ]  # fmt: skip
     columns = [
         "program", "p", "box", "solver", "d", *(f"closed form, batch {b:,}" for b in batches),
-        "CVXPY fresh", "CVXPY re-solve", "bare solver", "fresh / closed", "re-solve / closed", "re-solve / bare", "rounds",
+        "CVXPY fresh", "CVXPY re-solve", "bare solver", "fresh / closed", "re-solve / closed", "re-solve / bare",
+        "rounds",
     ]  # fmt: skip
     lines = []
     for row in rows:
@@ -176,7 +179,8 @@ def sheets(rows: Sequence[Row], batches: Sequence[int], spread: bool) -> list[Sh
         ratios = [row.ratio(FRESH, CLOSED, main), row.ratio(RESOLVE, CLOSED, main), row.ratio(RESOLVE, BARE)]
         lines.append((
             PROGRAMS[row.case.program], row.case.p, _box(row.case.box), row.solver, f"{row.case.d:,}",
-            *(_time(cell, row.rounds, spread) for cell in cells), *(_ratio(ratio, spread) for ratio in ratios), str(row.rounds),
+            *(_time(cell, row.rounds, spread) for cell in cells), *(_ratio(ratio, spread) for ratio in ratios),
+            str(row.rounds),
         ))  # fmt: skip
     title = f"Time per item (median{' and quartiles' if spread else ''}); ratios to the closed form at batch {main:,}"
     found = [Sheet(title, columns, 4, lines)]
@@ -258,7 +262,8 @@ def markdown(facts: Mapping[str, Any], found: Sequence[Sheet], title: str = "Tim
         f"{ours} on {facts['device']}, {facts['dtype']}; seed {facts['seed']}.",
         f"Load average {facts['load'][0]:.1f} to {facts['load'][1]:.1f} meanwhile.",
         "; ".join(f"{name} {number}" for name, number in facts["versions"].items()) + ".",
-        f"A call expected to take more than {facts['limits']['seconds']:g} s or {facts['limits']['gib']:g} GiB was not run.{items}",
+        f"A call expected to take more than {facts['limits']['seconds']:g} s or {facts['limits']['gib']:g} GiB was not "
+        f"run.{items}",
     ]
     return "\n\n".join([f"# {title}", "  \n".join(conditions), *map(section, found)]) + "\n"
 

@@ -1,14 +1,14 @@
-"""What the relaxation of (9), ‖J‖_{∞→2}, costs: d × d as the paper has it, m × m through CVXPY, and the library's own solver.
+"""What the relaxation of (9), ‖J‖_{∞→2}, costs: d × d as in the paper, m × m through CVXPY, the library's own solver.
 
 | contender | what is timed |
 |---|---|
-| d × d, Clarabel and SCS | `program.problem(0, "primal").solve(solver=...)`, a fresh CVXPY problem, the solver's own tolerances |
+| d × d, Clarabel and SCS | `program.problem(0, "primal").solve(solver=...)`, fresh, the solver's own tolerances |
 | m × m, CVXPY | `ca.solve(program, "reference")`, one item |
 | ours | `ca.solve(program)` on a whole batch, divided by the batch: relaxation, multipliers and rounding |
 
-Every contender of a row takes turns with the others, so that what else the machine does falls on all alike, and a ratio is the median
-over the rounds of ours. A call that takes more than a quarter of the budget is made once. The certificate, which gives the gap,
-is not timed.
+Every contender of a row takes turns with the others, so that what else the machine does falls on all alike, and a ratio
+is the median over the rounds of ours. A call that takes more than a quarter of the budget is made once. The
+certificate, which gives the gap, is not timed.
 
 Data: J_ki = e^{c_i} z_ki with c_i, z_ki ~ N(0, 1), so columns of log-normal scale; ε = 1.
 """
@@ -36,8 +36,8 @@ from benchmarks.results import Sheet
 from benchmarks.timing import brief
 
 __all__ = [
-    "CLARABEL", "CVXPY", "DIMS", "FULL_SQUARES", "GPU", "GROWTH", "METHODS", "OURS", "SCS", "SQUARES", "Case", "Cell", "M", "Row",
-    "allowed", "batch_at", "exponent", "measure", "sheets", "targets",
+    "CLARABEL", "CVXPY", "DIMS", "FULL_SQUARES", "GPU", "GROWTH", "METHODS", "OURS", "SCS", "SQUARES", "Case", "Cell",
+    "M", "Row", "allowed", "batch_at", "exponent", "measure", "sheets", "targets",
 ]  # fmt: skip
 
 CLARABEL, SCS, CVXPY, OURS, GPU = METHODS = ("d × d, Clarabel", "d × d, SCS", "m × m, CVXPY", "ours", "ours, GPU")
@@ -57,7 +57,8 @@ LARGE = (
 )
 GROWTH = (1_000, 1_000_000)
 TARGETS = [  # m, d, seconds an item, relative gap
-    (M, 784, 0.003, 1e-8), (M, 3_072, 0.010, 1e-8), (M, 150_528, 0.4, 1e-8), (500, 500, 2.0, 1e-7), (2_000, 2_000, 60.0, 1e-6),
+    (M, 784, 0.003, 1e-8), (M, 3_072, 0.010, 1e-8), (M, 150_528, 0.4, 1e-8), (500, 500, 2.0, 1e-7),
+    (2_000, 2_000, 60.0, 1e-6),
 ]  # fmt: skip
 
 Seen = dict[str, dict[int, float]]
@@ -104,7 +105,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """All contenders of one case; `ratios` maps (contender, batch of ours) to its seconds over ours; `load` is the load average."""
+    """All contenders of one case; `ratios` maps (contender, batch of ours) to its seconds over ours."""
 
     case: Case
     load: float
@@ -267,7 +268,7 @@ def _first(one: _Contender, budget: float) -> None:
         one.seconds.clear()
 
 
-# --- what is not run ----------------------------------------------------------------------------------------------------------------------
+# --- what is not run --------------------------------------------------------------------------------------------------
 
 
 def _too_large(case: Case, method: str, gib: float) -> str:
@@ -288,7 +289,7 @@ def _too_large(case: Case, method: str, gib: float) -> str:
 
 
 def _too_slow(case: Case, one: _Contender, budget: float, seen: Seen, seed: int) -> str:
-    """Why it would take too long, judged by a power law through the two largest smaller d; "" where it does not. Ours is never too slow."""
+    """Why it would take too long, by a power law through the two largest smaller d; "" where not. Ours never does."""
     if one.method in (OURS, GPU):
         return ""
     known = seen.setdefault(one.method, {})
@@ -309,10 +310,13 @@ def _too_slow(case: Case, one: _Contender, budget: float, seen: Seen, seed: int)
     expected = known[nearest] * (case.d / nearest) ** min(max(slope, least), most)
     if expected <= budget:
         return ""
-    return f"time: about {brief(expected)} expected, from {brief(known[nearest])} at d = {nearest:,}; the limit is {brief(budget)}"
+    return (
+        f"time: about {brief(expected)} expected, from {brief(known[nearest])} at d = {nearest:,}; the limit is "
+        f"{brief(budget)}"
+    )
 
 
-# --- what came out ------------------------------------------------------------------------------------------------------------------------
+# --- what came out ----------------------------------------------------------------------------------------------------
 
 
 def _cell(case: Case, one: _Contender, J: Tensor, seed: int) -> Cell:
@@ -386,7 +390,7 @@ def _ratios(contenders: Sequence[_Contender]) -> dict[tuple[str, int], float]:
 
 
 def exponent(rows: Sequence[Row], method: str = OURS) -> float | None:
-    """The slope of log(seconds per item) against log d from d = 1,000 to 1,000,000, m = 10, by least squares; None for fewer than two d."""
+    """The least-squares slope of log(seconds per item) against log d, m = 10, d ≥ 1,000; None for fewer than two d."""
     cells = [
         (row.case.d, row.cell(method, row.case.batch))
         for row in rows
@@ -471,7 +475,8 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
             f"{row.case.m:,}", f"{row.case.d:,}", *(_time(row.cell(method)) for method in METHODS[:3]),
             _time(row.cell(OURS, 1)), f"{batch:,}", _time(ours), _time(row.cell(GPU)),
             _text(ours.gap, ".1e"), _text(ours.steps, "d"), _text(ours.bracket, ".4f"),
-            _text(ours.peak and ours.peak / size, ".2f"), *(_times(row.ratios.get((method, batch))) for method in METHODS[:3]),
+            _text(ours.peak and ours.peak / size, ".2f"),
+            *(_times(row.ratios.get((method, batch))) for method in METHODS[:3]),
         ))  # fmt: skip
     found = [
         Sheet("Targets", ["what", "wanted", "measured", "met"], 2, wanted),

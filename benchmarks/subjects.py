@@ -46,10 +46,10 @@ BATCH = 256
 IMAGES = 1024
 OUTPUTS = ("logits", "probabilities")
 _CODE = (  # what decides a result; sources that only print or check are not among them
-    "attacks/__init__.py", "attacks/loop.py", "attacks/pieces.py", "attacks/total.py", "linearize.py", "losses.py", "norms.py",
-    "programs/base.py", "programs/duality.py", "programs/gnii.py", "programs/min_norm.py", "sets.py", "robustness.py",
-    "solvers/__init__.py", "solvers/closed_form/__init__.py", "solvers/closed_form/quick.py", "models/layers.py",
-    "models/mnist.py", "models/cifar10.py",
+    "attacks/__init__.py", "attacks/loop.py", "attacks/pieces.py", "attacks/total.py", "linearize.py", "losses.py",
+    "norms.py", "programs/base.py", "programs/duality.py", "programs/gnii.py", "programs/min_norm.py", "sets.py",
+    "robustness.py", "solvers/__init__.py", "solvers/closed_form/__init__.py", "solvers/closed_form/quick.py",
+    "models/layers.py", "models/mnist.py", "models/cifar10.py",
 )  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def progress_bar() -> Iterator[Progress]:
     """A bar on stderr with the time left; and convolutions in float32 throughout, also on a GPU."""
     columns = (
-        SpinnerColumn(), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        SpinnerColumn(), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(), TextColumn("{task.description}"),
     )  # fmt: skip
     with (
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),

@@ -24,11 +24,12 @@ NUMBERS = {  # names in the table, the paper's attribute
 }
 ROUNDED = 0.0005  # what the three decimals of Table I may hide
 REMARKS = (
-    "ρ₁ is over the images that DeepFool fools, ρ₂ over those classified correctly that have a gradient; the ρ₂ of the active piece is "
-    "the paper's text, the smallest over all classes what DeepFool's first step is. Images misclassified to begin with are left "
-    "out of both. The test error is that of the whole test set.",
-    "Intervals: Student's for means, Wilson's for the test error, order statistics for ε, whose standard error (s.e.) is taken as the "
-    "interval's width over 3.92. They speak of the sampling of images alone; the paper gives none, and rounds.",
+    "ρ₁ is over the images that DeepFool fools, ρ₂ over those classified correctly that have a gradient; the ρ₂ of the "
+    "active piece is the paper's text, the smallest over all classes what DeepFool's first step is. Images "
+    "misclassified to begin with are left out of both. The test error is that of the whole test set.",
+    "Intervals: Student's for means, Wilson's for the test error, order statistics for ε, whose standard error (s.e.) "
+    "is taken as the interval's width over 3.92. They speak of the sampling of images alone; the paper gives none, and "
+    "rounds.",
 )
 
 
@@ -37,9 +38,11 @@ def add_parser(commands: Any) -> None:
         "table1",
         help="the robustness measures of the paper's Table I",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Test error, ρ₁ by DeepFool, ρ₂ by the active piece and by the smallest ratio, and the smallest ε at which DeepFool\n"
+        description="Test error, ρ₁ by DeepFool, ρ₂ by the active piece and by the smallest ratio, and the smallest ε "
+        "at which DeepFool\n"
         "fools more than 99%, p = ∞, with 95% intervals, beside the paper's numbers.",
-        epilog="leaves table1.json, .csv, .md and .png in --out (table1-all.* for all images, and so on), and table1.jsonl, a line for\n"
+        epilog="leaves table1.json, .csv, .md and .png in --out (table1-all.* for all images, and so on), and "
+        "table1.jsonl, a line for\n"
         "every measurement, from which a second start goes on.\n\n"
         "examples:\n"
         "  python -m benchmarks table1                 1,024 images, a minute\n"
@@ -82,7 +85,7 @@ def measured(found: Sequence[Subject], output: str, ledger: Ledger) -> list[Comp
 
 
 def _quotients(rows: Sequence[Compared]) -> list[dict[str, Any]]:
-    """Each number over the network's ρ₁, which is free of the network's own scale; the paper's with the range that its rounding leaves."""
+    """Each number over ρ₁, so that the network's scale drops out; the paper's with the range of its rounding."""
     found = []
     for network in paper.NETWORKS.values():
         mine = {row.what: row for row in rows if row.network == network and row.ours["value"]}
@@ -92,8 +95,8 @@ def _quotients(rows: Sequence[Compared]) -> list[dict[str, Any]]:
                 low, high = ((row.paper + sign * ROUNDED) / (below.paper - sign * ROUNDED) for sign in (-1, 1))
                 ours = row.ours["value"] / below.ours["value"]
                 found.append({
-                    "model": network.name, "quotient": f"{what} / ρ₁", "paper": row.paper / below.paper, "low": low, "high": high,
-                    "ours": ours, "within": low <= ours <= high,
+                    "model": network.name, "quotient": f"{what} / ρ₁", "paper": row.paper / below.paper, "low": low,
+                    "high": high, "ours": ours, "within": low <= ours <= high,
                 })  # fmt: skip
     return found
 
@@ -105,8 +108,8 @@ def _sheets(rows: Sequence[Compared], missing: Mapping[str, str]) -> list[Sheet]
         for name, (what, attribute) in absent
     ]
     lines = [
-        (paper.NETWORKS[q["model"]].title, q["quotient"], f"{q['paper']:.3f}", f"{q['low']:.3f} to {q['high']:.3f}", f"{q['ours']:.3f}",
-         "yes" if q["within"] else "no")
+        (paper.NETWORKS[q["model"]].title, q["quotient"], f"{q['paper']:.3f}", f"{q['low']:.3f} to {q['high']:.3f}",
+         f"{q['ours']:.3f}", "yes" if q["within"] else "no")
         for q in _quotients(rows)
     ]  # fmt: skip
     columns = ["network", "quotient", "paper", "range of the paper's rounding", "ours", "within"]

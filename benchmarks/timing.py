@@ -1,19 +1,20 @@
 """Seconds per item of the closed form and of CVXPY, on the same random programs.
 
-One row is (program, p, box or not, d). In each of its rounds every contender runs once, in changing order, so that what else the machine
-does falls on all of them alike; a ratio is formed within a round, and what is reported is its median over rounds.
+One row is (program, p, box or not, d). In each of its rounds every contender runs once, in changing order, so that what
+else the machine does falls on all of them alike; a ratio is formed within a round, and what is reported is its median
+over rounds.
 
 | contender | what is timed |
 |---|---|
 | closed form | `ca.solve(program, "closed_form")` on a whole batch, divided by the batch |
-| fresh | `program.problem(i).solve(solver=...)`: build, compile and solve a new CVXPY problem, with the solver that "reference" picks |
-| re-solve | `ca.solve(program, "reference")` once the parametrized program is compiled: `stats["seconds"]` of one item |
+| fresh | `program.problem(i).solve(solver=...)`: a new CVXPY problem, with the solver that "reference" picks |
+| re-solve | `ca.solve(program, "reference")`, the parametrized program being compiled: `stats["seconds"]` of one item |
 | bare | the solver's own call on data that are ready, for that same item |
 
 The closed form of (GN) includes the proof of its verdict (`GN.decide`); `stats["seconds"]` of a re-solve does not.
 
-Data: g_i ~ N(0, 1), images uniform in [0, 1]^d, ε = 0.1·d^{1/p}, L uniform in [0.05, 0.15]·‖g‖₁; the box is the pixel range of the image.
-So (GN) is feasible for some items and not for others, and ball and box both bind.
+Data: g_i ~ N(0, 1), images uniform in [0, 1]^d, ε = 0.1·d^{1/p}, L uniform in [0.05, 0.15]·‖g‖₁; the box is the pixel
+range of the image. So (GN) is feasible for some items and not for others, and ball and box both bind.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ import convexattack as ca
 from convexattack.solvers.reference import bare
 
 __all__ = [
-    "BARE", "CLOSED", "FRESH", "ITEMS", "METHODS", "PROGRAMS", "RESOLVE", "Case", "Cell", "Limits", "Ratio", "Row", "Seen", "brief",
-    "measure", "note",
+    "BARE", "CLOSED", "FRESH", "ITEMS", "METHODS", "PROGRAMS", "RESOLVE", "Case", "Cell", "Limits", "Ratio", "Row",
+    "Seen", "brief", "measure", "note",
 ]  # fmt: skip
 
 CLOSED, FRESH, RESOLVE, BARE = METHODS = ("closed form", "fresh", "re-solve", "bare")
@@ -198,8 +199,8 @@ def measure(
     Args:
         batches: of the closed form; CVXPY goes item by item.
         limits: what is too slow or too large becomes a cell that says so.
-        seen: seconds of one call by (program, p, box, method) and size, batch·d for the closed form and d for CVXPY; it grows, and tells
-            what a larger one would take.
+        seen: seconds of one call by (program, p, box, method) and size, batch·d for the closed form and d for CVXPY; it
+            grows, and tells what a larger one would take.
         device, dtype: of the closed form.
         seed: of the data.
         say: told what is going on.
@@ -315,7 +316,7 @@ def _timed(call: Callable[[], Any], loops: int = 1, device: str = "cpu") -> tupl
     return (time.perf_counter() - begin) / loops, result
 
 
-# --- what is not run ----------------------------------------------------------------------------------------------------------------------
+# --- what is not run --------------------------------------------------------------------------------------------------
 
 
 def _too_large(case: Case, batch: int, limits: Limits, method: str = CLOSED, solver: str = "") -> str:
@@ -351,16 +352,19 @@ def _too_slow(
     if not expected > limits.seconds:
         return ""
     at = f"{'batch × ' if one.method == CLOSED else ''}d = {nearest:,}"
-    return f"time: about {brief(expected)} expected, from {brief(smaller[nearest])} at {at}; the limit is {brief(limits.seconds)}"
+    return (
+        f"time: about {brief(expected)} expected, from {brief(smaller[nearest])} at {at}; the limit is "
+        f"{brief(limits.seconds)}"
+    )
 
 
 def _linear(known: Mapping[int, float], size: int) -> tuple[float, int]:
-    """(seconds, from which size): linear growth, from the most hopeful known size: what else the machine does only ever adds time."""
+    """(seconds, from which size): linear growth, from the most hopeful known size, as other load only adds time."""
     return min((seconds * size / at, at) for at, seconds in known.items())
 
 
 def _power_law(known: Mapping[int, float], size: int) -> tuple[float, int]:
-    """(seconds, from which size): a power law through the two largest known sizes, its exponent kept in [1, 2]; linear growth from one."""
+    """(seconds, from which size): a power law through the two largest known sizes, exponent in [1, 2]; else linear."""
     *rest, nearest = sorted(known)
     before = next((at for at in reversed(rest) if 2 * at <= nearest), None)
     slope = 1.0 if before is None else math.log(known[nearest] / known[before]) / math.log(nearest / before)
@@ -382,12 +386,15 @@ def _probe(case: Case, one: _Contender, seen: Seen, device: str, dtype: torch.dt
 
 
 def _warm(case: Case, one: _Contender, limits: Limits, seen: Seen) -> None:
-    """Two runs that are thrown away: the first one compiles, or imports; the second, left out where the first is long, tells `seen`."""
+    """Two runs that do not count: the first compiles or imports; the second, unless the first is long, tells `seen`."""
     took = []
     for k, patience in ((0, 3.0), (1, 1.0)):
         seconds = one.go(k) * one.batch
         if seconds > patience * limits.seconds:
-            one.not_run = f"time: {'the first' if k == 0 else 'a'} call took {brief(seconds)}; the limit is {brief(limits.seconds)}"
+            one.not_run = (
+                f"time: {'the first' if k == 0 else 'a'} call took {brief(seconds)}; the limit is "
+                f"{brief(limits.seconds)}"
+            )
             return
         if seconds == seconds:
             took.append(seconds)
