@@ -1,4 +1,4 @@
-"""The paper's claims, one file each: derived in the file's docstring, checked by oracles that share no code with the library.
+"""The paper's claims, one file each: derived in its docstring, checked by oracles that share no code with the library.
 
 `python -m verification` checks them all. Importing a claim's module registers it; the order is the paper's.
 """
@@ -10,8 +10,9 @@ from verification import operator_norm, max_cut, operator_norm_sdp, rounding, se
 from verification.claims import CLAIMS, Claim, Finding, Record, run
 
 __all__ = [
-    "CLAIMS", "Claim", "Finding", "Record", "agreement", "certified", "deepfool_step", "dual_norm", "fastgrad", "fooled", "iterations",
-    "linearization", "max_cut", "measures", "min_norm", "min_norm_edge", "near_ties", "operator_norm", "operator_norm_sdp",
-    "other_constraints", "pieces", "probabilities", "proposition_1", "proposition_1_equality", "proposition_2", "random_sign", "rounding",
-    "run", "segmentation", "sign", "single_score", "with_box",
+    "CLAIMS", "Claim", "Finding", "Record", "agreement", "certified", "deepfool_step", "dual_norm", "fastgrad",
+    "fooled", "iterations", "linearization", "max_cut", "measures", "min_norm", "min_norm_edge", "near_ties",
+    "operator_norm", "operator_norm_sdp", "other_constraints", "pieces", "probabilities", "proposition_1",
+    "proposition_1_equality", "proposition_2", "random_sign", "rounding", "run", "segmentation", "sign", "single_score",
+    "with_box",
 ]  # fmt: skip

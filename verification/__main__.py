@@ -106,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_instances,
         default="full",
         metavar="small|full|N",
-        help="random instances of each claim; N is rounded up so that each case (norm, box, dtype, ...) has as many (default: full)",
+        help="random instances of each claim; N is rounded up so that each case (norm, box, dtype, ...) has as many "
+        "(default: full)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the instances; a claim's do not depend on what else runs (default: 0)"
@@ -214,7 +215,10 @@ def _report(records: Sequence[Record]) -> None:
             console.print(f"{record.claim}, {record.oracle}: {record.note}", highlight=False, markup=False)
     for record in records:
         if not record.holds:
-            sentence = f"{record.claim} does not hold: {record.discrepancy:.1e} > {record.tolerance:g} at {record.where} ({record.oracle})"
+            sentence = (
+                f"{record.claim} does not hold: {record.discrepancy:.1e} > {record.tolerance:g} at {record.where} "
+                f"({record.oracle})"
+            )
             console.print(sentence, highlight=False, markup=False)
     claims, broken = {r.claim for r in records}, {r.claim for r in records if not r.holds}
     slips = [name for name in CLAIMS if name in claims - broken and CLAIMS[name].slip]

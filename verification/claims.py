@@ -1,4 +1,4 @@
-"""A claim of the paper, what an oracle found, and the record that comes of it. Adding a claim: one file, and its line in `__init__`."""
+"""A claim of the paper, what an oracle found, and the record. Adding a claim: one file, and its line in `__init__`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a claim from one oracle: the worst discrepancy over all instances, where it was, and what was allowed."""
+    """What is known of a claim from one oracle: the worst discrepancy of all instances, where, and what was allowed."""
 
     claim: str
     equation: str
@@ -148,7 +148,8 @@ def _joined(claim: Claim, old: Record | None, finding: Finding, seconds: float) 
     worse = new if _excess(new) > _excess(old) else old
     return Record(
         new.claim, new.equation, new.statement, new.oracle, old.instances + new.instances, worse.discrepancy,
-        worse.tolerance, worse.where, old.abstained + new.abstained, "; ".join(filter(None, (old.note, new.note))), old.seconds + seconds,
+        worse.tolerance, worse.where, old.abstained + new.abstained, "; ".join(filter(None, (old.note, new.note))),
+        old.seconds + seconds,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Random data for the claims, degenerate on purpose: heavy tails, ties, zeros, entries six decades apart, and any overall scale."""
+"""Random data for the claims, degenerate on purpose: heavy tails, ties, zeros, entries six decades apart, any scale."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 import convexattack as ca
 
 __all__ = [
-    "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs", "radii", "rows", "scales",
-    "tensors", "values", "word",
+    "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs",
+    "radii", "rows", "scales", "tensors", "values", "word",
 ]  # fmt: skip
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 
 def gradients(rng: np.random.Generator, n: int, d: int) -> Array:
-    """(n, d); of every four rows one has heavy tails, one ties, one mostly zeros (now and then nothing else), one entries decades apart."""
+    """(n, d); of four rows one has heavy tails, one ties, one mostly (or only) zeros, one entries decades apart."""
     g = rng.standard_t(2, (n, d))
     g[1::4] = rng.integers(-2, 3, g[1::4].shape)
     g[2::4] *= rng.random(g[2::4].shape) < 0.4
@@ -40,7 +40,7 @@ def scales(rng: np.random.Generator, n: int, decades: float = 12) -> Array:
 
 
 def boxes(rng: np.random.Generator, n: int, d: int, around_zero: bool) -> tuple[Array, Array]:
-    """Bounds (n, d) of size one: pixel ranges −x ≤ η ≤ 1 − x, or boxes of which one coordinate in three leaves out 0."""
+    """Bounds (n, d) of size one: pixel ranges −x ≤ η ≤ 1 − x, or boxes, a third of whose coordinates leaves out 0."""
     x = rng.random((n, d))
     shift = (
         np.zeros((n, d))
@@ -52,7 +52,7 @@ def boxes(rng: np.random.Generator, n: int, d: int, around_zero: bool) -> tuple[
 
 
 def radii(rng: np.random.Generator, g: Array, p: float, low: Array, high: Array) -> Array:
-    """(n,) radii at which ball and box both matter; where the box leaves 0 out, one in eight is too small to reach it."""
+    """(n,) radii at which ball and box both matter; where the box leaves 0 out, one in eight does not reach it."""
     short, long = (np.linalg.norm(rows, p, axis=1) for rows in (np.clip(0, low, high), np.where(g > 0, -low, high)))
     enough = 1.02 * short + rng.uniform(0.05, 1.2, len(g)) * np.maximum(long - short, 0.1 * long)
     return np.asarray(np.where((short > 0) & (rng.random(len(g)) < 1 / 8), 0.9 * short, enough))
@@ -68,7 +68,7 @@ def values(rng: np.random.Generator, g: Array, low: Array, high: Array) -> Array
 
 
 def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dtype: torch.dtype, d: int) -> Either:
-    """n random programs "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale, a few percent inside or outside feasibility."""
+    """n random "(GN)", "(GNII)" or "(8)" over `BOXES[box]`, of any scale, a few percent off the edge of feasibility."""
     decades = 1.5 if dtype == torch.float16 else 12.0
     g = gradients(rng, n, d)
     unit, scale = scales(rng, n, decades), scales(rng, n, decades)
@@ -101,8 +101,9 @@ def _rounded(dtype: torch.dtype, *arrays: Array) -> tuple[Tensor, ...]:
 
 
 JACOBIANS = (
-    "normal", "log-normal columns", "zero columns", "equal columns", "nearly equal columns", "rank 1", "rank 2", "rows that sum to 0", "±1",
-    "small integers", "columns of 16 decades", "rows of 16 decades", "entries of 16 decades", "orthogonal", "one column", "zero",
+    "normal", "log-normal columns", "zero columns", "equal columns", "nearly equal columns", "rank 1", "rank 2",
+    "rows that sum to 0", "±1", "small integers", "columns of 16 decades", "rows of 16 decades",
+    "entries of 16 decades", "orthogonal", "one column", "zero",
 )  # fmt: skip
 
 

@@ -4,17 +4,18 @@ Program (proof of Proposition 1).
 
     maximize  aᵀη   subject to  ‖η‖_p ≤ 1                                             ‖a‖_p*
 
-Lagrangian and dual. Hölder: aᵀη ≤ Σ|a_i||η_i| ≤ ‖a‖_q‖η‖_p, so ‖a‖_q is a bound. (In the words of proposition_2.py: the only dual
-point is v = a, and the support function of the unit ball at it is ‖a‖_q. There is nothing else to choose.)
+Lagrangian and dual. Hölder: aᵀη ≤ Σ|a_i||η_i| ≤ ‖a‖_q‖η‖_p, so ‖a‖_q is a bound. (In the words of proposition_2.py: the
+only dual point is v = a, and the support function of the unit ball at it is ‖a‖_q. There is nothing else to choose.)
 
-Optimum. η = sign(a)|a|^{q−1}/‖a‖_q^{q−1} has ‖η‖_p = 1, as (q − 1)p = q, and aᵀη = Σ|a_i|^q/‖a‖_q^{q−1} = ‖a‖_q. The supremum is a
-maximum. p = 1 has q = ∞ (the paper's p/(p − 1) is its limit): e_i for a largest |a_i|; p = ∞ has q = 1: the signs.
+Optimum. η = sign(a)|a|^{q−1}/‖a‖_q^{q−1} has ‖η‖_p = 1, as (q − 1)p = q, and aᵀη = Σ|a_i|^q/‖a‖_q^{q−1} = ‖a‖_q. The
+supremum is a maximum. p = 1 has q = ∞ (the paper's p/(p − 1) is its limit): e_i for a largest |a_i|; p = ∞ has q = 1:
+the signs.
 
 Twice. The dual of the dual norm is the norm, q/(q − 1) = p: ‖η‖_p = max {aᵀη : ‖a‖_q ≤ 1}.
 
-The check. The library's `dual`, and its `steepest` direction −η, on vectors of all scales. In fifty digits: ‖a‖_q, that ‖η‖_p ≤ 1, and that
-the direction attains −‖a‖_q; HiGHS (through scipy) for p ∈ {1, ∞} and SCS for the others solve the program itself. The dual of
-the dual: `Lp(q).dual` against ‖·‖_p in fifty digits.
+The check. The library's `dual`, and its `steepest` direction −η, on vectors of all scales. In fifty digits: ‖a‖_q, that
+‖η‖_p ≤ 1, and that the direction attains −‖a‖_q; HiGHS (through scipy) for p ∈ {1, ∞} and SCS for the others solve the
+program itself. The dual of the dual: `Lp(q).dual` against ‖·‖_p in fifty digits.
 """
 
 from __future__ import annotations

@@ -6,24 +6,25 @@ The paper says. k(x) = argmax_l f_l(x) (2), and the classifier is fooled, k(x) �
 
 This is so except where L(x + η) = 0.
 
-Proof. L(x + η) < 0 says that some l ≠ k has f_l > f_k at x + η, so no argmax is k, whatever it does with ties: fooled. L(x + η) > 0 says
-that f_k is the only largest: not fooled. L(x + η) = 0 says that k shares the first place with another class. Then (2) has more than one
-value, and k(x) ≠ k(x + η) depends on which one argmax takes: with the first of them, as in NumPy and PyTorch, on the numbering of the
-classes.
+Proof. L(x + η) < 0 says that some l ≠ k has f_l > f_k at x + η, so no argmax is k, whatever it does with ties: fooled.
+L(x + η) > 0 says that f_k is the only largest: not fooled. L(x + η) = 0 says that k shares the first place with another
+class. Then (2) has more than one value, and k(x) ≠ k(x + η) depends on which one argmax takes: with the first of them,
+as in NumPy and PyTorch, on the numbering of the classes.
 
-Counterexample to "that is": f = (0, 0) at x + η. If k(x) is class 2, argmax takes class 1: k(x) ≠ k(x + η) although L = 0 is not negative.
-Exchange the classes and k(x) = k(x + η).
+Counterexample to "that is": f = (0, 0) at x + η. If k(x) is class 2, argmax takes class 1: k(x) ≠ k(x + η) although
+L = 0 is not negative. Exchange the classes and k(x) = k(x + η).
 
-Here fooled means L < 0, which does not depend on the numbering; (GN) is strict for the same reason, and proposition_1_equality.py
-follows from it. So a perturbation that ends exactly on the boundary, as that of (8) does, is not counted: min_norm_edge.py.
+Here fooled means L < 0, which does not depend on the numbering; (GN) is strict for the same reason, and
+proposition_1_equality.py follows from it. So a perturbation that ends exactly on the boundary, as that of (8) does, is
+not counted: min_norm_edge.py.
 
-Program, Lagrangian, dual, optimum. (4) asks for L < 0 with an oracle's L_o > 0, of which nothing is known; (GN) replaces L by (1) and L_o
-by ‖η‖_p ≤ ε. From there, proposition_1.py.
+Program, Lagrangian, dual, optimum. (4) asks for L < 0 with an oracle's L_o > 0, of which nothing is known; (GN)
+replaces L by (1) and L_o by ‖η‖_p ≤ ε. From there, proposition_1.py.
 
-The check. Outputs are small integers, so that ties are frequent and exact, and a model that returns x itself makes f(x + η) any
-such row. The pieces of the library's margin against (3) by enumeration; `fooled` of an attack with ε = 0 against L < 0, by
-counting the classes above f_k. Where L ≠ 0, NumPy's argmax must agree with the verdict; where L = 0, it must depend on the
-numbering: reversed, argmax takes another class.
+The check. Outputs are small integers, so that ties are frequent and exact, and a model that returns x itself makes
+f(x + η) any such row. The pieces of the library's margin against (3) by enumeration; `fooled` of an attack with ε = 0
+against L < 0, by counting the classes above f_k. Where L ≠ 0, NumPy's argmax must agree with the verdict; where L = 0,
+it must depend on the numbering: reversed, argmax takes another class.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from verification.claims import Finding, claim
 
 
 @claim(
-    "k(x) ≠ k(x + η) is the same as L(x + η) < 0 wherever L(x + η) ≠ 0; at L(x + η) = 0 it depends on the numbering of the classes",
+    "k(x) ≠ k(x + η) is the same as L(x + η) < 0 wherever L(x + η) ≠ 0; "
+    "at L(x + η) = 0 it depends on the numbering of the classes",
     "Section II, (2), (3)",
     cases=[2, 3, 10],
     small=60,

@@ -1,21 +1,23 @@
-"""The iterative methods: Algorithm 1-n stays in the ball, and DeepFool is (8) repeated "until the classifier output changes".
+"""The iterative methods: Algorithm 1-n stays in the ball, and DeepFool is (8) repeated "until the classifier output
+changes".
 
-Program. Algorithm 1-n: at e_0 = 0, e_1, …, the (GNII) of the network linearized at x + e_t, with the ball of radius ε/n:
+Program. Algorithm 1-n: at e_0 = 0, e_1, …, the (GNII) of the network linearized at x + e_t, with the ball of radius
+ε/n:
 
     minimize  L(x + e_t) + δᵀ∇L(x + e_t)   subject to  ‖δ‖_∞ ≤ ε/n,        e_{t+1} = e_t + δ.
 
-Lagrangian, dual and optimum of each step: sign.py; δ = −(ε/n) sign(g) for the piece l with the smallest L_l − (ε/n)‖g_l‖₁
-(pieces.py). By the triangle inequality ‖e_n‖_∞ ≤ Σ ε/n = ε: "the sum of n noise vectors with ℓ∞-norm of ε/n" obeys the constraint
-of (GNII). So does the sum in any ‖·‖_p.
+Lagrangian, dual and optimum of each step: sign.py; δ = −(ε/n) sign(g) for the piece l with the smallest
+L_l − (ε/n)‖g_l‖₁ (pieces.py). By the triangle inequality ‖e_n‖_∞ ≤ Σ ε/n = ε: "the sum of n noise vectors with ℓ∞-norm
+of ε/n" obeys the constraint of (GNII). So does the sum in any ‖·‖_p.
 
-DeepFool: the same with (8) for each step, the nearest piece l̂ (deepfool_step.py), made 1 + 0.02 times as long (min_norm_edge.py
-says why), until the network itself says another class. On an affine classifier the first step is enough, since its linear model
-is itself.
+DeepFool: the same with (8) for each step, the nearest piece l̂ (deepfool_step.py), made 1 + 0.02 times as long
+(min_norm_edge.py says why), until the network itself says another class. On an affine classifier the first step is
+enough, since its linear model is itself.
 
-The check. The shipped network on handwritten digits. The oracle is the loop above in NumPy, its values and gradients from a pass
-through the layers. The sum of Algorithm 1-n must be the same, entry by entry relative to ε; its largest entry must not exceed ε
-in rational numbers; and its verdict is NumPy's, where NumPy's margin is not within rounding of 0. DeepFool: the sum, relative to
-its own largest entry, the number of steps, and the verdict.
+The check. The shipped network on handwritten digits. The oracle is the loop above in NumPy, its values and gradients
+from a pass through the layers. The sum of Algorithm 1-n must be the same, entry by entry relative to ε; its largest
+entry must not exceed ε in rational numbers; and its verdict is NumPy's, where NumPy's margin is not within rounding of
+0. DeepFool: the sum, relative to its own largest entry, the number of steps, and the verdict.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ OVERSHOOT = 0.02
 
 
 @claim(
-    "Algorithm 1-n is n steps of (GNII) with ε/n and stays within ε; DeepFool is (8), repeated until the output changes",
+    "Algorithm 1-n is n steps of (GNII) with ε/n and stays within ε; "
+    "DeepFool is (8), repeated until the output changes",
     "Section II after (8); Section IV, Algorithm 1-n, DeepFool",
     cases=[
         ("Algorithm 1-n", 2),
@@ -51,8 +54,10 @@ OVERSHOOT = 0.02
     small=16,
     full=200,
     formulas=(
-        r"e_{t+1}=e_t+\delta_t,\quad \|\delta_t\|_\infty\le\frac{\varepsilon}{n}\;\Rightarrow\;\|e_n\|_\infty\le\varepsilon",
-        r"\text{DeepFool:}\quad\delta_t=1.02\,\operatorname{argmin}\{\|\delta\|_p: L_{\hat l}+\delta^{T}\nabla L_{\hat l}\le 0\}",
+        r"e_{t+1}=e_t+\delta_t,\quad \|\delta_t\|_\infty\le\frac{\varepsilon}{n}\;\Rightarrow\;"
+        r"\|e_n\|_\infty\le\varepsilon",
+        r"\text{DeepFool:}\quad\delta_t=1.02\,\operatorname{argmin}"
+        r"\{\|\delta\|_p: L_{\hat l}+\delta^{T}\nabla L_{\hat l}\le 0\}",
     ),
 )
 def check(case: tuple[str, float], rng: np.random.Generator, n: int) -> Iterator[Finding]:

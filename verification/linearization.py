@@ -1,15 +1,18 @@
-"""Equation (1) and Remark 1: f(x + η) ≈ f(x) + J_f(x)η, how good that is, and that for an affine classifier nothing is approximate.
+"""Equation (1) and Remark 1: f(x + η) ≈ f(x) + J_f(x)η, how good that is, and that for an affine classifier nothing is
+approximate.
 
-Program. None yet: (1) is what makes programs of the rest. Every L in the paper is replaced by L(x) + ηᵀ∇L(x), a row of f(x) + Jη.
+Program. None yet: (1) is what makes programs of the rest. Every L in the paper is replaced by L(x) + ηᵀ∇L(x), a row of
+f(x) + Jη.
 
 Three networks, three statements.
 
-Affine, f(x) = Ax + b. J = A and (1) is an equality for every η. This is the linearity hypothesis of Remark 1 taken at its word, and
-what the paper says of the linear model then holds of the classifier: by proposition_1.py a class l wins somewhere in the ball if and
-only if ε‖g_l‖_q > L_l, so the classifier can be fooled within ε if and only if that is so for one of them.
+Affine, f(x) = Ax + b. J = A and (1) is an equality for every η. This is the linearity hypothesis of Remark 1 taken at
+its word, and what the paper says of the linear model then holds of the classifier: by proposition_1.py a class l wins
+somewhere in the ball if and only if ε‖g_l‖_q > L_l, so the classifier can be fooled within ε if and only if that is so
+for one of them.
 
-Piecewise linear (ReLU). Where every unit keeps its sign, f is affine. The set of such points is an intersection of halfspaces, hence
-convex: if x and x + η are in it, so is the segment between them, and (1) is an equality there.
+Piecewise linear (ReLU). Where every unit keeps its sign, f is affine. The set of such points is an intersection of
+halfspaces, hence convex: if x and x + η are in it, so is the segment between them, and (1) is an equality there.
 
 Smooth, f_l(x) = Σ_k W_lk tanh(w_kᵀx + b_k). Taylor with the remainder of second order, and |tanh''| ≤ 4/(3√3):
 
@@ -19,10 +22,10 @@ The error falls with ε² while the decrease ε‖g‖_q falls with ε: for smal
 
 Lagrangian, dual, optimum: of the program that (1) leads to, proposition_2.py.
 
-The check. Affine: integer weights and dyadic ε, the verdict of Algorithm 1 on the classifier itself against ε‖g_l‖_q > L_l in rational
-numbers. ReLU: the shipped network on handwritten digits; its Jacobian against a pass through the layers in NumPy, and (1) against
-NumPy's own f(x + η) for η that are halved until no unit changes its sign. Smooth: random networks, the remainder in fifty digits against
-the bound above, for η from 1e-6 to 1.
+The check. Affine: integer weights and dyadic ε, the verdict of Algorithm 1 on the classifier itself against
+ε‖g_l‖_q > L_l in rational numbers. ReLU: the shipped network on handwritten digits; its Jacobian against a pass through
+the layers in NumPy, and (1) against NumPy's own f(x + η) for η that are halved until no unit changes its sign. Smooth:
+random networks, the remainder in fifty digits against the bound above, for η from 1e-6 to 1.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ CURVATURE = 4 / (3 * math.sqrt(3))
 
 
 @claim(
-    "(1) is exact for an affine classifier and where no ReLU changes its sign; elsewhere its error is of second order in η",
+    "(1) is exact for an affine classifier and where no ReLU changes its sign; "
+    "elsewhere its error is of second order in η",
     "Section II, (1), Remark 1",
     cases=["affine, p = 1", "affine, p = ∞", "ReLU", "tanh"],
     small=12,

@@ -1,27 +1,29 @@
-"""(9) with p = ∞ contains MAX CUT, which is why it is NP-hard, and its relaxation is then that of Goemans and Williamson.
+"""(9) with p = ∞ contains MAX CUT, which is why it is NP-hard, and its relaxation is that of Goemans and Williamson.
 
-Program (Section III). maximize ‖Jη‖₂² subject to ‖η‖_∞ ≤ ε, of which the paper says that it "turns out to be NP-hard [18]". (Reference [18]
-is about ‖A‖_{∞→1}. For ‖J‖_{∞→2} two lines do.)
+Program (Section III). maximize ‖Jη‖₂² subject to ‖η‖_∞ ≤ ε, of which the paper says that it "turns out to be NP-hard
+[18]". (Reference [18] is about ‖A‖_{∞→1}. For ‖J‖_{∞→2} two lines do.)
 
-Reduction. Take a graph with vertices 1, …, d and edges e = {a, b}; let J have one row for each edge, J_e = 1 at a, −1 at b, 0
-elsewhere (the incidence matrix, JᵀJ the Laplacian). A convex function on the cube is largest at a vertex, η = ε·s with signs s,
-and a sign vector is a cut:
+Reduction. Take a graph with vertices 1, …, d and edges e = {a, b}; let J have one row for each edge, J_e = 1 at a, −1
+at b, 0 elsewhere (the incidence matrix, JᵀJ the Laplacian). A convex function on the cube is largest at a vertex,
+η = ε·s with signs s, and a sign vector is a cut:
 
     ‖Jη‖₂² = ε² Σ_e (s_a − s_b)² = 4ε² · (number of edges cut),
 
 so the optimum is 4ε² times the largest cut. Whoever solves (9) for p = ∞ solves MAX CUT, one of Karp's 21 problems.
 
-Lagrangian, dual and relaxation: operator_norm_sdp.py. Here the relaxation, maximize ⟨JᵀJ, X⟩/4 over X ⪰ 0, diag X = 1, is that of
-Goemans and Williamson, and as the weights of the edges are not negative its quality is better than the 2/π of rounding.py:
+Lagrangian, dual and relaxation: operator_norm_sdp.py. Here the relaxation, maximize ⟨JᵀJ, X⟩/4 over X ⪰ 0, diag X = 1,
+is that of Goemans and Williamson, and as the weights of the edges are not negative its quality is better than the 2/π
+of rounding.py:
 
     largest cut ≥ α · relaxation,    α = min_θ (2/π) θ/(1 − cos θ) = 0.87856…
 
-Optimum. The bracket of the library, squared and divided by 4ε², therefore encloses the largest cut, and is never wider than 1/α.
+Optimum. The bracket of the library, squared and divided by 4ε², therefore encloses the largest cut, and is never wider
+than 1/α.
 
-The check. Random graphs with 3 to 11 vertices, and the cycles C_3, C_5, …, on which the relaxation is not exact. The largest cut
-by trying all of them in integers. It must equal the square of the library's value over 4ε² with all signs tried (solver
-"enumeration"), lie within the bracket of the default solver, and be at least α times its upper end; for the five-cycle the
-relaxation is known, (25 + 5√5)/8 = 4.52….
+The check. Random graphs with 3 to 11 vertices, and the cycles C_3, C_5, …, on which the relaxation is not exact. The
+largest cut by trying all of them in integers. It must equal the square of the library's value over 4ε² with all signs
+tried (solver "enumeration"), lie within the bracket of the default solver, and be at least α times its upper end; for
+the five-cycle the relaxation is known, (25 + 5√5)/8 = 4.52….
 """
 
 from __future__ import annotations
@@ -42,14 +44,18 @@ ALPHA = 0.87856
 
 
 @claim(
-    "for p = ∞, (9) of a graph's incidence matrix is 4ε² times its largest cut; the relaxation is at most 1/0.878 times that",
+    "for p = ∞, (9) of a graph's incidence matrix is 4ε² times its largest cut; "
+    "the relaxation is at most 1/0.878 times that",
     "Section III, (9), p = ∞: 'NP-hard'",
     cases=[3, 5, 8, 11],
     small=4,
     full=40,
     formulas=(
-        r"\|J\eta\|_2^2=\varepsilon^2\sum_{\{a,b\}}(s_a-s_b)^2=4\varepsilon^2\cdot\text{cut}(s),\quad \eta=\varepsilon s,\; s\in\{-1,1\}^d",
-        r"\text{MAX CUT}\;\ge\;\alpha\cdot\max_{X\succeq 0,\;\operatorname{diag}X=1}\tfrac14\langle J^{T}J,X\rangle,\quad \alpha=0.878",
+        r"\|J\eta\|_2^2=\varepsilon^2\sum_{\{a,b\}}(s_a-s_b)^2=4\varepsilon^2\cdot\text{cut}(s),\quad "
+        r"\eta=\varepsilon s,\; s\in\{-1,1\}^d",
+        r"\text{MAX CUT}\;\ge\;\alpha\cdot\max_{X\succeq 0,\;\operatorname{diag}X=1}"
+        r"\tfrac14\langle J^{T}J,X\rangle,\quad "
+        r"\alpha=0.878",
     ),
 )
 def check(case: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:

@@ -8,18 +8,18 @@ Program. r̂(x) is the shortest η that changes the output; of the linear model 
 
 Lagrangian, dual, optimum: min_norm.py; ‖r̂‖_p = min_l L_l/‖g_l‖_q.
 
-On an affine classifier everything is known without a search. r̂ is that minimum. So ρ̂₂ with the smallest ratio over classes is
-the mean size of r̂; DeepFool with overshoot δ finds (1 + δ)r̂ in one step, and ρ̂₁ is the mean of (1 + δ)‖r̂‖/‖x‖; Algorithm 1
-fools at ε if and only if ε > ‖r̂‖, and DeepFool's curve, which counts ‖η‖ < ε, is the distribution of (1 + δ)‖r̂‖. "The lower
-ρ̂₂, the easier it gets to fool the classifier" is then a theorem about means: by Markov's inequality at least half of the images
-are fooled at ε = 2ρ̂₂.
+On an affine classifier everything is known without a search. r̂ is that minimum. So ρ̂₂ with the smallest ratio over
+classes is the mean size of r̂; DeepFool with overshoot δ finds (1 + δ)r̂ in one step, and ρ̂₁ is the mean of
+(1 + δ)‖r̂‖/‖x‖; Algorithm 1 fools at ε if and only if ε > ‖r̂‖, and DeepFool's curve, which counts ‖η‖ < ε, is the
+distribution of (1 + δ)‖r̂‖. "The lower ρ̂₂, the easier it gets to fool the classifier" is then a theorem about means:
+by Markov's inequality at least half of the images are fooled at ε = 2ρ̂₂.
 
-ρ̂₁ and ρ̂₂ are not in one unit: the first is relative to the size of the image, the second is not. Only their order can be compared, as
-Table I does; and with ∇L of the active class ρ̂₂ is larger (pieces.py).
+ρ̂₁ and ρ̂₂ are not in one unit: the first is relative to the size of the image, the second is not. Only their order can
+be compared, as Table I does; and with ∇L of the active class ρ̂₂ is larger (pieces.py).
 
-The check. Random affine classifiers and images, a tenth of the labels wrong on purpose, everything by NumPy from the matrix: ρ̂₁,
-ρ̂₂ in both readings, the fooling ratios of Algorithm 1 and DeepFool at ten radii (away from ties), the 99% radius, the numbers of
-images left out; and the consequence of Markov's inequality.
+The check. Random affine classifiers and images, a tenth of the labels wrong on purpose, everything by NumPy from the
+matrix: ρ̂₁, ρ̂₂ in both readings, the fooling ratios of Algorithm 1 and DeepFool at ten radii (away from ties), the 99%
+radius, the numbers of images left out; and the consequence of Markov's inequality.
 """
 
 from __future__ import annotations

@@ -9,17 +9,20 @@ Program (Section II).
 
 Lagrangian and dual: min_norm.py. Optimum: ‖η‖_p = L/‖g‖_q.
 
-Proof. Let η solve (8), L > 0. If L + gᵀη were negative, tη with t = L/(−gᵀη) < 1 would satisfy the constraint and be shorter. So L + gᵀη =
-0, and η is not in (GN). Nor is any other η of that length: ε = L/‖g‖_q is the case of equality, proposition_1_equality.py. The radii for
-which (GN) is feasible are (L/‖g‖_q, ∞), an open interval; (8) is its infimum, and is not attained.
+Proof. Let η solve (8), L > 0. If L + gᵀη were negative, tη with t = L/(−gᵀη) < 1 would satisfy the constraint and be
+shorter. So L + gᵀη = 0, and η is not in (GN). Nor is any other η of that length: ε = L/‖g‖_q is the case of equality,
+proposition_1_equality.py. The radii for which (GN) is feasible are (L/‖g‖_q, ∞), an open interval; (8) is its infimum,
+and is not attained.
 
-Cure. Ask for (1 + δ)L + gᵀη ≤ 0, δ > 0. The solution is (1 + δ)η, 1 + δ times as long, and L + gᵀ(1 + δ)η = −δL < 0: it solves
-(GN) with ε = (1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which reference [7] has and the paper does not mention.
+Cure. Ask for (1 + δ)L + gᵀη ≤ 0, δ > 0. The solution is (1 + δ)η, 1 + δ times as long, and L + gᵀ(1 + δ)η = −δL < 0: it
+solves (GN) with ε = (1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which reference [7] has and the paper does not
+mention.
 
-The check. Integer gradients with a power of two as ‖g‖_∞ (p = 1), ‖g‖₁ (p = ∞) or ‖g‖₂ (p = 2: one entry only), and dyadic L, so that ε =
-L/‖g‖_q is a floating-point number. In rational numbers: |L + gᵀη| for the library's η, relative to L (a kernel rounds η so that L + gᵀη ≤ 0
-holds to the last bit); of (GN) at that ε the library says INFEASIBLE; with the overshoot, L + gᵀη < 0, and (GN) at (1 + δ)ε is
-FEASIBLE. The vertices of the ball, p ≠ 2: none has L + gᵀη < 0 at ε, one has at (1 + δ)ε.
+The check. Integer gradients with a power of two as ‖g‖_∞ (p = 1), ‖g‖₁ (p = ∞) or ‖g‖₂ (p = 2: one entry only), and
+dyadic L, so that ε = L/‖g‖_q is a floating-point number. In rational numbers: |L + gᵀη| for the library's η, relative
+to L (a kernel rounds η so that L + gᵀη ≤ 0 holds to the last bit); of (GN) at that ε the library says INFEASIBLE; with
+the overshoot, L + gᵀη < 0, and (GN) at (1 + δ)ε is FEASIBLE. The vertices of the ball, p ≠ 2: none has L + gᵀη < 0 at
+ε, one has at (1 + δ)ε.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ TIGHT = ca.Tolerance.closed_form().at(torch.float64)
 
 
 @claim(
-    "the solution of (8) has L + gᵀη = 0 and does not solve (GN); with an overshoot δ it does, at 1 + δ times the length",
+    "the solution of (8) has L + gᵀη = 0 and does not solve (GN); "
+    "with an overshoot δ it does, at 1 + δ times the length",
     "Section II, from (GN) to (8)",
     cases=[1.0, 2.0, math.inf],
     small=20,

@@ -1,4 +1,5 @@
-"""Verdicts near a tie: no margin is so small that the library says FEASIBLE or INFEASIBLE where rational numbers say the opposite.
+"""Verdicts near a tie: no margin is so small that the library says FEASIBLE or INFEASIBLE where rational numbers say
+the opposite.
 
 Program. (GN) over a ball, and over ball ∩ box; and (8) over a box, which is infeasible where no corner of the box
 is good enough.
@@ -54,7 +55,8 @@ TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.fl
     small=28,
     full=400,
     formulas=(
-        r"\text{(GN) feasible}\Leftrightarrow D>L,\qquad\text{(8) feasible}\Leftrightarrow D\ge L,\qquad D=\max_{\eta\in C}\,-g^{T}\eta",
+        r"\text{(GN) feasible}\Leftrightarrow D>L,\qquad\text{(8) feasible}\Leftrightarrow D\ge L,\qquad"
+        r" D=\max_{\eta\in C}\,-g^{T}\eta",
     ),
 )
 def check(case: tuple[float, str, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:

@@ -1,4 +1,5 @@
-"""(9), the operator norm: what `solve` attains and what `certify` proves enclose the optimum, for every p and every kind of Jacobian.
+"""(9), the operator norm: what `solve` attains and what `certify` proves enclose the optimum, for every p and every
+kind of Jacobian.
 
 Program (Section III, regression).
 
@@ -9,27 +10,29 @@ Two ways to read it. max_w wᵀJη over ‖w‖₂ ≤ 1 is ‖Jη‖₂, and ma
     ε‖J‖_{p→2} = max { ε‖Jᵀw‖_q : ‖w‖₂ = 1 }.
 
 A convex function on a ball has its maximum at an extreme point. p = 1: one of the 2d points ±εe_i, so ε max_i ‖j_i‖₂.
-p = ∞: one of the 2^d vertices, and no way around them in general (the problem is NP-hard). 1 < p < ∞: for m = 2 or d = 2 a
-function of one angle.
+p = ∞: one of the 2^d vertices, and no way around them in general (the problem is NP-hard). 1 < p < ∞: for m = 2 or
+d = 2 a function of one angle.
 
-Lagrangian and dual. For p ≥ 2 and y > 0, ‖Jη‖₂² ≤ λ_max(J Diag(1/y) Jᵀ) Σ y_iη_i², by Cauchy and Schwarz for Diag(y)^{1/2}η,
-and Σ y_iη_i² ≤ ε²‖y‖_σ, σ = p/(p − 2), by Hölder's inequality for p/2. So for every y > 0
+Lagrangian and dual. For p ≥ 2 and y > 0, ‖Jη‖₂² ≤ λ_max(J Diag(1/y) Jᵀ) Σ y_iη_i², by Cauchy and Schwarz for
+Diag(y)^{1/2}η, and Σ y_iη_i² ≤ ε²‖y‖_σ, σ = p/(p − 2), by Hölder's inequality for p/2. So for every y > 0
 
     optimum ≤ ε (λ_max(J Diag(1/y) Jᵀ) ‖y‖_σ)^{1/2}.
 
 operator_norm_sdp.py derives the best y. For p < 2, with 1/p = (1 − θ) + θ/2, that is θ = 2/q, Riesz and Thorin say
 ‖J‖_{p→2} ≤ ‖J‖_{1→2}^{1−θ} ‖J‖_{2→2}^θ; and for an orthogonal U, ‖Jη‖₂² = Σ_k (UJη)_k² ≤ ε² Σ_k ‖(UJ)_k‖_q².
 
-Optimum. p = 1 is the longest column, p = 2 the top singular pair. Elsewhere the optimum lies between primal and dual, and is known
-where J has rank one or two (p = ∞: Jᵀw(θ) changes its signs at d angles only) or d ≤ 20 and all signs are tried.
+Optimum. p = 1 is the longest column, p = 2 the top singular pair. Elsewhere the optimum lies between primal and dual,
+and is known where J has rank one or two (p = ∞: Jᵀw(θ) changes its signs at d angles only) or d ≤ 20 and all signs are
+tried.
 
-The check. Jacobians of sixteen kinds, of any scale, from 1 × 1 to 5 × 16 and 3 × 20, d < m as well; d = 10, 15 and 16 are
-next to m(m + 1)/2, where the relaxation changes its method. The best η is found by enumeration of all signs (p = ∞), of the
-columns (p = 1), by LAPACK's SVD (p = 2), on a grid of the one angle with alternation from its 32 best points (m = 2 or d = 2), or
-by alternation from 1,024 random starts. In fifty digits ‖Jη‖₂/‖η‖_p of that η must not exceed the library's bound, not by one
-bit; the library's own η must lie in the ball, again in fifty digits, and attain what is said of it. Not exceeding the optimum,
-and equality where `stats["exact"]` says so, are judged to 1e-12. The bracket of the relaxation itself is computed again from
-(y, F) in NumPy, from other formulas (singular values instead of eigenvalues), and its relative gap must not exceed 1e-8.
+The check. Jacobians of sixteen kinds, of any scale, from 1 × 1 to 5 × 16 and 3 × 20, d < m as well; d = 10, 15 and 16
+are next to m(m + 1)/2, where the relaxation changes its method. The best η is found by enumeration of all signs
+(p = ∞), of the columns (p = 1), by LAPACK's SVD (p = 2), on a grid of the one angle with alternation from its 32 best
+points (m = 2 or d = 2), or by alternation from 1,024 random starts. In fifty digits ‖Jη‖₂/‖η‖_p of that η must not
+exceed the library's bound, not by one bit; the library's own η must lie in the ball, again in fifty digits, and attain
+what is said of it. Not exceeding the optimum, and equality where `stats["exact"]` says so, are judged to 1e-12. The
+bracket of the relaxation itself is computed again from (y, F) in NumPy, from other formulas (singular values instead of
+eigenvalues), and its relative gap must not exceed 1e-8.
 """
 
 from __future__ import annotations
@@ -53,7 +56,8 @@ NORMS = (1.0, 1.01, 1.5, 2.0, 2.0001, 2.5, math.pi, 10.0, math.inf)
 
 
 @claim(
-    "the optimum of (9) lies between primal and dual, is primal where the solver says so, and the relaxation is solved to a gap of 1e-8",
+    "the optimum of (9) lies between primal and dual, is primal where the solver says so, "
+    "and the relaxation is solved to a gap of 1e-8",
     "Section III, (9)",
     cases=[(p, m, d) for p in NORMS for m, d in (SHAPES if p == math.inf else FEW)],
     small=16,

@@ -1,28 +1,30 @@
 """The relaxation of (9): from d × d to m × m, exactly, for every p from 2 to ∞.
 
 Program. (9) with ε = 1: maximize ‖Jη‖₂ subject to ‖η‖_p ≤ 1. Let X = ηηᵀ; then ‖Jη‖₂² = ⟨JᵀJ, X⟩, diag X = (η_i²), and
-‖η‖_p² = ‖diag X‖_{p/2}. Without the condition that X has rank one, that is the paper's semidefinite program (p = ∞: diag X ≤ 1),
+‖η‖_p² = ‖diag X‖_{p/2}. Without the condition that X has rank one, that is the paper's semidefinite program (p = ∞:
+diag X ≤ 1),
 
     maximize  ⟨JᵀJ, X⟩   subject to  X ⪰ 0, ‖diag X‖_{p/2} ≤ 1                          (d × d)
 
-which bounds the square of the norm. The paper says that it "scales badly with input dimension" and so "might not be suitable for fast
-generation of adversarial examples". This is so except that the program need not be solved in that form. X has d(d + 1)/2 unknowns, eleven
-billion for an image of ImageNet; but JᵀJ has rank m, and the program below has m(m + 1)/2, which is 55 for ten outputs, whatever d is. Its
-cost grows in proportion to d (a pass over J); `benchmarks/results/sdp.md` has the times of both.
+which bounds the square of the norm. The paper says that it "scales badly with input dimension" and so "might not be
+suitable for fast generation of adversarial examples". This is so except that the program need not be solved in that
+form. X has d(d + 1)/2 unknowns, eleven billion for an image of ImageNet; but JᵀJ has rank m, and the program below has
+m(m + 1)/2, which is 55 for ten outputs, whatever d is. Its cost grows in proportion to d (a pass over J);
+`benchmarks/results/sdp.md` has the times of both.
 
-Lagrangian and dual. ⟨JᵀJ, X⟩ + Σ y_i(r_i − X_ii) with ‖r‖_{p/2} ≤ 1: its supremum over r is ‖y‖_σ, 1/σ + 2/p = 1, and over
-X ⪰ 0 it is finite only where Diag(y) ⪰ JᵀJ. X = cI is strictly feasible, so the values are equal:
+Lagrangian and dual. ⟨JᵀJ, X⟩ + Σ y_i(r_i − X_ii) with ‖r‖_{p/2} ≤ 1: its supremum over r is ‖y‖_σ, 1/σ + 2/p = 1, and
+over X ⪰ 0 it is finite only where Diag(y) ⪰ JᵀJ. X = cI is strictly feasible, so the values are equal:
 
     minimize  ‖y‖_σ   subject to  Diag(y) ⪰ JᵀJ,        σ = p/(p − 2).                     (y)
 
-Schur. For y > 0 both Diag(y) ⪰ JᵀJ and J Diag(1/y) Jᵀ ⪯ I (m × m) say that the matrix [Diag(y), Jᵀ; J, I] is ⪰ 0. With y scaled
-freely, (y) is: minimize λ_max(J Diag(1/y) Jᵀ)‖y‖_σ over y > 0.
+Schur. For y > 0 both Diag(y) ⪰ JᵀJ and J Diag(1/y) Jᵀ ⪯ I (m × m) say that the matrix [Diag(y), Jᵀ; J, I] is ⪰ 0. With
+y scaled freely, (y) is: minimize λ_max(J Diag(1/y) Jᵀ)‖y‖_σ over y > 0.
 
-Minimax. λ_max(A) = max {⟨W, A⟩ : W ⪰ 0, tr W = 1}, and ⟨W, J Diag(1/y) Jᵀ⟩ = Σ s_i²/y_i, s_i² = j_iᵀWj_i. The set of W is compact,
-the expression linear in W and, on ‖y‖_σ ≤ 1, convex in y: by Sion's theorem min and max may be exchanged.
+Minimax. λ_max(A) = max {⟨W, A⟩ : W ⪰ 0, tr W = 1}, and ⟨W, J Diag(1/y) Jᵀ⟩ = Σ s_i²/y_i, s_i² = j_iᵀWj_i. The set of W
+is compact, the expression linear in W and, on ‖y‖_σ ≤ 1, convex in y: by Sion's theorem min and max may be exchanged.
 
-Hölder. For the exponents 2/q and 2/(2 − q), Σ s_i^q = Σ (s_i²/y_i)^{q/2} y_i^{q/2} ≤ (Σ s_i²/y_i)^{q/2} (Σ y_i^{q/(2−q)})^{1−q/2}, with
-q/(2 − q) = p/(p − 2) = σ. To the power 2/q,
+Hölder. For the exponents 2/q and 2/(2 − q), Σ s_i^q = Σ (s_i²/y_i)^{q/2} y_i^{q/2} ≤ (Σ s_i²/y_i)^{q/2} (Σ
+y_i^{q/(2−q)})^{1−q/2}, with q/(2 − q) = p/(p − 2) = σ. To the power 2/q,
 
     min over y > 0 of ‖y‖_σ Σ s_i²/y_i = ‖s‖_q²,     attained at y_i = s_i^{2−q}.
 
@@ -30,14 +32,15 @@ Optimum. The bound on the norm itself, not its square, is
 
     max { ‖s(W)‖_q : W ⪰ 0 (m × m), tr W = 1 },          s_i(W) = (j_iᵀWj_i)^{1/2}          (m × m)
 
-with m(m + 1)/2 unknowns, concave as W ↦ Σ s_i^q is. It relaxes ‖Jᵀ‖_{2→q} = ‖J‖_{p→2}: W = wwᵀ gives ‖Jᵀw‖_q. For p = 2 it is
-max ⟨W, JJᵀ⟩^{1/2}, the largest singular value; and as ‖·‖_p ≤ ‖·‖₂ ≤ d^{1/2−1/p}‖·‖_p, its value for p > 2 lies between that and
-d^{1/2−1/p} times that, and tends to it as p → 2.
+with m(m + 1)/2 unknowns, concave as W ↦ Σ s_i^q is. It relaxes ‖Jᵀ‖_{2→q} = ‖J‖_{p→2}: W = wwᵀ gives ‖Jᵀw‖_q. For p = 2
+it is max ⟨W, JJᵀ⟩^{1/2}, the largest singular value; and as ‖·‖_p ≤ ‖·‖₂ ≤ d^{1/2−1/p}‖·‖_p, its value for p > 2 lies
+between that and d^{1/2−1/p} times that, and tends to it as p → 2.
 
-The check. Seven values must be the same: (d × d) and (y) and (m × m) written down in an oracle and solved by Clarabel, SCS and
-Clarabel; the library's two forms, `problem(i, "primal")`, whose value is the square, and `problem(i)`; its solver's bound; and the bound of
-solver="reference". No column is 0 here: a cone solver's ε in j_iᵀWj_i = 0 would become √ε in s_i (operator_norm.py has such columns).
-Then each step by itself on random y, s, W and w, in NumPy. p → 2: `solve` at p = 2 and at p = 2 + 1e-6.
+The check. Seven values must be the same: (d × d) and (y) and (m × m) written down in an oracle and solved by Clarabel,
+SCS and Clarabel; the library's two forms, `problem(i, "primal")`, whose value is the square, and `problem(i)`; its
+solver's bound; and the bound of solver="reference". No column is 0 here: a cone solver's ε in j_iᵀWj_i = 0 would become
+√ε in s_i (operator_norm.py has such columns). Then each step by itself on random y, s, W and w, in NumPy. p → 2:
+`solve` at p = 2 and at p = 2 + 1e-6.
 """
 
 from __future__ import annotations
@@ -61,16 +64,19 @@ KINDS = ("normal", "log-normal columns", "rows that sum to 0", "±1", "equal col
 
 
 @claim(
-    "the d × d relaxation of (9) has the value of an m × m program, squared, for every p from 2 to ∞; p = 2 is the spectral norm",
+    "the d × d relaxation of (9) has the value of an m × m program, squared, for every p from 2 to ∞; "
+    "p = 2 is the spectral norm",
     "Section III, (9) and its semidefinite relaxation",
     cases=[(p, m, d) for p in (2.0, 2.5, 4.0, math.inf) for m, d in ((1, 4), (2, 5), (3, 8), (6, 4))],
     small=1,
     full=12,
     formulas=(
-        r"\max\langle J^{T}J,X\rangle\quad\text{s.t.}\quad X\succeq0,\;\|\operatorname{diag}X\|_{p/2}\le1\qquad(d\times d)",
+        r"\max\langle J^{T}J,X\rangle\quad\text{s.t.}\quad X\succeq0,\;\|\operatorname{diag}X\|_{p/2}\le1"
+        r"\qquad(d\times d)",
         r"\max\|s\|_q\quad\text{s.t.}\quad s_i=\sqrt{j_i^{T}Wj_i},\;W\succeq0,\;\operatorname{tr}W=1\qquad(m\times m)",
     ),
-    slip="It says that the semidefinite program scales badly with the input; its value is that of an m × m program, m the outputs.",
+    slip="It says that the semidefinite program scales badly with the input; "
+    "its value is that of an m × m program, m the outputs.",
 )
 def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:
     p, m, d = case

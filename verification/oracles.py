@@ -1,7 +1,8 @@
-"""Judges that share no line with what they judge: HiGHS by scipy, SCS, enumeration of vertices, rational numbers, 50 digits, root finding.
+"""Judges that share no line with what they judge: HiGHS, SCS, enumeration, rational numbers, 50 digits, root finding.
 
-All take NumPy arrays and numbers of one item (the enumerations for (9): of many), none a program of the library. The two minima are scaled
-so that |g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute tolerance.
+All take NumPy arrays and numbers of one item (the enumerations for (9): of many), none a program of the library. The
+two minima are scaled so that |g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute
+tolerance.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def shortest_by_linprog(value: float, g: Array, p: float, low: Array | None = No
     eye, one = np.eye(d), np.ones((d, 1))
     if p == math.inf:  # minimize t: −t ≤ η_i ≤ t
         rows, limits = _finite_rows([
-            (np.hstack([eye, -one]), np.zeros(d)), (np.hstack([-eye, -one]), np.zeros(d)), (np.append(c, 0.0)[None], np.array([-need])),
+            (np.hstack([eye, -one]), np.zeros(d)), (np.hstack([-eye, -one]), np.zeros(d)),
+            (np.append(c, 0.0)[None], np.array([-need])),
             (np.hstack([eye, 0 * one]), high), (np.hstack([-eye, 0 * one]), -low),
         ])  # fmt: skip
         found = linprog(
@@ -110,7 +112,7 @@ def shortest_by_cone(value: float, g: Array, p: float, low: Array | None = None,
 
 
 def feasible_by_cone(value: float, g: Array, p: float, radius: float) -> bool:
-    """Whether L + gᵀη < 0 somewhere in the ball, by the sign of the least value. A conic solver can tell that only away from a tie."""
+    """Whether L + gᵀη < 0 somewhere in the ball, by the sign of the least value; sure only away from a tie."""
     return value + least_by_cone(g, p, radius) < 0
 
 
@@ -128,7 +130,7 @@ def _box(u: cp.Variable, low: Array, high: Array) -> list[cp.Constraint]:
 
 
 def _conic(problem: cp.Problem) -> float:
-    """The optimum, NaN if there is no feasible point, ∞ if nobody can tell. Where SCS goes in circles, Clarabel answers."""
+    """The optimum, NaN if infeasible, ∞ if nobody can tell. Where SCS goes in circles, Clarabel answers."""
     for solver, options in ((cp.SCS, SCS), (cp.CLARABEL, CLARABEL)):
         with warnings.catch_warnings(action="ignore", category=UserWarning), suppress(cp.SolverError):
             problem.solve(solver=solver, warm_start=False, **options)
@@ -143,7 +145,7 @@ def _conic(problem: cp.Problem) -> float:
 
 
 def least_by_root(g: Array, p: float, radius: float, low: Array, high: Array) -> float:
-    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high from the root of Σ_i |η_i(y)|^p = radius^p; NaN where there is no such η."""
+    """min gᵀη over ‖η‖_p ≤ radius and low ≤ η ≤ high from the root of Σ_i |η_i(y)|^p = radius^p; NaN if infeasible."""
     top, low, high = _units(g, radius, low, high)
     c = g / top
     nearest = np.clip(0.0, low, high)
@@ -159,7 +161,7 @@ def least_by_root(g: Array, p: float, radius: float, low: Array, high: Array) ->
 
 
 def shortest_by_root(value: float, g: Array, p: float, low: Array, high: Array) -> float:
-    """min ‖η‖_p over value + gᵀη ≤ 0 and low ≤ η ≤ high from the root of value + gᵀη(y) = 0; NaN where there is no such η."""
+    """min ‖η‖_p over value + gᵀη ≤ 0 and low ≤ η ≤ high from the root of value + gᵀη(y) = 0; NaN if infeasible."""
     unit, need, c, low, high = _reach(value, g, low, high)
     nearest = np.clip(0.0, low, high)
     if need + c @ nearest <= 0:
@@ -214,8 +216,8 @@ def stretching_signs(J: Array) -> Array:
 def stretching(J: Array, p: float, starts: int = 1024) -> Array:
     """1 < p < ∞: the best η of Boyd's alternation from many starts, (n, m, d) → (n, d).
 
-    For m = 2 the starts w are a grid of half a circle, for d = 2 the starts η are: with one angle to search, nothing is missed.
-    Elsewhere they are random, and η only shows that the optimum is not less.
+    For m = 2 the starts w are a grid of half a circle, for d = 2 the starts η are: with one angle to search, nothing is
+    missed. Elsewhere they are random, and η only shows that the optimum is not less.
     """
     found = []
     for A in _scaled(J):
@@ -241,7 +243,7 @@ def stretching(J: Array, p: float, starts: int = 1024) -> Array:
 
 
 def along(v: Array, p: float) -> Array:
-    """sign(v)|v|^{q−1} of length ‖·‖_p = 1, the maximizer of vᵀη; each column of v by itself. Where v = 0, all entries are equal."""
+    """sign(v)|v|^{q−1} of length ‖·‖_p = 1, the maximizer of vᵀη, by columns of v. For v = 0, all entries are equal."""
     top = np.abs(v).max(0)
     u = np.where(top > 0, v / np.where(top > 0, top, 1.0), 1.0)
     if p == math.inf:
@@ -263,7 +265,7 @@ def digits_stretch(J: Array, eta: Array, p: float) -> mpmath.mpf:
 
 
 def relaxed(J: Array, p: float, y: Array, F: Array) -> tuple[float, float]:
-    """What (y, F) prove of the relaxation of one item, p ≥ 2: a value of it, and an upper bound of it, ε = 1; NumPy's float64."""
+    """What (y, F) prove of the relaxation of one item, p ≥ 2, ε = 1: a value and an upper bound, in NumPy's float64."""
     q, sigma = p / (p - 1) if p < math.inf else 1.0, 1.0 if p == math.inf else math.inf if p == 2 else p / (p - 2)
     top = np.abs(J).max()
     if top == 0:
@@ -313,7 +315,7 @@ def rounded_squares(J: Array, F: Array, rng: np.random.Generator, draws: int) ->
 
 
 def expected_square(J: Array, F: Array) -> tuple[float, Array, Array]:
-    """(2/π)⟨JᵀJ, arcsin[X]⟩, the mean of those squares (Grothendieck's identity); X, the correlations of JᵀFz; and arcsin[X]."""
+    """(2/π)⟨JᵀJ, arcsin[X]⟩, the mean of those squares (Grothendieck's identity); X, JᵀFz's correlations; arcsin[X]."""
     v = F.T @ J
     s = np.linalg.norm(v, axis=0)
     v = v / np.where(s > 0, s, 1.0)

@@ -1,7 +1,8 @@
 """Other convex constraints: (GNII) over any of them is still a convex program with a certificate.
 
-The paper says of (GNII) that "one can incorporate other convex constraints into it for different scenarios". with_box.py has the box; this
-file has others: a subspace, halfspaces, a bound on the total variation, each together with a ball.
+The paper says of (GNII) that "one can incorporate other convex constraints into it for different scenarios".
+with_box.py has the box; this file has others: a subspace, halfspaces, a bound on the total variation, each together
+with a ball.
 
 Program. C_1 the ball, C_2, …, C_k convex:
 
@@ -11,17 +12,18 @@ Lagrangian. A copy z_j of η in each set, with a multiplier v_j for η − z_j =
 
     L + gᵀη + Σ v_jᵀ(η − z_j),    z_j ∈ C_j, η free.
 
-Dual. The infimum over η is −∞ unless Σ v_j = −g, and what remains is L − Σ σ_j(v_j) with the support functions σ_j(v) = sup {vᵀz
-: z ∈ C_j}. So any v_j with Σ v_j = −g bound every η of the intersection from below, however they were found.
+Dual. The infimum over η is −∞ unless Σ v_j = −g, and what remains is L − Σ σ_j(v_j) with the support functions
+σ_j(v) = sup {vᵀz : z ∈ C_j}. So any v_j with Σ v_j = −g bound every η of the intersection from below, however they were
+found.
 
-Optimum. There is no closed form in general. Where a point lies in the interior of all sets (here 0 does, or, for a subspace, in
-its relative interior) Slater's condition gives multipliers for which the bound is attained, and complementary slackness z_j = η ∈
-argmax v_jᵀz.
+Optimum. There is no closed form in general. Where a point lies in the interior of all sets (here 0 does, or, for a
+subspace, in its relative interior) Slater's condition gives multipliers for which the bound is attained, and
+complementary slackness z_j = η ∈ argmax v_jᵀz.
 
-The check. The library is given each constraint as CVXPY text alone (`CustomSet`). Its value against another formulation by another
-solver: for p ∈ {1, ∞} all is linear and scipy's HiGHS gets matrices written here; for p = 2 and a subspace, ε times the distance that is
-left after projection, ‖Pg‖₂ by NumPy's least squares. The η must lie in the sets, by NumPy, and its certificate must
-hold. No η of 200 random ones in the intersection may be better.
+The check. The library is given each constraint as CVXPY text alone (`CustomSet`). Its value against another formulation
+by another solver: for p ∈ {1, ∞} all is linear and scipy's HiGHS gets matrices written here; for p = 2 and a subspace,
+ε times the distance that is left after projection, ‖Pg‖₂ by NumPy's least squares. The η must lie in the sets, by
+NumPy, and its certificate must hold. No η of 200 random ones in the intersection may be better.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One self-contained HTML page: formulas as MathML, pictures as SVG, its style inside, nothing fetched. It reads on a phone and prints.
+"""One self-contained HTML page: formulas as MathML, pictures as SVG, its style inside, nothing fetched.
 
-Every function takes text and returns HTML that is also well-formed XML. A `body`, the cells of a table and an SVG are taken as
-they are; all else is escaped.
+Every function takes text and returns HTML that is also well-formed XML. A `body`, the cells of a table and an SVG are
+taken as they are; all else is escaped.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ SCRIPT = re.compile(
 )
 
 STYLE = """
-:root { color-scheme: light; --line: #d4d7dc; --quiet: #50565e; --ground: #f5f6f8; --good: #11632f; --bad: #a11414; --slip: #7a4b00 }
+:root { color-scheme: light; --line: #d4d7dc; --quiet: #50565e; --ground: #f5f6f8;
+        --good: #11632f; --bad: #a11414; --slip: #7a4b00 }
 * { box-sizing: border-box }
 html { -webkit-text-size-adjust: 100% }
 body { margin: 0 auto; padding: 1rem 1rem 4rem; max-width: 52rem; color: #14171a; background: #fff;
-       font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; overflow-wrap: break-word }
+       font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
+       overflow-wrap: break-word }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 1rem 0 .5rem }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 3rem 0 .3rem; padding-top: .8rem; border-top: 1px solid var(--line) }
 h3 { font-size: 1rem; margin: 1.5rem 0 .3rem }
@@ -53,7 +55,8 @@ pre.printed, .highlight pre { font-size: .8rem }
 figcaption, .quiet { color: var(--quiet); font-size: .875rem }
 .holds, .broken, .slip { font-weight: 600 }
 .holds { color: var(--good) } .broken { color: var(--bad) } .slip { color: var(--slip) }
-.verdict { font-size: 1.15rem; font-weight: 600; padding: .6rem .8rem; background: var(--ground); border-left: .3rem solid currentColor }
+.verdict { font-size: 1.15rem; font-weight: 600; padding: .6rem .8rem; background: var(--ground);
+            border-left: .3rem solid currentColor }
 nav ul { padding-left: 1.1rem; columns: 19rem auto; column-gap: 2rem }
 nav li { break-inside: avoid }
 @page { margin: 18mm 15mm }
@@ -89,7 +92,7 @@ def formula(latex: str, inline: bool = False) -> str:
 
 
 def _spaced(mathml: str) -> str:
-    """latex2mathml takes ∞ for an operator, ⪰ for a letter, a minus after a relation for a difference and | for a relation."""
+    """latex2mathml takes ∞ for an operator, ⪰ for a letter, a minus after a relation for binary, | for a relation."""
     for pattern, right in (
         (r"<mo>(&#x0221E;)</mo>", r"<mi>\1</mi>"),
         (r"<mi>(&#x02AB0;|&#x02AAF;|:)</mi>", r"<mo>\1</mo>"),
@@ -104,7 +107,7 @@ def _spaced(mathml: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Text as the docstrings have it: a_i and b^{q−1} get their sub- and superscripts, `code` its letters; all else is escaped."""
+    """Text of docstrings: a_i and b^{q−1} get their sub- and superscripts, `code` its letters; all else is escaped."""
     parts = re.split(r"`([^`\n]+)`", text)
     return "".join(f"<code>{escape(part)}</code>" if k % 2 else _scripts(part) for k, part in enumerate(parts))
 
@@ -126,7 +129,7 @@ def figure(svg: str, caption: str) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
-    """A table that scrolls inside its own box where the screen is narrow; cells are HTML, the columns in `numbers` right-aligned."""
+    """A table that scrolls in its own box on a narrow screen; cells are HTML, columns in `numbers` right-aligned."""
     kind = [' class="number"' if name in numbers else "" for name in columns]
     head = "".join(f"<th{k}>{escape(name)}</th>" for k, name in zip(kind, columns, strict=True))
     lines = (
@@ -142,7 +145,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequen
 def prose(text: str) -> str:
     """A docstring, or a part of one: paragraphs, and what is indented in them as formulas or code in their own lines.
 
-    The words up to the first full stop of a paragraph are set in bold where they are a heading (`Lagrangian and dual. …`).
+    The words up to the first full stop of a paragraph are set in bold where they are a heading
+    (`Lagrangian and dual. …`).
     """
     found = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
@@ -160,7 +164,7 @@ def prose(text: str) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write beside the file, then put it in its place: whoever looks finds the old file or the new one, never a part."""
+    """Write beside the file, then put it in its place: what one finds is the old file or the new, never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("x", encoding="utf-8") as file:

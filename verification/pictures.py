@@ -1,4 +1,4 @@
-"""Pictures for the report, drawn from the library's own answers: SVG whose letters are outlines, so that no font is fetched."""
+"""Pictures for the report, drawn from the library's own answers: SVG with letters as outlines; no font is fetched."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ below. For every η of the ball, L + gᵀη ≥ L − ε‖g‖_q. Therefore
 
 Optimum, and the converse. ε‖g‖_q > L   ⇒   L + gᵀη₀ = L − ε‖g‖_q < 0   ⇒   (GN) is feasible, and η₀ is a solution.
 
-Between the two lies ε‖g‖_q = L, of which Proposition 1 says nothing: proposition_1_equality.py. With it, (GN) is feasible if and only if
-ε‖g‖_q > L.
+Between the two lies ε‖g‖_q = L, of which Proposition 1 says nothing: proposition_1_equality.py. With it, (GN) is
+feasible if and only if ε‖g‖_q > L.
 
 The check. Floating-point numbers are rational numbers, so for p ∈ {1, ∞}, and for p = 2 by squares, the right
 verdict is a comparison in Q. Gradients with a rational ‖g‖₂ come from reflecting an integer multiple of a unit
@@ -59,7 +59,8 @@ Array = NDArray[np.float64]
     full=100,
     formulas=(
         r"\text{find }\eta:\quad L+g^{T}\eta<0,\quad \|\eta\|_p\le\varepsilon\qquad\text{(GN)}",
-        r"\varepsilon\|g\|_q<L\;\Rightarrow\; L+g^{T}\eta\ge L-\varepsilon\|g\|_q>0\;\Rightarrow\;\text{infeasible}\qquad (5)",
+        r"\varepsilon\|g\|_q<L\;\Rightarrow\; L+g^{T}\eta\ge L-\varepsilon\|g\|_q>0\;\Rightarrow\;"
+        r"\text{infeasible}\qquad (5)",
     ),
 )
 def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator[Finding]:
@@ -68,7 +69,7 @@ def check(case: tuple[float, str], rng: np.random.Generator, n: int) -> Iterator
 
 
 def judged(p: float, side: str, sign: int, rng: np.random.Generator, n: int) -> Iterator[Finding]:
-    """Instances with ε‖g‖_q below (sign 1), at (0) or above (−1) L, in rational numbers and by the vertices of the ball."""
+    """Instances with ε‖g‖_q below (sign 1), at (0) or above (−1) L, in rational numbers and by the ball's vertices."""
     value, g, radius = _exact(p, sign, rng, n)
     eta, status = _solve(value, g, p, radius)
     wrong, by_corner = [], []

@@ -1,7 +1,7 @@
 """Equality in (5): there (GN) has no solution either, which Proposition 1 leaves out.
 
-The paper says. (GN) "is not feasible if" ε‖g‖_q < L (5); it does not say what happens elsewhere, and reads as if (GN) were feasible there.
-This is so except where ε‖g‖_q = L.
+The paper says. (GN) "is not feasible if" ε‖g‖_q < L (5); it does not say what happens elsewhere, and reads as if (GN)
+were feasible there. This is so except where ε‖g‖_q = L.
 
 Program (Section II). Find η with
 
@@ -13,17 +13,17 @@ Proof. The inequality in (GN) is strict, so L + gᵀη ≥ 0 is already enough t
 
     ε‖g‖_q = L   ⇒   L + gᵀη ≥ L − ε‖g‖_q = 0 for every η of the ball   ⇒   (GN) is infeasible.
 
-The proof in the paper shows "> 0" from "<" in (5); "≥ 0" is all it needs. And "always bigger than −ε‖g‖_q" there should read "never less":
-the bound is attained.
+The proof in the paper shows "> 0" from "<" in (5); "≥ 0" is all it needs. And "always bigger than −ε‖g‖_q" there should
+read "never less": the bound is attained.
 
-Counterexample to the converse of Proposition 1 as it stands: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not hold, 3/2 < 3/2
-being false, and yet L + gᵀη ≥ 3/2 − 1/2 − 1 = 0.
+Counterexample to the converse of Proposition 1 as it stands: p = ∞, g = (1, 2), ε = 1/2, L = 3/2. Here (5) does not
+hold, 3/2 < 3/2 being false, and yet L + gᵀη ≥ 3/2 − 1/2 − 1 = 0.
 
 Optimum. With proposition_1.py the statement is complete:  (GN) is feasible  ⇔  ε‖g‖_q > L.
 
-The check. As in proposition_1.py, with data for which equality is equality: integer gradients, for p = 2 with an integer ‖g‖₂,
-and powers of two for ε and all scales. A library that compares floating-point sums with ≤ fails here, and so does a conic solver,
-for which the strict inequality cannot even be written down.
+The check. As in proposition_1.py, with data for which equality is equality: integer gradients, for p = 2 with an
+integer ‖g‖₂, and powers of two for ε and all scales. A library that compares floating-point sums with ≤ fails here, and
+so does a conic solver, for which the strict inequality cannot even be written down.
 """
 
 from __future__ import annotations

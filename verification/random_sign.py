@@ -1,7 +1,7 @@
 """Random noise: independent signs ±ε, as large as FastGrad's noise and far weaker.
 
-Program. The benchmark of Section IV: η_i = ε or −ε with probability 1/2 each, independently. Every such η is a vertex of the ball
-of (GNII) with p = ∞, as the optimum is, but which vertex is left to chance.
+Program. The benchmark of Section IV: η_i = ε or −ε with probability 1/2 each, independently. Every such η is a vertex
+of the ball of (GNII) with p = ∞, as the optimum is, but which vertex is left to chance.
 
 Lagrangian, dual and optimum of (GNII): sign.py; gᵀη = −ε‖g‖₁ at best.
 
@@ -11,10 +11,10 @@ How weak. E gᵀη = 0 and Var gᵀη = ε²‖g‖₂², and by Hoeffding's ine
 
 so the typical decrease is ε‖g‖₂. Against ε‖g‖₁ that is 1/√d for entries of equal size.
 
-The check. Every entry of the library's η is ±ε to the bit, in the images' dtype (ε rounded down where it must be, so that the
-ball holds in rational numbers). The number of plus signs and of runs of equal signs (which sees a dependence of neighbours) in
-units of five standard deviations of the binomial; mean and variance of gᵀη over many draws likewise; and the share of draws
-beyond τ against Hoeffding's bound (with five standard deviations again).
+The check. Every entry of the library's η is ±ε to the bit, in the images' dtype (ε rounded down where it must be, so
+that the ball holds in rational numbers). The number of plus signs and of runs of equal signs (which sees a dependence
+of neighbours) in units of five standard deviations of the binomial; mean and variance of gᵀη over many draws likewise;
+and the share of draws beyond τ against Hoeffding's bound (with five standard deviations again).
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ DIMENSION = 64
 
 
 @claim(
-    "Random has independent entries ±ε with probability 1/2; gᵀη has mean 0 and deviation ε‖g‖₂, where the optimum is −ε‖g‖₁",
+    "Random has independent entries ±ε with probability 1/2; "
+    "gᵀη has mean 0 and deviation ε‖g‖₂, where the optimum is −ε‖g‖₁",
     "Section IV, Random",
     cases=[(eps, dtype) for eps in (0.1, 0.25) for dtype in TYPES],
     small=400,
     full=20_000,
     formulas=(
-        r"P(\eta_i=\pm\varepsilon)=\tfrac12,\qquad E\,g^{T}\eta=0,\quad\operatorname{Var} g^{T}\eta=\varepsilon^2\|g\|_2^2",
+        r"P(\eta_i=\pm\varepsilon)=\tfrac12,\qquad E\,g^{T}\eta=0,\quad"
+        r"\operatorname{Var} g^{T}\eta=\varepsilon^2\|g\|_2^2",
         r"P(g^{T}\eta\le-\tau)\le\exp\Bigl(-\frac{\tau^2}{2\varepsilon^2\|g\|_2^2}\Bigr)",
     ),
 )

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page: the verdict, the paper's statements, each claim with formulas, picture, oracles, derivation."""
+"""The report of a run, one HTML page: verdict, statements, each claim with formulas, picture, oracles, derivation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def report(
     broken = [name for name, rows in found.items() if not rows or not all(record.holds for record in rows)]
     parts = [
         f"<h1>{escape(TITLE)}</h1>",
-        f'<p class="verdict {"broken" if broken else "holds"}">{len(found) - len(broken)} of {len(found)} claims hold.</p>',
+        f'<p class="verdict {"broken" if broken else "holds"}">'
+        f"{len(found) - len(broken)} of {len(found)} claims hold.</p>",
         _summary(chosen, records, broken),
         _run(records, seed, instances, arguments),
         _contents(chosen, broken),
@@ -50,9 +51,10 @@ def _summary(chosen: Sequence[Claim], records: Sequence[Record], broken: Sequenc
     judged, abstained = sum(record.instances for record in records), sum(record.abstained for record in records)
     slips = [claim for claim in chosen if claim.slip and claim.name not in broken]
     text = (
-        "<p>Each claim is derived from the program through its Lagrangian and dual to the optimum, and judged by oracles that share no "
-        f"code with the library: other solvers, enumeration, rational numbers, fifty digits. {judged:,} judgements, {abstained:,} of them "
-        "abstentions, where the library itself says that it cannot tell.</p>"
+        "<p>Each claim is derived from the program through its Lagrangian and dual to the optimum, and judged by "
+        "oracles that share no code with the library: other solvers, enumeration, rational numbers, fifty digits. "
+        f"{judged:,} judgements, {abstained:,} of them abstentions, where the library itself says that it cannot "
+        "tell.</p>"
     )
     if broken:
         text += f'<p class="broken">Not so: {", ".join(_link(name) for name in broken)}.</p>'
@@ -78,7 +80,8 @@ def _run(records: Sequence[Record], seed: int, instances: str | int, arguments: 
         ),
         (
             "machine",
-            f"{_processor()}, {os.cpu_count()} logical cores, one thread used; {platform.system()} {platform.machine()}",
+            f"{_processor()}, {os.cpu_count()} logical cores, one thread used; "
+            f"{platform.system()} {platform.machine()}",
         ),
         ("time", f"{sum(record.seconds for record in records):,.0f} s"),
     ]

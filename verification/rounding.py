@@ -1,23 +1,25 @@
 """p = ∞: the relaxation of (9) is never more than √(π/2) times the optimum, and drawing random signs shows it.
 
-Program. (9) with p = ∞, ε = 1, maximize ‖Jη‖₂ over the signs η ∈ {−1, 1}^d, and its relaxation, maximize ⟨JᵀJ, X⟩ over X ⪰ 0
-with diag X ≤ 1 (operator_norm_sdp.py), whose optimum is the square of the bound.
+Program. (9) with p = ∞, ε = 1, maximize ‖Jη‖₂ over the signs η ∈ {−1, 1}^d, and its relaxation, maximize ⟨JᵀJ, X⟩ over
+X ⪰ 0 with diag X ≤ 1 (operator_norm_sdp.py), whose optimum is the square of the bound.
 
-Lagrangian and dual: operator_norm_sdp.py. The m × m program gives W, and with s_i = (j_iᵀWj_i)^{1/2} and v_i = W^{1/2}j_i/s_i the matrix
-X = (v_iᵀv_j) has a unit diagonal. It is an optimal X: at the optimum GW = λW for G = Σ j_ij_iᵀ/s_i, λ = Σ s_i the bound (the
-derivative of Σ s_i with multiplier λ for tr W = 1), so ⟨JᵀJ, X⟩ = tr GWG = λ² tr W = λ².
+Lagrangian and dual: operator_norm_sdp.py. The m × m program gives W, and with s_i = (j_iᵀWj_i)^{1/2} and
+v_i = W^{1/2}j_i/s_i the matrix X = (v_iᵀv_j) has a unit diagonal. It is an optimal X: at the optimum GW = λW for G = Σ
+j_ij_iᵀ/s_i, λ = Σ s_i the bound (the derivative of Σ s_i with multiplier λ for tr W = 1), so ⟨JᵀJ, X⟩ = tr GWG = λ² tr
+W = λ².
 
-Optimum, rounded (Nesterov). Draw z ~ N(0, I), η = sign(JᵀW^{1/2}z), η_i = sign(v_iᵀz). By Grothendieck's identity E η_iη_j =
-(2/π) arcsin v_iᵀv_j, so E‖Jη‖₂² = (2/π)⟨JᵀJ, arcsin[X]⟩. The Taylor coefficients of arcsin t − t are not negative, and powers
-entry by entry keep X ⪰ 0 (Schur): arcsin[X] ⪰ X. Therefore
+Optimum, rounded (Nesterov). Draw z ~ N(0, I), η = sign(JᵀW^{1/2}z), η_i = sign(v_iᵀz). By Grothendieck's identity E
+η_iη_j = (2/π) arcsin v_iᵀv_j, so E‖Jη‖₂² = (2/π)⟨JᵀJ, arcsin[X]⟩. The Taylor coefficients of arcsin t − t are not
+negative, and powers entry by entry keep X ⪰ 0 (Schur): arcsin[X] ⪰ X. Therefore
 
     E‖Jη‖₂² ≥ (2/π) ⟨JᵀJ, X⟩ = (2/π) bound²,    and the optimum is at least √(2/π) = 0.798 times the bound.
 
-The check. W = FFᵀ comes from the library's multipliers, the bound from its certificate; everything else is NumPy's. The mean above from
-arcsin[X] must not be below 2/π of the bound², to 1e-7, as W is optimal to 1e-8; so must the mean of many draws be, within five of
-its standard errors. The draws must have the mean that arcsin[X] says, within five as well; and so must the library's own, few, draws,
-stats["rounding_ratio"]. (One over the number of draws is added to a standard error, for signs that change too seldom to be
-seen.) The η that the library returns must not be worse than their mean (to 1e-5: the draws are made in float32).
+The check. W = FFᵀ comes from the library's multipliers, the bound from its certificate; everything else is NumPy's. The
+mean above from arcsin[X] must not be below 2/π of the bound², to 1e-7, as W is optimal to 1e-8; so must the mean of
+many draws be, within five of its standard errors. The draws must have the mean that arcsin[X] says, within five as
+well; and so must the library's own, few, draws, stats["rounding_ratio"]. (One over the number of draws is added to a
+standard error, for signs that change too seldom to be seen.) The η that the library returns must not be worse than
+their mean (to 1e-5: the draws are made in float32).
 """
 
 from __future__ import annotations
@@ -37,19 +39,22 @@ Array = NDArray[np.float64]
 DRAWS = 4000
 OWN = 48  # draws of the library's own
 KINDS = (
-    "normal", "log-normal columns", "±1", "orthogonal", "rows that sum to 0", "zero columns", "equal columns", "rank 2", "small integers",
+    "normal", "log-normal columns", "±1", "orthogonal", "rows that sum to 0", "zero columns", "equal columns", "rank 2",
+    "small integers",
 )  # fmt: skip
 
 
 @claim(
-    "Gaussian signs drawn from the optimal W attain 2/π of the squared bound in the mean, so bound ≤ √(π/2) times the optimum",
+    "Gaussian signs drawn from the optimal W attain 2/π of the squared bound in the mean, "
+    "so bound ≤ √(π/2) times the optimum",
     "Section III, (9), p = ∞",
     cases=[(1, 6), (2, 9), (3, 12), (5, 30), (10, 10), (10, 100), (20, 12), (12, 60)],
     small=9,
     full=90,
     formulas=(
         r"\eta=\operatorname{sign}(J^{T}W^{1/2}z),\quad z\sim N(0,I)",
-        r"E\|J\eta\|_2^2=\tfrac2\pi\langle J^{T}J,\arcsin[X]\rangle\ge\tfrac2\pi\langle J^{T}J,X\rangle=\tfrac2\pi\,\text{bound}^2",
+        r"E\|J\eta\|_2^2=\tfrac2\pi\langle J^{T}J,\arcsin[X]\rangle"
+        r"\ge\tfrac2\pi\langle J^{T}J,X\rangle=\tfrac2\pi\,\text{bound}^2",
     ),
 )
 def check(case: tuple[int, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:

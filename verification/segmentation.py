@@ -1,8 +1,8 @@
 """A designated class, for one image and for every pixel of a segmentation.
 
-The paper says (Section III) that with a fixed target t "one can instead use L_t = f_k − f_t", and "the above analysis applies
-directly". For one image it does. A segmentation has a target at every pixel, hence P losses L_i at once, and then it applies to
-their sum, or to all of them by a convex program of its own.
+The paper says (Section III) that with a fixed target t "one can instead use L_t = f_k − f_t", and "the above analysis
+applies directly". For one image it does. A segmentation has a target at every pixel, hence P losses L_i at once, and
+then it applies to their sum, or to all of them by a convex program of its own.
 
 Programs.
 
@@ -10,22 +10,23 @@ Programs.
     minimize  Σ_i (c_i + a_iᵀη)        subject to  ‖η‖_p ≤ ε                           (the sum)
     minimize  Σ_i max(0, c_i + a_iᵀη)  subject to  ‖η‖_p ≤ ε                           (every pixel)
 
-The first two are (GNII), with g = ∇L_t and with L = Σ c_i, g = Σ a_i. But the sum can be negative while pixels are lost, and a
-pixel that is far beyond its target pays for another. Every pixel at its target is a system of halfspaces, c_i + a_iᵀη ≤ 0 for all
-i, and the third program has value 0 if and only if one η satisfies them all.
+The first two are (GNII), with g = ∇L_t and with L = Σ c_i, g = Σ a_i. But the sum can be negative while pixels are
+lost, and a pixel that is far beyond its target pays for another. Every pixel at its target is a system of halfspaces,
+c_i + a_iᵀη ≤ 0 for all i, and the third program has value 0 if and only if one η satisfies them all.
 
-Lagrangian of the third, with multipliers u_i for t_i ≥ c_i + a_iᵀη and t_i ≥ 0: Σ t_i(1 − u_i − w_i) + Σ u_i(c_i + a_iᵀη), u, w ≥ 0.
+Lagrangian of the third, with multipliers u_i for t_i ≥ c_i + a_iᵀη and t_i ≥ 0: Σ t_i(1 − u_i − w_i) + Σ
+u_i(c_i + a_iᵀη), u, w ≥ 0.
 
-Dual. The infimum over t needs u_i + w_i = 1, so 0 ≤ u ≤ 1; what remains is a (GNII): uᵀc − ε‖Aᵀu‖_q. Any such u is a bound, and where it is
-positive, a proof that no η in the ball wins every pixel (Farkas).
+Dual. The infimum over t needs u_i + w_i = 1, so 0 ≤ u ≤ 1; what remains is a (GNII): uᵀc − ε‖Aᵀu‖_q. Any such u is a
+bound, and where it is positive, a proof that no η in the ball wins every pixel (Farkas).
 
-Optimum. Of the first two by proposition_2.py; of the third there is none in closed form. By Slater's condition (the ball has an
-interior) its value is max {uᵀc − ε‖Aᵀu‖_q : 0 ≤ u ≤ 1}.
+Optimum. Of the first two by proposition_2.py; of the third there is none in closed form. By Slater's condition (the
+ball has an interior) its value is max {uᵀc − ε‖Aᵀu‖_q : 0 ≤ u ≤ 1}.
 
-The check. One image: the shipped classifier and every target, values and gradients from NumPy. The sum and every pixel: random c
-and A, the library's (GNII) of the sum against Σc_i − ε‖Σa_i‖_q in fifty digits, and its hinge program for p ∈ {1, ∞} against
-scipy's HiGHS on the linear program written here, primal and dual; p = 2 against SCS. Its certificate must hold, and its verdict
-(can all pixels be won?) must be HiGHS's.
+The check. One image: the shipped classifier and every target, values and gradients from NumPy. The sum and every pixel:
+random c and A, the library's (GNII) of the sum against Σc_i − ε‖Σa_i‖_q in fifty digits, and its hinge program for
+p ∈ {1, ∞} against scipy's HiGHS on the linear program written here, primal and dual; p = 2 against SCS. Its certificate
+must hold, and its verdict (can all pixels be won?) must be HiGHS's.
 """
 
 from __future__ import annotations
@@ -51,14 +52,16 @@ RADIUS = 0.5
 
 
 @claim(
-    "a designated class is (GNII) with L_t = f_k − f_t; every pixel of a segmentation at once is a sum of hinges, with its own dual",
+    "a designated class is (GNII) with L_t = f_k − f_t; "
+    "every pixel of a segmentation at once is a sum of hinges, with its own dual",
     "Section III, segmentation",
     cases=[("one image", math.inf), ("one image", 2.0), ("pixels", 1.0), ("pixels", 2.0), ("pixels", math.inf)],
     small=6,
     full=60,
     formulas=(
         r"L_t(x+\eta)=f_{k(x)}(x+\eta)-f_t(x+\eta)",
-        r"\min_{\|\eta\|_p\le\varepsilon}\sum_i\max(0,c_i+a_i^{T}\eta)=\max_{0\le u\le1}\,u^{T}c-\varepsilon\|A^{T}u\|_q",
+        r"\min_{\|\eta\|_p\le\varepsilon}\sum_i\max(0,c_i+a_i^{T}\eta)"
+        r"=\max_{0\le u\le1}\,u^{T}c-\varepsilon\|A^{T}u\|_q",
     ),
 )
 def check(case: tuple[str, float], rng: np.random.Generator, n: int) -> Iterator[Finding]:
@@ -107,7 +110,10 @@ def _pixels(p: float, rng: np.random.Generator, n: int) -> Iterator[Finding]:
     yield Finding("every pixel: its certificate is refused", ~certificate.holds().numpy(), 0, where)
     can, proved = least < CONIC * scale, dual > CONIC * scale
     lost = ((c + np.einsum("npd,nd->np", A, eta)) > 0).any(1) & (reached < 0)
-    said = f"{where}: one η wins every pixel on {int(can.sum())} of {n}; the sum is negative and a pixel lost on {int(lost.sum())}"
+    said = (
+        f"{where}: one η wins every pixel on {int(can.sum())} of {n}; the sum is negative and a pixel lost on "
+        f"{int(lost.sum())}"
+    )
     wrong = (can & proved) | (~proved & (least > 10 * CONIC * scale))
     yield Finding(f"every pixel, {judge}: proved impossible", wrong, 0, where, note=said)
 

@@ -1,23 +1,23 @@
 """One score to lower or to raise: Algorithm 2, and the attacks on anomaly detection and monitoring.
 
-The paper says (Section III) that to "maximize the false positives and/or false negatives" is of "the same nature as Algorithm 2",
-where "a single score function is the subject of minimization or maximization"; and Algorithm 2 is (GNII) with L ≈ f_k (Section
-IV).
+The paper says (Section III) that to "maximize the false positives and/or false negatives" is of "the same nature as
+Algorithm 2", where "a single score function is the subject of minimization or maximization"; and Algorithm 2 is (GNII)
+with L ≈ f_k (Section IV).
 
 Program. For a score s and an alarm at s > τ: a false negative lowers L = s − τ, a false positive L = τ − s,
 
     minimize  ±(s(x) − τ) ± ηᵀ∇s   subject to  ‖η‖_p ≤ ε.
 
-Lagrangian, dual, optimum: proposition_2.py with g = ±∇s. The least linear score is s − ε‖∇s‖_q and the largest s + ε‖∇s‖_q; the two η are
-opposite; and τ, a constant, moves the value and leaves η alone. (GN) says whether the linear score can cross the alarm: |s − τ| <
-ε‖∇s‖_q.
+Lagrangian, dual, optimum: proposition_2.py with g = ±∇s. The least linear score is s − ε‖∇s‖_q and the largest
+s + ε‖∇s‖_q; the two η are opposite; and τ, a constant, moves the value and leaves η alone. (GN) says whether the linear
+score can cross the alarm: |s − τ| < ε‖∇s‖_q.
 
-Algorithm 2 is the first of the two for s = f_k. The paper notes that L < 0 then does not say that the network is fooled: f_k < 0 is neither
-necessary nor sufficient for another class to lead. (Logits: probabilities.py.)
+Algorithm 2 is the first of the two for s = f_k. The paper notes that L < 0 then does not say that the network is
+fooled: f_k < 0 is neither necessary nor sufficient for another class to lead. (Logits: probabilities.py.)
 
-The check. s is the reconstruction error ‖a(x) − x‖²/d of the shipped autoencoder, with ∇s = (2/d)(J_a − I)ᵀ(a(x) − x) from a pass
-through its layers in NumPy; and f_k of the shipped classifier. Both directions, several norms: η against (6) in NumPy, the value
-against s ∓ ε‖∇s‖_q, η for another τ, and the verdict of (GN) against |s − τ| < ε‖∇s‖_q.
+The check. s is the reconstruction error ‖a(x) − x‖²/d of the shipped autoencoder, with ∇s = (2/d)(J_a − I)ᵀ(a(x) − x)
+from a pass through its layers in NumPy; and f_k of the shipped classifier. Both directions, several norms: η against
+(6) in NumPy, the value against s ∓ ε‖∇s‖_q, η for another τ, and the verdict of (GN) against |s − τ| < ε‖∇s‖_q.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ RADIUS = 0.1
 
 
 @claim(
-    "one score s is lowered to s − ε‖∇s‖_q and raised to s + ε‖∇s‖_q by opposite η, whatever the alarm; with s = f_k that is Algorithm 2",
+    "one score s is lowered to s − ε‖∇s‖_q and raised to s + ε‖∇s‖_q by opposite η, whatever the alarm; "
+    "with s = f_k that is Algorithm 2",
     "Section III, anomaly detection; Section IV, Algorithm 2",
     cases=[(p, kind) for p in (1.5, 2.0, math.inf) for kind in ("reconstruction error", "Algorithm 2")],
     small=24,

@@ -1,4 +1,4 @@
-"""The paper, statement by statement: each numbered equation, proposition and remark, each claimed special case, and who checks it.
+"""The paper's statements: each numbered equation, proposition, remark and claimed special case, and who checks it.
 
 A definition or a figure has no claim of its own; its row says so, and why.
 """

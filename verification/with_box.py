@@ -61,7 +61,8 @@ Oracle = Callable[..., float]
 
 
 @claim(
-    "the closed forms of (GNII) over ball ∩ box and of (8) over a box are optimal; clipping is so for (GNII) with p = ∞ only",
+    "the closed forms of (GNII) over ball ∩ box and of (8) over a box are optimal; "
+    "clipping is so for (GNII) with p = ∞ only",
     "Section II, (GNII) and (8), with 'other convex constraints'",
     cases=[(p, kind) for p in NORMS for kind in ("(GNII)", "(8)")],
     small=4,
@@ -127,7 +128,7 @@ def _compared(
 
 
 def _clipped(p: float, kind: str, rng: np.random.Generator, n: int) -> Finding:
-    """The answer without the box, clipped to a pixel range that binds, against the answer with it: shares of gᵀη (of L, for (8))."""
+    """The answer without the box, clipped to a binding pixel range, against that with it: shares of gᵀη (8: of L)."""
     g = rng.standard_t(3, (n, IMAGE))
     low, high = boxes(rng, n, IMAGE, True)
     room = np.where(g > 0, -low, high)

@@ -1,7 +1,8 @@
-"""The steps of other libraries, measured against the certified optimum of the program that they answer: `python -m verification audit`.
+"""`python -m verification audit`: the steps of other libraries against the certified optimum of their program.
 
-`peers` says how each library is called, `measure` what its step is worth, `counterexample` on which smallest program it falls short,
-`table` and `command` print and save it. The libraries are the extra `peers`; without them the audit says which are missing.
+`peers` says how each library is called, `measure` what its step is worth, `counterexample` on which smallest program it
+falls short, `table` and `command` print and save it. The libraries are the extra `peers`; without them the audit says
+which are missing.
 """
 
 from verification.audit.command import audit, main

@@ -1,4 +1,4 @@
-"""`python -m verification audit`: run every step of every library that is installed, show progress, print the table, save it."""
+"""`python -m verification audit`: run every step of every installed library, show progress, print and save a table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0, also where a step is not optimal or a library not there; 1 if none is; 2 for wrong arguments, 130 after Ctrl-C."""
+    """Exit status: 0, whatever the steps are worth; 1 without any library; 2 for wrong arguments, 130 after Ctrl-C."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.seed < 0:
@@ -118,17 +118,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m verification audit",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run the attack steps of other libraries on affine models, where the program that a step answers is known\n"
+        description="Run the attack steps of other libraries on affine models, where the program that a step answers "
+        "is known\n"
         "exactly, and compare what they reach with its certified optimum:\n"
-        "  (GNII)  minimize gᵀη subject to ‖η‖_p ≤ ε, with and without 0 ≤ x + η ≤ 1: the share of the optimum reached\n"
-        "  (8)     the smallest ‖η‖_p that changes the class, for DeepFool and FAB: how many are fooled, by how large an η\n"
+        "  (GNII)  minimize gᵀη subject to ‖η‖_p ≤ ε, with and without 0 ≤ x + η ≤ 1: the share of the optimum "
+        "reached\n"
+        "  (8)     the smallest ‖η‖_p that changes the class, for DeepFool and FAB: how many are fooled, by how large "
+        "an η\n"
         "Then convexattack.testing.check_step looks for the smallest program on which the step fails.\n"
         f"Libraries: {', '.join(libraries)}. One that is not installed becomes a row that says so.",
         epilog="examples:\n"
         f"  {INSTALL}\n"
-        "  python -m verification audit                       a few minutes; replaces the table in verification/results\n"
+        "  python -m verification audit                       a few minutes; replaces the table in "
+        "verification/results\n"
         "  python -m verification audit --items 2 --out new   a first look\n\n"
-        "The exit status is 0 whatever the libraries do: the table is a measurement, not a test. It is 1, and no file is written,\n"
+        "The exit status is 0 whatever the libraries do: the table is a measurement, not a test. It is 1, and no file "
+        "is written,\n"
         "where none of them is installed.",
     )
     parser.add_argument("--items", type=int, default=20, metavar="N", help="images of each kind and size (default: 20)")

@@ -1,4 +1,4 @@
-"""The smallest program on which a step falls short, by `convexattack.testing.check_step`, which anyone can run on a step of their own."""
+"""The smallest program on which a step falls short, by `convexattack.testing.check_step`, which anyone can run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ __all__ = ["counterexample"]
 
 ROUNDING = 1e-3  # of x + η in float32, where x is near 1 and the smallest ε that is drawn 1e-4
 ENOUGH = 0.1  # (8): an η a tenth too long, or short of the boundary, passes: overshoots and rounding do
-HANDED = 0.95  # the share of L that is asked of a library, lest the only η in the pixel range that will do lie on the boundary
+HANDED = 0.95  # the share of L asked of a library, lest the only η in the pixel range that will do lie on the boundary
 EXAMPLES = {ca.GNII: 60, ca.MinNorm: 30}
 
 
 def counterexample(step: Step) -> str:
-    """In words: the program and what the step makes of it, or that none was found in so many; "" for a case that has no check of its own.
+    """In words: the program and what the step makes of it, or that none was found; "" for a case that has no check.
 
-    Models have two classes and up to six inputs. Without a pixel range the image is 0, so that x + η is not rounded. (GNII) is the same
-    program for cg, and (8) for cL and cg, c > 0: the largest entry of g is brought to 1, for (GNII) only if it is larger.
+    Models have two classes and up to six inputs. Without a pixel range the image is 0, so that x + η is not rounded.
+    (GNII) is the same program for cg, and (8) for cL and cg, c > 0: the largest entry of g is brought to 1, for (GNII)
+    only if it is larger.
     """
     from convexattack.testing import check_step
 

@@ -1,8 +1,8 @@
 """What a step reaches, against the certified optimum of the program that it answers.
 
-The models are affine, so that the program is not an approximation: its gradient is a row of the model's weights, whatever the library
-does to find it. Every library gets the same images and models, one at a time, in float32; the perturbation is x_adv − x, and what it is
-worth is computed in float64 from those float32 numbers.
+The models are affine, so that the program is not an approximation: its gradient is a row of the model's weights,
+whatever the library does to find it. Every library gets the same images and models, one at a time, in float32; the
+perturbation is x_adv − x, and what it is worth is computed in float64 from those float32 numbers.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class Measured:
 
     Attributes:
         items: how many images; `raised` on how many the library raised, and `error` what it said first.
-        mean, worst: (GNII): the share of the optimal decrease −gᵀη that is reached. (8): ‖η‖ over the smallest ‖η‖ of all, where fooled.
-            None where there is no such item.
+        mean, worst: (GNII): the share of the optimal decrease −gᵀη that is reached. (8): ‖η‖ over the smallest ‖η‖ of
+            all, where fooled. None where there is no such item.
         violation: the worst, relative: how far outside the ball or the pixel range.
-        fooled: (8) only: the share of images whose class changes; `reached`: the mean share of the decrease that this takes, 1 if fooled.
+        fooled: (8) only: the share of images whose class changes; `reached`: the mean share of the decrease that this
+            takes, 1 if fooled.
         by: the mean in each group of images.
     """
 
@@ -87,15 +88,16 @@ def affine_margin(gradient: Tensor, x: Tensor, value: float = 0.0) -> nn.Module:
 
 
 def measure(step: Step, items: int, seed: int) -> Measured:
-    """Run the step on `items` images of each group. What the library raises is counted; a missing library is an ImportError."""
+    """Run the step on `items` images of each group. What it raises is counted; a missing library is an ImportError."""
     groups = _ball_groups(step, items, seed) if step.program is ca.GNII else _margin_groups(step, items, seed)
     mean = {name: shares.nanmean().item() for name, shares in groups.shares.items() if not bool(shares.isnan().all())}
     all_shares = torch.cat(list(groups.shares.values()))
     known = all_shares[~all_shares.isnan()]
     worst = None if not len(known) else (known.min() if step.program is ca.GNII else known.max()).item()
     return Measured(
-        len(all_shares), len(groups.errors), groups.errors[0] if groups.errors else "", known.mean().item() if len(known) else None, worst,
-        max(groups.violations, default=None), *groups.fooling(), by=mean,
+        len(all_shares), len(groups.errors), groups.errors[0] if groups.errors else "",
+        known.mean().item() if len(known) else None, worst, max(groups.violations, default=None), *groups.fooling(),
+        by=mean,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""The libraries that are audited: how each is called, with which options. Nothing here is imported before a step is run.
+"""The libraries that are audited: how each is called, with which options. None is imported before a step is run.
 
-A step takes a model (logits of one image), an image (1, 1, 1, d) in float32, its label (1,), the pixel range to keep to or None, and a
-radius (which DeepFool, whose program (8) has none, ignores); it returns the perturbed image. What is not named in `options` is the
-library's default.
+A step takes a model (logits of one image), an image (1, 1, 1, d) in float32, its label (1,), the pixel range to keep to
+or None, and a radius (which DeepFool, whose program (8) has none, ignores); it returns the perturbed image. What is not
+named in `options` is the library's default.
 """
 
 from __future__ import annotations

@@ -21,26 +21,27 @@ __all__ = ["Row", "markdown", "row_of", "save", "show"]
 EXACT = 1e-5  # what float32 explains, as in ca.Tolerance(): within it of 1 is printed as 1
 
 NOTES = """\
-Every library is called as its documentation says, one image at a time, on an affine model, so that no gradient is in doubt; options that
-are not named are its defaults. The loss is cross entropy; the classes are two for (GNII) and ten for (8). Everything runs in float32, as
-the libraries do, and the perturbation x_adv − x is judged in float64. A printed 1 is within 1e-5, which is what float32 explains. The
-optimum is `ca.solve` in float64, certified item by item by `ca.certify` to 1e-12. A violation is relative; 1e-7 is what rounding x + η to
-float32 does.
+Every library is called as its documentation says, one image at a time, on an affine model, so that no gradient is in
+doubt; options that are not named are its defaults. The loss is cross entropy; the classes are two for (GNII) and ten
+for (8). Everything runs in float32, as the libraries do, and the perturbation x_adv − x is judged in float64. A printed
+1 is within 1e-5, which is what float32 explains. The optimum is `ca.solve` in float64, certified item by item by
+`ca.certify` to 1e-12. A violation is relative; 1e-7 is what rounding x + η to float32 does.
 
-A low number is no bug by itself. No library here says that its step solves for the pixel range: all take the step of the ball and clip it,
-and what that keeps is measured. Foolbox's ℓ1 step is −ε g/‖g‖₁ and is not said to be the best one of the ball; those of cleverhans and ART
-are said to maximize over the ball. An item that the library's own code raised on is counted under "raised" and in no mean. DeepFool is said
-to find a small perturbation, not the smallest; with its overshoot of 0.02 (ART: 1e-6) the exact ratio is 1.02 where no pixel range binds.
-"Fooled" is judged in float64: a margin that float32 cannot resolve counts as not fooled. cleverhans has no DeepFool for PyTorch.
+A low number is no bug by itself. No library here says that its step solves for the pixel range: all take the step of
+the ball and clip it, and what that keeps is measured. Foolbox's ℓ1 step is −ε g/‖g‖₁ and is not said to be the best one
+of the ball; those of cleverhans and ART are said to maximize over the ball. An item that the library's own code raised
+on is counted under "raised" and in no mean. DeepFool is said to find a small perturbation, not the smallest; with its
+overshoot of 0.02 (ART: 1e-6) the exact ratio is 1.02 where no pixel range binds. "Fooled" is judged in float64: a
+margin that float32 cannot resolve counts as not fooled. cleverhans has no DeepFool for PyTorch.
 
-A counterexample is what `convexattack.testing.check_step` shrinks its first failure to, among models of two classes and at most six inputs.
-Its tolerance is 1e-5; with a pixel range 1e-3, since ε may be 1e-4 there and x + η is rounded; for (8) a tenth, which the overshoots need,
-and of the L shown a library is asked for 0.95, lest nothing but the boundary itself be within the pixel range. That none is found proves
-nothing. None is looked for (–) where the program is that of another row, or is not that of the library:
-torchattacks keeps to [0, 1] always.
+A counterexample is what `convexattack.testing.check_step` shrinks its first failure to, among models of two classes and
+at most six inputs. Its tolerance is 1e-5; with a pixel range 1e-3, since ε may be 1e-4 there and x + η is rounded; for
+(8) a tenth, which the overshoots need, and of the L shown a library is asked for 0.95, lest nothing but the boundary
+itself be within the pixel range. That none is found proves nothing. None is looked for (–) where the program is that of
+another row, or is not that of the library: torchattacks keeps to [0, 1] always.
 
-torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an older idna than the
-one pinned there."""
+torchattacks 3.3.0 is the newest that installs beside `constraints.txt`: later ones require requests~=2.25.1, hence an
+older idna than the one pinned there."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +86,23 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
         ]  # fmt: skip
         lines: list[Sequence[str]] = [
             (
-                f"{row.library} {row.version}", _step(row), f"‖η‖_{row.p} ≤ ε" + (", 0 ≤ x + η ≤ 1" if row.case == "pixels" else ""),
-                str(of.items), _raised(of), _share(of.mean), _share(of.worst), _small(of.violation), row.counterexample or "–",
+                f"{row.library} {row.version}", _step(row),
+                f"‖η‖_{row.p} ≤ ε" + (", 0 ≤ x + η ≤ 1" if row.case == "pixels" else ""), str(of.items), _raised(of),
+                _share(of.mean), _share(of.worst), _small(of.violation), row.counterexample or "–",
             )
             for row, of in steps
         ]  # fmt: skip
         found.append(Sheet("(GNII), one step: the share of the optimum that is reached", columns, 3, lines))
     if small:
         columns = [
-            "library", "step", "norm", "images", "items", "raised", "fooled", "decrease reached", "‖η‖ ÷ smallest, mean", "worst",
-            "violation", "smallest counterexample",
+            "library", "step", "norm", "images", "items", "raised", "fooled", "decrease reached",
+            "‖η‖ ÷ smallest, mean", "worst", "violation", "smallest counterexample",
         ]  # fmt: skip
         lines = [
             (
                 f"{row.library} {row.version}", _step(row), f"ℓ{row.p}", row.case, str(of.items), _raised(of),
-                f"{of.fooled:.0%}" if of.fooled is not None else "–", _share(of.reached), _share(of.mean), _share(of.worst),
-                _small(of.violation), row.counterexample or "–",
+                f"{of.fooled:.0%}" if of.fooled is not None else "–", _share(of.reached), _share(of.mean),
+                _share(of.worst), _small(of.violation), row.counterexample or "–",
             )
             for row, of in small
         ]  # fmt: skip

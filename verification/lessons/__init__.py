@@ -4,8 +4,8 @@
     python verification/lessons/lesson_3_dual_norms.py             as a script
     python -m verification lessons --out lessons --jupyter         static pages, and Jupyter copies
 
-A page is one file that fetches nothing: formulas are MathML, pictures stand in it. It comes from the notebook as marimo ran it
-(`marimo export ipynb --include-outputs`), so what a page shows is what the code beside it gave.
+A page is one file that fetches nothing: formulas are MathML, pictures stand in it. It comes from the notebook as marimo
+ran it (`marimo export ipynb --include-outputs`), so what a page shows is what the code beside it gave.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ MATHS = re.compile(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 if every lesson ran and was written, 1 if a cell of one failed, 2 for wrong arguments, 130 after Ctrl-C."""
+    """Exit status: 0 if every lesson was written, 1 if a cell failed, 2 for wrong arguments, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m verification lessons",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Run the lessons and write each as one HTML page that needs no network, and an index of them.",
         epilog="lessons:\n" + "\n".join(f"  {path.stem:30}  {title(path)}" for path in LESSONS) + "\n\n"
-        "One of them live, with sliders and with exercises to edit:\n  marimo edit verification/lessons/lesson_3_dual_norms.py",
+        "One of them live, with sliders and with exercises to edit:\n"
+        "  marimo edit verification/lessons/lesson_3_dual_norms.py",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="the folder for the pages; it is made if it is not there"
@@ -97,7 +98,7 @@ def title(path: Path) -> str:
 
 
 def ran(path: Path) -> Notebook:
-    """The lesson as a Jupyter notebook with the outputs of a fresh run; in place of what only works live stands how to open it.
+    """The lesson as a Jupyter notebook with the outputs of a fresh run; for what only works live, how to open it.
 
     Raises:
         RuntimeError: a cell failed; the message has its traceback.
@@ -215,6 +216,7 @@ def _index(jupyter: bool) -> str:
         "(Balda, Behboodi and Mathar, 2018). Each derives one step, shows it on a trained network and real images, "
         "and ends with an exercise that checks itself.</p>\n"
         "<ul>\n" + "\n".join(rows) + "\n</ul>\n"
-        "<p>These pages are fixed. Live, with sliders and with exercises to edit, from a checkout of the repository:</p>\n"
+        "<p>These pages are fixed. Live, with sliders and with exercises to edit, "
+        "from a checkout of the repository:</p>\n"
         '<pre>pip install -c constraints.txt -e ".[lessons]"\nmarimo edit verification/lessons</pre>',
     )

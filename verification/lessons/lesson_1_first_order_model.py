@@ -8,7 +8,8 @@ def _(mo):
     mo.md(r"""
     # Lesson 1: the first-order model
 
-    A classifier is a function $f:\mathbb{R}^d\to\mathbb{R}^m$ from an image $x$ to $m$ scores; its answer is the largest one,
+    A classifier is a function $f:\mathbb{R}^d\to\mathbb{R}^m$ from an image $x$ to $m$ scores; its answer is the
+    largest one,
 
     $$k(x) = \operatorname{argmax}_l \; f_l(x). \tag{2}$$
 
@@ -16,8 +17,9 @@ def _(mo):
 
     $$L(x+\eta) = \min_{l \neq k(x)} \left\{ f_{k(x)}(x+\eta) - f_l(x+\eta) \right\} < 0. \tag{3}$$
 
-    $L$ is the *margin*. It is a minimum of $m-1$ functions, its *pieces*, one for each other class $l$. None of them is convex in
-    $\eta$, so nobody knows how to minimize $L$ reliably. The way out is the oldest one in analysis: replace each piece by its tangent,
+    $L$ is the *margin*. It is a minimum of $m-1$ functions, its *pieces*, one for each other class $l$. None of them is
+    convex in $\eta$, so nobody knows how to minimize $L$ reliably. The way out is the oldest one in analysis: replace
+    each piece by its tangent,
 
     $$f(x+\eta) \approx f(x) + J_f(x)\,\eta. \tag{1}$$
 
@@ -59,8 +61,8 @@ def _(mo):
 
     ## A tangent, and where it leaves the curve
 
-    Take one direction $s$, $\|s\|_\infty = 1$, and walk: $\eta = t s$. Drawn are the pieces $L_l(x+ts)$ of the real network and,
-    dashed, their tangents $L_l(x) + t\, s^\top \nabla L_l(x)$. Below zero the network is fooled.
+    Take one direction $s$, $\|s\|_\infty = 1$, and walk: $\eta = t s$. Drawn are the pieces $L_l(x+ts)$ of the real
+    network and, dashed, their tangents $L_l(x) + t\, s^\top \nabla L_l(x)$. Below zero the network is fooled.
     """)
     return
 
@@ -75,7 +77,7 @@ def _(mo):
 @app.cell(hide_code=True)
 def _(ca, images, lin, math, model, plt, torch):
     def walk(i, axes):
-        """The pieces at image i along the direction that is best for the piece with the smallest bound, and their tangents."""
+        """The pieces at image i along the direction best for the piece with the smallest bound, and their tangents."""
         first = (lin.value[i] / ca.Lp(math.inf).dual(lin.gradient[i])).argmin()
         s = ca.Lp(math.inf).steepest(lin.gradient[i, first][None])[0]
         t = torch.linspace(0, 0.3, 121)
@@ -116,9 +118,9 @@ def _(plt, walk):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    This network is piecewise linear, so near $t = 0$ the tangent *is* the function: (1) holds with equality until the first ReLU
-    switches. Beyond that it is an approximation, and nothing in the paper bounds its error. (The paper's Remark 1 calls it a
-    hypothesis: that networks are nearly linear where it matters.) So it has to be measured:
+    This network is piecewise linear, so near $t = 0$ the tangent *is* the function: (1) holds with equality until the
+    first ReLU switches. Beyond that it is an approximation, and nothing in the paper bounds its error. (The paper's
+    Remark 1 calls it a hypothesis: that networks are nearly linear where it matters.) So it has to be measured:
     """)
     return
 
@@ -145,14 +147,16 @@ def _(ca, images, lin, math, model, torch):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Up to $\varepsilon = 0.001$ the median error is nothing but rounding (float32). At $0.1$, where the linear model calls half of the
-    images fooled, it is more than a tenth of the median margin, and at $0.3$ it is half of it. So a statement about the linear model is
-    a statement about the *network* only as far as this table reaches, and every command of this project prints the two side by side.
+    Up to $\varepsilon = 0.001$ the median error is nothing but rounding (float32). At $0.1$, where the linear model
+    calls half of the images fooled, it is more than a tenth of the median margin, and at $0.3$ it is half of it. So a
+    statement about the linear model is a statement about the *network* only as far as this table reaches, and every
+    command of this project prints the two side by side.
 
     ## Two slips of the paper
 
-    **Probabilities or scores.** The text says that $f$ has unit $\ell_1$ norm, that is, softmax probabilities. Its figures cannot have
-    been made with them. At a confident image softmax is flat: the gradient vanishes, and with it the first-order model.
+    **Probabilities or scores.** The text says that $f$ has unit $\ell_1$ norm, that is, softmax probabilities. Its
+    figures cannot have been made with them. At a confident image softmax is flat: the gradient vanishes, and with it
+    the first-order model.
     """)
     return
 
@@ -173,12 +177,13 @@ def _(ca, images, lin, math, model):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    On the scores the linear model asks for an $\varepsilon$ of about a tenth of the grey scale. On probabilities it asks for many times
-    the whole range: it would call nearly every image impossible to fool. Everything here uses scores (*logits*), and says so.
+    On the scores the linear model asks for an $\varepsilon$ of about a tenth of the grey scale. On probabilities it
+    asks for many times the whole range: it would call nearly every image impossible to fool. Everything here uses
+    scores (*logits*), and says so.
 
-    **Which piece.** $L$ in (3) is a minimum, so $\nabla L(x)$ is the gradient of the piece that is smallest *at* $x$. After the step
-    another one may be the smallest. The text linearizes the first; the published numbers need the one that is smallest *after* its own
-    best step:
+    **Which piece.** $L$ in (3) is a minimum, so $\nabla L(x)$ is the gradient of the piece that is smallest *at* $x$.
+    After the step another one may be the smallest. The text linearizes the first; the published numbers need the one
+    that is smallest *after* its own best step:
     """)
     return
 
@@ -200,9 +205,10 @@ def _(mo):
 
     ## Exercise: the step of a gradient descent
 
-    We know $L$ and $g = \nabla L(x)$ of one piece and may move by $\|\eta\|_2 \le \varepsilon$. Which $\eta$ makes $L + g^\top\eta$
-    smallest? Anyone who has trained a network writes the step below. `check_step` draws gradients, asks for the step, and lets a
-    certificate judge it. **Mend `step` until it is proved.** (Lesson 3 has the proof for every norm. What should happen where $g = 0$?)
+    We know $L$ and $g = \nabla L(x)$ of one piece and may move by $\|\eta\|_2 \le \varepsilon$. Which $\eta$ makes
+    $L + g^\top\eta$ smallest? Anyone who has trained a network writes the step below. `check_step` draws gradients,
+    asks for the step, and lets a certificate judge it. **Mend `step` until it is proved.** (Lesson 3 has the proof for
+    every norm. What should happen where $g = 0$?)
     """)
     return
 

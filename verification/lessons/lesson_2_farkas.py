@@ -8,29 +8,32 @@ def _(mo):
     mo.md(r"""
     # Lesson 2: (GN), and how to prove that there is nothing
 
-    Lesson 1 left us with one piece of the margin and its tangent, $L + g^\top\eta$. The paper's first program asks whether the linear
-    model can be fooled at all within a ball:
+    Lesson 1 left us with one piece of the margin and its tangent, $L + g^\top\eta$. The paper's first program asks
+    whether the linear model can be fooled at all within a ball:
 
     $$\text{find } \eta \quad\text{such that}\quad L + g^\top\eta < 0,\qquad \|\eta\|_p \le \varepsilon. \tag{GN}$$
 
-    To convince somebody that the answer is *yes*, show an $\eta$. But how do you convince somebody that the answer is *no*? Trying many
-    $\eta$ proves nothing. This is what duality is for: a *no* has a witness too, a vector that anyone can check.
+    To convince somebody that the answer is *yes*, show an $\eta$. But how do you convince somebody that the answer is
+    *no*? Trying many $\eta$ proves nothing. This is what duality is for: a *no* has a witness too, a vector that anyone
+    can check.
 
     ## The witness
 
-    Split the two conditions by a copy of $\eta$: let $z$ be in the ball, and $\eta = z$. Give that equation a multiplier $v$. Whatever
-    $v$ is, for every $\eta$ of the ball
+    Split the two conditions by a copy of $\eta$: let $z$ be in the ball, and $\eta = z$. Give that equation a
+    multiplier $v$. Whatever $v$ is, for every $\eta$ of the ball
 
-    $$L + g^\top\eta = L + (g+v)^\top\eta - v^\top\eta \;\ge\; L + (g+v)^\top\eta - \varepsilon\|v\|_q,\qquad \tfrac1p+\tfrac1q=1,$$
+    $$L + g^\top\eta = L + (g+v)^\top\eta - v^\top\eta \;\ge\; L + (g+v)^\top\eta - \varepsilon\|v\|_q,
+    \qquad \tfrac1p+\tfrac1q=1,$$
 
-    for $\varepsilon\|v\|_q$ is the largest value of $v^\top z$ over the ball (this is the definition of the dual norm). With $v=-g$ the
-    term in $\eta$ vanishes:
+    for $\varepsilon\|v\|_q$ is the largest value of $v^\top z$ over the ball (this is the definition of the dual norm).
+    With $v=-g$ the term in $\eta$ vanishes:
 
     $$L + g^\top\eta \;\ge\; L - \varepsilon\|g\|_q \quad\text{for every } \eta \text{ in the ball.}$$
 
-    If the right-hand side is not negative, (GN) has no solution, and $v = -g$ is the proof. That is a **Farkas certificate**: a system
-    of inequalities has no solution if and only if its inequalities, weighted and added, give a contradiction. If it *is* negative, the
-    ball has a point that attains the bound (it is compact), and that point solves (GN). Hence
+    If the right-hand side is not negative, (GN) has no solution, and $v = -g$ is the proof. That is a **Farkas
+    certificate**: a system of inequalities has no solution if and only if its inequalities, weighted and added, give a
+    contradiction. If it *is* negative, the ball has a point that attains the bound (it is compact), and that point
+    solves (GN). Hence
 
     $$\text{(GN) is feasible} \iff \varepsilon\|g\|_q > L.$$
     """)
@@ -98,10 +101,10 @@ def _(mo):
     mo.md(r"""
     ## The picture
 
-    In two dimensions: the ball, the line $L + g^\top\eta = 0$, and beyond it the half-plane where the linear model is fooled. The
-    distance from $0$ to the line, in the norm of the ball, is $L/\|g\|_q$. Below that radius ball and half-plane are apart, and the
-    line parallel to it that touches the ball separates them. The normal of that separating line is the multiplier $v=-g$: Farkas' lemma
-    is the separating hyperplane.
+    In two dimensions: the ball, the line $L + g^\top\eta = 0$, and beyond it the half-plane where the linear model is
+    fooled. The distance from $0$ to the line, in the norm of the ball, is $L/\|g\|_q$. Below that radius ball and
+    half-plane are apart, and the line parallel to it that touches the ball separates them. The normal of that
+    separating line is the multiplier $v=-g$: Farkas' lemma is the separating hyperplane.
     """)
     return
 
@@ -168,10 +171,10 @@ def _(mo):
     mo.md(r"""
     ## A slip of the paper: the case of equality
 
-    Proposition 1 says that (GN) is infeasible if $\varepsilon\|g\|_q < L$. True, but the inequality of (GN) is strict, so
-    $\varepsilon\|g\|_q = L$ is infeasible as well: the ball touches the line, and on the line the margin is zero, not negative. The
-    middle picture is that case, $p=\infty$, $\varepsilon = 1/2$, $g=(1,2)$, $L=3/2$. All these numbers are exact in binary, so a
-    program must not hide behind rounding:
+    Proposition 1 says that (GN) is infeasible if $\varepsilon\|g\|_q < L$. True, but the inequality of (GN) is strict,
+    so $\varepsilon\|g\|_q = L$ is infeasible as well: the ball touches the line, and on the line the margin is zero,
+    not negative. The middle picture is that case, $p=\infty$, $\varepsilon = 1/2$, $g=(1,2)$, $L=3/2$. All these
+    numbers are exact in binary, so a program must not hide behind rounding:
     """)
     return
 
@@ -197,8 +200,9 @@ def _(mo):
     mo.md(r"""
     ## From one ε to all of them
 
-    Each image has its own threshold $L/\|g\|_q$. Sorted, they give the share of images that the linear model can be fooled on within
-    $\varepsilon$. The network itself is another matter: dots show how many it really misclassifies at the certified $\eta$.
+    Each image has its own threshold $L/\|g\|_q$. Sorted, they give the share of images that the linear model can be
+    fooled on within $\varepsilon$. The network itself is another matter: dots show how many it really misclassifies at
+    the certified $\eta$.
     """)
     return
 
@@ -231,9 +235,9 @@ def _(mo):
     ## Exercise: a sign
 
     (GN) for $p=\infty$. The step below is copied from the best-known attack, FastGrad, $\eta =
-    \varepsilon\operatorname{sign}(\nabla\,\cdot)$. It lies in the ball. Does it find an adversarial $\eta$ whenever there is one?
-    `check_step` looks for a gradient at which another point of the ball is better. **Mend `step`, and say why FastGrad has the other
-    sign.**
+    \varepsilon\operatorname{sign}(\nabla\,\cdot)$. It lies in the ball. Does it find an adversarial $\eta$ whenever
+    there is one? `check_step` looks for a gradient at which another point of the ball is better. **Mend `step`, and say
+    why FastGrad has the other sign.**
     """)
     return
 
@@ -261,8 +265,8 @@ def _(ca, check_step, math, step):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    <details><summary>A solution</summary><p>FastGrad <em>increases</em> the training loss; here the margin is to <em>fall</em>. With
-    L = −(training loss) the two agree.</p><pre><code>def step(gradient, radius):
+    <details><summary>A solution</summary><p>FastGrad <em>increases</em> the training loss; here the margin is to
+    <em>fall</em>. With L = −(training loss) the two agree.</p><pre><code>def step(gradient, radius):
         return -radius * gradient.sign()
     </code></pre></details>
     """)

@@ -8,29 +8,32 @@ def _(mo):
     mo.md(r"""
     # Lesson 3: (GNII) and dual norms
 
-    (GN) may have no solution. The paper's second program always has one; it asks for the *best* perturbation within the ball:
+    (GN) may have no solution. The paper's second program always has one; it asks for the *best* perturbation within the
+    ball:
 
     $$\text{minimize } L + g^\top\eta \quad\text{subject to}\quad \|\eta\|_p \le \varepsilon. \tag{GNII}$$
 
     ## From the program to its optimum
 
-    **Lagrangian.** As in lesson 2, write $\eta = z$ with $z$ in the ball and give the equation the multiplier $v$: $L + g^\top\eta +
-    v^\top(\eta - z)$.
+    **Lagrangian.** As in lesson 2, write $\eta = z$ with $z$ in the ball and give the equation the multiplier $v$:
+    $L + g^\top\eta + v^\top(\eta - z)$.
 
     **Dual.** Over the free $\eta$ the infimum is $-\infty$ unless $v=-g$. So there is one dual point, and it says
 
-    $$L + g^\top\eta \ge L - \varepsilon\|g\|_q \quad\text{for every } \|\eta\|_p\le\varepsilon,\qquad \tfrac1p+\tfrac1q=1,$$
+    $$L + g^\top\eta \ge L - \varepsilon\|g\|_q \quad\text{for every } \|\eta\|_p\le\varepsilon,
+    \qquad \tfrac1p+\tfrac1q=1,$$
 
     where $\|g\|_q = \max\{g^\top z : \|z\|_p\le 1\}$ is the **dual norm**.
 
-    **Optimum.** That $\|\cdot\|_q$ is the dual norm is Hölder's inequality, and its case of equality tells us $\eta$: $|\eta_i|^p$ must
-    be proportional to $|g_i|^q$, that is $|\eta_i|$ to $|g_i|^{q-1}$, with the opposite sign. Scaled to length $\varepsilon$ (use
-    $(q-1)p=q$):
+    **Optimum.** That $\|\cdot\|_q$ is the dual norm is Hölder's inequality, and its case of equality tells us $\eta$:
+    $|\eta_i|^p$ must be proportional to $|g_i|^q$, that is $|\eta_i|$ to $|g_i|^{q-1}$, with the opposite sign. Scaled
+    to length $\varepsilon$ (use $(q-1)p=q$):
 
     $$\eta = -\varepsilon\,\frac{\operatorname{sign}(g)\,|g|^{q-1}}{\|g\|_q^{\,q-1}}. \tag{6}$$
 
-    Put it in: $g^\top\eta = -\varepsilon\sum_i|g_i|^q/\|g\|_q^{\,q-1} = -\varepsilon\|g\|_q$. The bound is attained, so $\eta$ is
-    optimal and the bound is the best one: strong duality, without a theorem. For $p=\infty$, $q = 1$ and (6) is
+    Put it in: $g^\top\eta = -\varepsilon\sum_i|g_i|^q/\|g\|_q^{\,q-1} = -\varepsilon\|g\|_q$. The bound is attained, so
+    $\eta$ is optimal and the bound is the best one: strong duality, without a theorem. For $p=\infty$, $q = 1$ and (6)
+    is
 
     $$\eta = -\varepsilon \operatorname{sign}(g). \tag{7}$$
     """)
@@ -58,9 +61,10 @@ def _(mo):
     mo.md(r"""
     ## The picture
 
-    Left: the ball, level lines of $g^\top\eta$, and the lowest one that still meets the ball (red). It touches the ball at $\eta$. The
-    multiplier $v=-g$ stands on it at right angles and leans on the ball: no point of the ball goes further in its direction. Right: the
-    dual ball $\|v\|_q\le1$ with $v/\|g\|_q$ on its boundary. Corners of one ball are sides of the other.
+    Left: the ball, level lines of $g^\top\eta$, and the lowest one that still meets the ball (red). It touches the ball
+    at $\eta$. The multiplier $v=-g$ stands on it at right angles and leans on the ball: no point of the ball goes
+    further in its direction. Right: the dual ball $\|v\|_q\le1$ with $v/\|g\|_q$ on its boundary. Corners of one ball
+    are sides of the other.
     """)
     return
 
@@ -146,13 +150,15 @@ def _(dual_picture, math, picture, plt):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Turn $g$ in the live notebook. For $p=2$ the point $\eta$ follows it; for $p = 1$ it waits in a corner and jumps when $|g_1|=|g_2|$.
-    There the whole side is optimal: for $p\in\{1,\infty\}$ the minimizer need not be unique, the value always is.
+    Turn $g$ in the live notebook. For $p=2$ the point $\eta$ follows it; for $p = 1$ it waits in a corner and jumps
+    when $|g_1|=|g_2|$. There the whole side is optimal: for $p\in\{1,\infty\}$ the minimizer need not be unique, the
+    value always is.
 
     ## A slip of the paper: p = 1
 
-    (6) is stated with $q = p/(p-1)$, which has no meaning for $p=1$. Its limit is right: as $q\to\infty$, $|g|^{q-1}/\|g\|_q^{q-1}$
-    keeps only a largest entry, and *all* of $\varepsilon$ goes to one coordinate. Numbers can show a limit:
+    (6) is stated with $q = p/(p-1)$, which has no meaning for $p=1$. Its limit is right: as $q\to\infty$,
+    $|g|^{q-1}/\|g\|_q^{q-1}$ keeps only a largest entry, and *all* of $\varepsilon$ goes to one coordinate. Numbers can
+    show a limit:
     """)
     return
 
@@ -164,7 +170,8 @@ def _(ca, torch):
         _eta = ca.Lp(_p).steepest(_g, 1.0)
         _entries = [round(v, 3) for v in _eta[0].tolist()]
         print(
-            f"p = {_p:5}   gᵀη = {(_g @ _eta[0]).item():.4f}   −‖g‖_q = {-ca.Lp(_p).dual(_g).item():.4f}   η = {_entries}"
+            f"p = {_p:5}   gᵀη = {(_g @ _eta[0]).item():.4f}   −‖g‖_q = {-ca.Lp(_p).dual(_g).item():.4f}   η = "
+            f"{_entries}"
         )
     return
 
@@ -174,8 +181,9 @@ def _(mo):
     mo.md(r"""
     ## On an image
 
-    The same four norms on a digit, each with a radius at which the linear model is just fooled (lesson 4 computes it). Below each
-    picture stands what the certificate proves: primal is $L+g^\top\eta$, dual is $L-\varepsilon\|g\|_q$, from $v$ alone.
+    The same four norms on a digit, each with a radius at which the linear model is just fooled (lesson 4 computes it).
+    Below each picture stands what the certificate proves: primal is $L+g^\top\eta$, dual is $L-\varepsilon\|g\|_q$,
+    from $v$ alone.
     """)
     return
 
@@ -222,13 +230,13 @@ def _(image, judged, lin, math, model, plt, torch):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    The linear model is fooled in all four by construction, the network only where its title says so: a certificate speaks of the convex
-    program.
+    The linear model is fooled in all four by construction, the network only where its title says so: a certificate
+    speaks of the convex program.
 
     ## Exercise: the ℓ1 step of the libraries
 
-    For $p=1$ at least one well-known library takes the step below: $g$ divided by its own norm. It is in the ball. Is it optimal?
-    **Mend `step`.** (Mind ties, and $g=0$.)
+    For $p=1$ at least one well-known library takes the step below: $g$ divided by its own norm. It is in the ball. Is
+    it optimal? **Mend `step`.** (Mind ties, and $g=0$.)
     """)
     return
 

@@ -14,13 +14,13 @@ def _(mo):
 
     **Lagrangian**, $\lambda\ge0$: $\;\|\eta\|_p + \lambda(L + g^\top\eta)$.
 
-    **Dual.** If $\|\lambda g\|_q\le1$ then $\lambda g^\top\eta\ge-\|\eta\|_p$ by Hölder, and the infimum over $\eta$ is $\lambda L$;
-    otherwise it is $-\infty$. So
+    **Dual.** If $\|\lambda g\|_q\le1$ then $\lambda g^\top\eta\ge-\|\eta\|_p$ by Hölder, and the infimum over $\eta$ is
+    $\lambda L$; otherwise it is $-\infty$. So
 
     $$\text{maximize } \lambda L \quad\text{subject to}\quad \lambda\ge0,\;\; \lambda\|g\|_q\le1,$$
 
-    which for $L>0$ is solved by $\lambda=1/\|g\|_q$. Every $\eta$ that reaches the line is at least $L/\|g\|_q$ long: **the distance of
-    a point from a line, measured in one norm, is the value divided by the dual norm of the slope.**
+    which for $L>0$ is solved by $\lambda=1/\|g\|_q$. Every $\eta$ that reaches the line is at least $L/\|g\|_q$ long:
+    **the distance of a point from a line, measured in one norm, is the value divided by the dual norm of the slope.**
 
     **Optimum.** Walk along (6) just far enough for $g^\top\eta=-L$:
 
@@ -52,9 +52,9 @@ def _(mo):
     mo.md(r"""
     ## The nearest of several lines
 
-    The linearized classifier changes its mind as soon as *any* piece is negative: on a union of half-planes. The nearest point of a
-    union is the nearest of the nearest points. So solve (8) for every piece and keep the shortest answer. Let a ball grow until it
-    touches the first line; which one that is depends on the norm.
+    The linearized classifier changes its mind as soon as *any* piece is negative: on a union of half-planes. The
+    nearest point of a union is the nearest of the nearest points. So solve (8) for every piece and keep the shortest
+    answer. Let a ball grow until it touches the first line; which one that is depends on the norm.
     """)
     return
 
@@ -123,15 +123,15 @@ def _(mo):
     mo.md(r"""
     ## One step of DeepFool
 
-    DeepFool (Moosavi-Dezfooli, Fawzi and Frossard) was found another way. With $w_l = \nabla f_l - \nabla f_k$ and $f'_l = f_l - f_k$
-    it chooses
+    DeepFool (Moosavi-Dezfooli, Fawzi and Frossard) was found another way. With $w_l = \nabla f_l - \nabla f_k$ and
+    $f'_l = f_l - f_k$ it chooses
 
     $$\hat l = \operatorname{argmin}_{l\ne k} \frac{|f'_l|}{\|w_l\|_q}, \qquad
     r = \frac{|f'_{\hat l}|}{\|w_{\hat l}\|_q^{\,q}}\,|w_{\hat l}|^{q-1}\odot\operatorname{sign}(w_{\hat l}).$$
 
-    Put $L = -f'_l$ and $g = -w_l$: $\hat l$ is the piece with the smallest optimum of (8), and $r$ is its solution. (A slip of the
-    paper: in Section IV it displays $L = f_k - f_l$ for DeepFool; the $l$ there has to be this $\hat l$.) Check it on a digit, with
-    DeepFool's own formula written out:
+    Put $L = -f'_l$ and $g = -w_l$: $\hat l$ is the piece with the smallest optimum of (8), and $r$ is its solution. (A
+    slip of the paper: in Section IV it displays $L = f_k - f_l$ for DeepFool; the $l$ there has to be this $\hat l$.)
+    Check it on a digit, with DeepFool's own formula written out:
     """)
     return
 
@@ -166,10 +166,10 @@ def _(mo):
     mo.md(r"""
     ## Step after step
 
-    (8) ends on the line of the *linear* model. There $L+g^\top\eta=0$, not below zero, and the real network has bent away meanwhile.
-    The paper says that (8) recovers DeepFool "without the iterative procedure", and that it is easily added: linearize again where you
-    are, and repeat. Two details matter. A factor, the *overshoot* $1.02$, makes the last step cross the line; and $k$ stays the first
-    answer.
+    (8) ends on the line of the *linear* model. There $L+g^\top\eta=0$, not below zero, and the real network has bent
+    away meanwhile. The paper says that (8) recovers DeepFool "without the iterative procedure", and that it is easily
+    added: linearize again where you are, and repeat. Two details matter. A factor, the *overshoot* $1.02$, makes the
+    last step cross the line; and $k$ stays the first answer.
     """)
     return
 
@@ -226,13 +226,14 @@ def _(fooled_image, fooled_label, image, plt):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Each step is proved optimal; their sum is not. DeepFool's size is an upper bound on the distance of the network's boundary, and the
-    first step's certificate is a statement about the first tangent only.
+    Each step is proved optimal; their sum is not. DeepFool's size is an upper bound on the distance of the network's
+    boundary, and the first step's certificate is a statement about the first tangent only.
 
     ## Exercise: the right direction, the wrong norm
 
-    Somebody has adapted DeepFool to $p=\infty$ and kept the Euclidean step. It satisfies $L+g^\top\eta\le0$. **Mend `step`, so that
-    $\|\eta\|_\infty$ is smallest.** Where $L\le0$, nothing has to be done; where $g=0<L$, nothing can be.
+    Somebody has adapted DeepFool to $p=\infty$ and kept the Euclidean step. It satisfies $L+g^\top\eta\le0$. **Mend
+    `step`, so that $\|\eta\|_\infty$ is smallest.** Where $L\le0$, nothing has to be done; where $g=0<L$, nothing can
+    be.
     """)
     return
 

@@ -8,39 +8,42 @@ def _(mo):
     mo.md(r"""
     # Lesson 5: ℓ∞ → 2, from d × d to m × m
 
-    A regression has no classes to confuse. Its attacker moves the output as far as possible; in the linear model (1) that is
+    A regression has no classes to confuse. Its attacker moves the output as far as possible; in the linear model (1)
+    that is
 
     $$\text{maximize } \|J\eta\|_2 \quad\text{subject to}\quad \|\eta\|_p\le\varepsilon, \tag{9}$$
 
-    where $J=J_f(x)$ has $m$ rows and $d$ columns $j_1,\dots,j_d$. The optimum is $\varepsilon$ times the *operator norm*
-    $\|J\|_{p\to2}$. Now a convex function is **maximized**, and the maximum is at an extreme point of the ball. For $p=1$ these are
-    $\pm\varepsilon e_i$, so the longest column wins. For $p=2$ it is the top singular vector. For $p=\infty$ they are the $2^d$ corners
-    of the cube, and the problem is NP-hard.
+    where $J=J_f(x)$ has $m$ rows and $d$ columns $j_1,\dots,j_d$. The optimum is $\varepsilon$ times the *operator
+    norm* $\|J\|_{p\to2}$. Now a convex function is **maximized**, and the maximum is at an extreme point of the ball.
+    For $p=1$ these are $\pm\varepsilon e_i$, so the longest column wins. For $p=2$ it is the top singular vector. For
+    $p=\infty$ they are the $2^d$ corners of the cube, and the problem is NP-hard.
 
     ## The relaxation
 
-    Let $\varepsilon=1$ and $X=\eta\eta^\top$. Then $\|J\eta\|_2^2=\langle J^\top J, X\rangle$ and $X_{ii}=\eta_i^2\le1$. What is hard
-    is that $X$ has rank one. Leave it out:
+    Let $\varepsilon=1$ and $X=\eta\eta^\top$. Then $\|J\eta\|_2^2=\langle J^\top J, X\rangle$ and
+    $X_{ii}=\eta_i^2\le1$. What is hard is that $X$ has rank one. Leave it out:
 
-    $$\text{maximize } \langle J^\top J,X\rangle \quad\text{subject to}\quad X\succeq0,\;\; X_{ii}\le1. \qquad (d\times d)$$
+    $$\text{maximize } \langle J^\top J,X\rangle \quad\text{subject to}\quad X\succeq0,\;\; X_{ii}\le1.
+    \qquad (d\times d)$$
 
-    The paper says of it that it "scales badly with input dimension", and so it does: $X$ has $d(d+1)/2$ unknowns. But $J^\top J$ has
-    only rank $m$, so most of $X$ is idle. Four lines remove it.
+    The paper says of it that it "scales badly with input dimension", and so it does: $X$ has $d(d+1)/2$ unknowns. But
+    $J^\top J$ has only rank $m$, so most of $X$ is idle. Four lines remove it.
 
     1. **Dual:** minimize $\sum_i y_i$ subject to $\operatorname{Diag}(y)\succeq J^\top J$.
-    2. **Schur complement:** for $y>0$ this says $J\operatorname{Diag}(1/y)J^\top\preceq I$, an $m\times m$ matrix. Scaled freely: minimize
-       $\lambda_{\max}(J\operatorname{Diag}(1/y)J^\top)\sum_i y_i$.
-    3. **Minimax:** $\lambda_{\max}(A)$ is the maximum of $\langle W,A\rangle$ over $W\succeq0$, $\operatorname{tr}W=1$, and
-       $\langle W,J\operatorname{Diag}(1/y)J^\top\rangle=\sum_i s_i^2/y_i$ with $s_i^2=j_i^\top W j_i$. Exchange min and max.
-    4. **Cauchy and Schwarz:** $\left(\sum_i s_i\right)^2\le\left(\sum_i s_i^2/y_i\right)\left(\sum_i y_i\right)$, with equality for
-       $y_i=s_i$. So the minimum over $y$ is $\left(\sum_i s_i\right)^2$.
+    2. **Schur complement:** for $y>0$ this says $J\operatorname{Diag}(1/y)J^\top\preceq I$, an $m\times m$ matrix.
+       Scaled freely: minimize $\lambda_{\max}(J\operatorname{Diag}(1/y)J^\top)\sum_i y_i$.
+    3. **Minimax:** $\lambda_{\max}(A)$ is the maximum of $\langle W,A\rangle$ over $W\succeq0$, $\operatorname{tr}W=1$,
+       and $\langle W,J\operatorname{Diag}(1/y)J^\top\rangle=\sum_i s_i^2/y_i$ with $s_i^2=j_i^\top W j_i$. Exchange min
+       and max.
+    4. **Cauchy and Schwarz:** $\left(\sum_i s_i\right)^2\le\left(\sum_i s_i^2/y_i\right)\left(\sum_i y_i\right)$, with
+       equality for $y_i=s_i$. So the minimum over $y$ is $\left(\sum_i s_i\right)^2$.
 
     The bound on the norm, the square root of the value above, is therefore
 
     $$\max\left\{\sum_{i=1}^d\sqrt{j_i^\top W j_i} \;:\; W\succeq0,\;\operatorname{tr}W=1\right\}. \qquad (m\times m)$$
 
-    It is concave in $m(m+1)/2$ unknowns, whatever $d$ is. (The square matters: $(d\times d)$ bounds $\|J\eta\|_2^2$, $(m\times m)$
-    bounds $\|J\eta\|_2$.)
+    It is concave in $m(m+1)/2$ unknowns, whatever $d$ is. (The square matters: $(d\times d)$ bounds $\|J\eta\|_2^2$,
+    $(m\times m)$ bounds $\|J\eta\|_2$.)
     """)
     return
 
@@ -87,15 +90,16 @@ def _(ca, datasets, math, models, time):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    One value from two programs: $m\times m$ by the library's own Newton method, $d\times d$ by Clarabel through CVXPY (times are of
-    this run). The $d\times d$ one is already slow at $d=64$ and left out there.
+    One value from two programs: $m\times m$ by the library's own Newton method, $d\times d$ by Clarabel through CVXPY
+    (times are of this run). The $d\times d$ one is already slow at $d=64$ and left out there.
 
     ## The picture: W lives in a disk
 
-    For $m=2$ a matrix $W\succeq0$ with trace one is $\frac12\begin{pmatrix}1+a&b\\b&1-a\end{pmatrix}$ with $a^2+b^2\le1$: a point of a
-    disk. Matrices of rank one, $W=ww^\top$, are its **rim**, and there the function is $\sum_i|j_i^\top w|=\|J^\top w\|_1$: since
-    $\max_{\|\eta\|_\infty\le1}w^\top J\eta=\|J^\top w\|_1$, the best point of the rim is the norm itself, and the best point of the
-    disk is the relaxation. The gap between the two is the price of tractability.
+    For $m=2$ a matrix $W\succeq0$ with trace one is $\frac12\begin{pmatrix}1+a&b\\b&1-a\end{pmatrix}$ with
+    $a^2+b^2\le1$: a point of a disk. Matrices of rank one, $W=ww^\top$, are its **rim**, and there the function is
+    $\sum_i|j_i^\top w|=\|J^\top w\|_1$: since $\max_{\|\eta\|_\infty\le1}w^\top J\eta=\|J^\top w\|_1$, the best point
+    of the rim is the norm itself, and the best point of the disk is the relaxation. The gap between the two is the
+    price of tractability.
     """)
     return
 
@@ -147,7 +151,8 @@ def _(columns, disk, np, plt, seed):
 
 @app.cell(hide_code=True)
 def _(disk, np, plt):
-    # Two orthogonal columns: a whole diameter is optimal, rank one at its ends. Six random ones: a gap. One dominant direction: no gap
+    # Two orthogonal columns: a whole diameter is optimal, rank one at its ends. Six random ones: a gap. One dominant
+    # direction: no gap
     _random = np.random.default_rng(3)
     _long = _random.normal(size=(2, 8)) * np.array([[3.0], [0.3]])
     _figure, _axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
@@ -163,10 +168,11 @@ def _(mo):
     mo.md(r"""
     ## Back to a perturbation, and a bracket
 
-    From $W$ to an $\eta$: draw $w$ from the Gaussian with covariance $W$ and take $\eta=\varepsilon\operatorname{sign}(J^\top w)$. On
-    average its value is at least $\sqrt{2/\pi}\approx0.80$ times the bound (Nesterov). Then alternate $w=J\eta/\|J\eta\|$ and the same
-    step; this never goes down. What comes out is a *bracket*: below, a point that anyone can evaluate; above, a vector $y$ that anyone
-    can put into $\lambda_{\max}(J\operatorname{Diag}(1/y)J^\top)\sum y_i$. For $16$ pixels all signs can be tried, and show where in
+    From $W$ to an $\eta$: draw $w$ from the Gaussian with covariance $W$ and take
+    $\eta=\varepsilon\operatorname{sign}(J^\top w)$. On average its value is at least $\sqrt{2/\pi}\approx0.80$ times
+    the bound (Nesterov). Then alternate $w=J\eta/\|J\eta\|$ and the same step; this never goes down. What comes out is
+    a *bracket*: below, a point that anyone can evaluate; above, a vector $y$ that anyone can put into
+    $\lambda_{\max}(J\operatorname{Diag}(1/y)J^\top)\sum y_i$. For $16$ pixels all signs can be tried, and show where in
     the bracket the truth is.
     """)
     return
@@ -202,9 +208,9 @@ def _(mo):
 
     ## Exercise: the half-step of the alternation
 
-    The alternation works for every $p$. Given $w$, it needs the $\eta$ of the ball that **maximizes** $w^\top J\eta$. That is (GNII)
-    with $L=0$ and $g=-J^\top w$, so `check_step` can judge it. Take $p=3$. The step below points along $J^\top w$ and has length
-    $\varepsilon$ in the right norm; for $p=2$ it would be right. **Mend it.**
+    The alternation works for every $p$. Given $w$, it needs the $\eta$ of the ball that **maximizes** $w^\top J\eta$.
+    That is (GNII) with $L=0$ and $g=-J^\top w$, so `check_step` can judge it. Take $p=3$. The step below points along
+    $J^\top w$ and has length $\varepsilon$ in the right norm; for $p=2$ it would be right. **Mend it.**
     """)
     return
 
@@ -233,7 +239,8 @@ def _(ca, check_step, step):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    <details><summary>A solution</summary><p>Equation (6) with q = 3/2, after division by the largest entry, so that no power overflows.</p>
+    <details><summary>A solution</summary><p>Equation (6) with q = 3/2, after division by the largest entry, so that no
+    power overflows.</p>
     <pre><code>def step(gradient, radius):
         largest = gradient.abs().amax(-1, keepdim=True)
         h = gradient / torch.where(largest &gt; 0, largest, 1)

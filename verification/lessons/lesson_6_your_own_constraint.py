@@ -8,8 +8,8 @@ def _(mo):
     mo.md(r"""
     # Lesson 6: adding your own constraint
 
-    The paper's point about (GNII) is that "one can incorporate other convex constraints into it". So let us: find the best perturbation
-    that does **not change the brightness** of the image,
+    The paper's point about (GNII) is that "one can incorporate other convex constraints into it". So let us: find the
+    best perturbation that does **not change the brightness** of the image,
 
     $$\text{minimize } L+g^\top\eta\quad\text{subject to}\quad \|\eta\|_p\le\varepsilon,\;\; \textstyle\sum_i\eta_i=0.$$
 
@@ -61,13 +61,15 @@ def _(mo):
     mo.md(r"""
     ## Where the proof comes from
 
-    For sets $C_1,\dots,C_k$ with support functions $\sigma_j(v)=\sup_{\eta\in C_j}v^\top\eta$, and for **any** $v_1,\dots,v_k$ with
-    $\sum_jv_j=-g$,
+    For sets $C_1,\dots,C_k$ with support functions $\sigma_j(v)=\sup_{\eta\in C_j}v^\top\eta$, and for **any**
+    $v_1,\dots,v_k$ with $\sum_jv_j=-g$,
 
-    $$L+g^\top\eta = L-\sum_j v_j^\top\eta \;\ge\; L-\sum_j\sigma_j(v_j)\qquad\text{for every }\eta\in C_1\cap\dots\cap C_k.$$
+    $$L+g^\top\eta = L-\sum_j v_j^\top\eta \;\ge\; L-\sum_j\sigma_j(v_j)
+    \qquad\text{for every }\eta\in C_1\cap\dots\cap C_k.$$
 
-    One line, and all that a set has to bring is its support function. `rigorous=False` above says that for a `CustomSet` CVXPY had to
-    be asked for it, so the bound leans on a numerical solver. For our set we can do better, by hand:
+    One line, and all that a set has to bring is its support function. `rigorous=False` above says that for a
+    `CustomSet` CVXPY had to be asked for it, so the bound leans on a numerical solver. For our set we can do better, by
+    hand:
 
     $$\sigma(v)=\sup\{v^\top\eta:\textstyle\sum_i\eta_i=0\}=\begin{cases}0&\text{if all } v_i \text{ are equal}\\
     \infty&\text{otherwise.}\end{cases}$$
@@ -76,7 +78,8 @@ def _(mo):
 
     $$\max_\nu\; L-\varepsilon\|g-\nu\mathbf 1\|_q.$$
 
-    For $p=\infty$, $q=1$: the $\nu$ that minimizes $\sum_i|g_i-\nu|$ is the **median** of $g$. For $p=2$ it is the **mean**.
+    For $p=\infty$, $q=1$: the $\nu$ that minimizes $\sum_i|g_i-\nu|$ is the **median** of $g$. For $p=2$ it is the
+    **mean**.
     """)
     return
 
@@ -95,8 +98,9 @@ def _(L, certificate, g, solution):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Any $\nu$ between the two middle entries is optimal, and all of them prove the same bound. The constraint costs the attacker three
-    per cent of the decrease. This is the whole recipe: **one line for the program, one support function for the proof.**
+    Any $\nu$ between the two middle entries is optimal, and all of them prove the same bound. The constraint costs the
+    attacker three per cent of the decrease. This is the whole recipe: **one line for the program, one support function
+    for the proof.**
 
     ## In the picture
     """)
@@ -153,8 +157,8 @@ def _(mo):
     mo.md(r"""
     ## Sets add up
 
-    The pixels have a range too, $0\le x+\eta\le1$. For this one the library knows the closed form, and together with ours CVXPY again.
-    The certificate judges each in the same way; nothing else changes.
+    The pixels have a range too, $0\le x+\eta\le1$. For this one the library knows the closed form, and together with
+    ours CVXPY again. The certificate judges each in the same way; nothing else changes.
     """)
     return
 
@@ -168,7 +172,8 @@ def _(L, ca, g, image, math, same_brightness):
         _certificate = ca.certify(_program, ca.solve(_program))
         _proved = _certificate.holds().item()
         print(
-            f"{_name:16} primal {_certificate.primal.item():8.4f}  dual {_certificate.dual.item():8.4f}  proved: {_proved}"
+            f"{_name:16} primal {_certificate.primal.item():8.4f}  dual {_certificate.dual.item():8.4f}  proved: "
+            f"{_proved}"
         )
     return
 
@@ -176,15 +181,15 @@ def _(L, ca, g, image, math, same_brightness):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    Constraints cost the attacker something, each in the currency of its own multiplier. Next ones to try: `eta[mask] == 0` (a patch),
-    `A @ eta <= b`, and, for a smooth one, `cp.tv(cp.reshape(eta, (8, 8), order="C")) <= 1`.
+    Constraints cost the attacker something, each in the currency of its own multiplier. Next ones to try:
+    `eta[mask] == 0` (a patch), `A @ eta <= b`, and, for a smooth one, `cp.tv(cp.reshape(eta, (8, 8), order="C")) <= 1`.
 
     ## Exercise: first the ball, then the constraint
 
-    $p=1$ and bounds $l\le\eta\le u$ with $l\le0\le u$, as a pixel range gives them. The step below takes the best $\eta$ of the ball
-    (lesson 3: all of $\varepsilon$ to one pixel) and clips it to the bounds. The result is in both sets. It is what most libraries do:
-    solve for one set, then project or clip. **Is it optimal? Mend `step`.** (A pixel that has reached its bound leaves a part of
-    $\varepsilon$ unused. Who should get it?)
+    $p=1$ and bounds $l\le\eta\le u$ with $l\le0\le u$, as a pixel range gives them. The step below takes the best
+    $\eta$ of the ball (lesson 3: all of $\varepsilon$ to one pixel) and clips it to the bounds. The result is in both
+    sets. It is what most libraries do: solve for one set, then project or clip. **Is it optimal? Mend `step`.** (A
+    pixel that has reached its bound leaves a part of $\varepsilon$ unused. Who should get it?)
     """)
     return
 
@@ -192,7 +197,7 @@ def _(mo):
 @app.cell
 def _(torch):
     def step(gradient, radius, lower, upper):
-        """gradient, lower, upper (N, d) → η (N, d) with ‖η‖₁ ≤ radius, lower ≤ η ≤ upper and gᵀη as small as possible."""
+        """gradient, lower, upper (N, d) → η (N, d) with ‖η‖₁ ≤ radius, lower ≤ η ≤ upper and the smallest gᵀη."""
         largest = gradient.abs().argmax(-1, keepdim=True)
         eta = torch.zeros_like(gradient).scatter(-1, largest, -radius * gradient.gather(-1, largest).sign())
         return eta.clamp(lower, upper)
@@ -214,7 +219,8 @@ def _(ca, check_step, step):
 @app.cell(hide_code=True)
 def _(mo):
     mo.md(r"""
-    <details><summary>A solution</summary><p>A knapsack: fill the pixels in the order of |g|, each to its bound, until ε is used up.</p>
+    <details><summary>A solution</summary><p>A knapsack: fill the pixels in the order of |g|, each to its bound, until
+    ε is used up.</p>
     <pre><code>def step(gradient, radius, lower, upper):
         room = torch.where(gradient &gt; 0, -lower, upper).clamp(max=radius)  # how far each pixel may go downhill
         order = gradient.abs().argsort(-1, descending=True)
