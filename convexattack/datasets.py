@@ -64,8 +64,7 @@ class Table:
     """n rows of measurements, and the numbers to be predicted from them.
 
     Attributes:
-        x: (n, d) float32, standardised: one unit of η, and of ε, is one standard deviation of that column among the
-            training rows.
+        x: (n, d) float32, standardised: one unit of η and ε is a standard deviation of that column among training rows.
         target: (n, m) float32, in the units of the source.
         name: what was asked for.
         note: what the source is, and which rows these are; to be printed with every result.
@@ -143,9 +142,8 @@ def load(name_or_folder: str | PathLike[str], split: str = "test", limit: int | 
         split: `train` or `test`, or what else the folder has.
         limit: at least 1.
 
-    MNIST and CIFAR-10 are counted by class, whatever the limit; the pixels of MNIST, of which every good copy has the
-    same, are compared with a checksum where a whole split is loaded. A folder of which the card states `num_examples`
-    is counted likewise.
+    MNIST and CIFAR-10 are counted by class, whatever the limit; the pixels of MNIST, the same in every good copy, are
+    compared with a checksum if a split is whole. A folder of which the card states `num_examples` is counted likewise.
 
     Raises:
         ValueError: no such dataset or split, a wrong limit, or images, labels, counts or pixels other than the dataset

@@ -85,8 +85,7 @@ def read_problem(path: str | PathLike[str]) -> AnyProgram:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no archive, one that needs pickle, or an array that is missing, unknown or malformed: the sentence
-            names it.
+        ValueError: no archive, one that needs pickle, or an array that is missing, unknown or malformed, by name.
     """
     return _problem(Path(path), _arrays(Path(path)))
 

@@ -5,8 +5,7 @@ returns J_f(x), and `jacobian_operator` its products with vectors where it is to
 
 One forward pass, whose graph is kept once; then backward passes, each for as many pieces as `ENTRIES_AT_ONCE` allows,
 by `torch.autograd.grad(is_grads_batched=True)`, and one piece at a time beyond that, or where an operation of the model
-cannot be batched. On a CPU the batch of pieces is faster for few images, where overhead rules, and slower and larger
-for wide convolutions on many.
+cannot be batched. On a CPU the batch is faster for few images, and slower and larger for wide convolutions on many.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ _NO_GRADIENT = (
     "without detach(), no_grad() or NumPy on the way"
 )
 ENTRIES_AT_ONCE = 2**20  # of the gradients that one backward pass computes together
-PIECES_AT_ONCE = (
-    10  # but no fewer than these, or all: a batch of a few pieces of many images is slower than one after another
-)
+PIECES_AT_ONCE = 10  # but no fewer, or all: a batch of a few pieces of many images is slower than one after another
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +76,7 @@ def linearize(
     Raises:
         TypeError: integer images, or a model or a loss that returns anything but one floating-point tensor.
         ValueError: no batch dimension, no images, images that the model does not take, an output that is not (B, m), a
-            label that is no class, a BatchNorm that mixes the images of a batch, or an output that does not depend on x
-            differentiably.
+            label that is no class, a BatchNorm that mixes the images of a batch, or an output without a gradient in x.
     """
     check_images(x)
     with torch.inference_mode(False), torch.enable_grad(), evaluating(model, len(x)) as function:

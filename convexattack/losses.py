@@ -118,9 +118,8 @@ def pixel_margins(target: Int[Tensor, "*P"]) -> Loss:
 
     The output of the model is flat, (B, m·P): the scores of class 0 at all P pixels, then those of class 1, and so on,
     as `Flatten` makes it of (B, m, H, W). Where the strongest rival is the clean prediction, L_i is the paper's
-    f_k − f_t (Section III). Each piece is one halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. The
-    attacks run with either, but what they say of `fooled` and `margin` takes the flat scores for those of one image and
-    means nothing here.
+    f_k − f_t (Section III). Each piece is one halfspace of `ca.HingeSum`; `ca.summed(...)` of it is one loss. Attacks
+    run with either; their `fooled` and `margin`, which take the flat scores for those of one image, mean nothing here.
 
     Args:
         target: the class t_i of every pixel: (B, P) or (B, H, W) for each image, or (H, W) for all images. Labels are
@@ -187,8 +186,7 @@ def summed(loss: Loss) -> Loss:
 def probabilities(model: Model) -> nn.Module:
     """The model followed by a softmax: from logits to the f of unit ℓ1 norm in equation (2).
 
-    `model` (a Module, or any callable from (B, *S) to (B, m)) is held, neither copied nor changed. Raises TypeError if
-    it is not callable.
+    `model` (any callable (B, *S) → (B, m)) is held, neither copied nor changed. Raises TypeError if it is not callable.
     """
     if not callable(model):
         raise TypeError(

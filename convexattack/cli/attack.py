@@ -180,8 +180,7 @@ def curve(
     """Fooling ratios over radii for several attacks, as in the paper's Figure 2.
 
     The fooling ratio is the share of correctly classified images that are misclassified at x + η. DeepFool finds its
-    own size, and fools an image at ε if that is smaller than ε. The intervals, Wilson's, are for the sampling of images
-    alone.
+    own size, and fools an image at ε if that is smaller than ε. Intervals are Wilson's, for the sampling of images.
 
     \b
       convexattack curve

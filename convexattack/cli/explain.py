@@ -54,8 +54,7 @@ def explain(
       convexattack explain min-norm --norm 1.5 --gradient 3,-4 --value 2.5
       convexattack explain operator-norm --norm inf --radius 0.5 --jacobian "1,2;3,-4"
 
-    gn, gnii and min-norm take a box as well, one bound for all coordinates or one for each; inf and -inf leave a side
-    open:
+    gn, gnii and min-norm take a box as well, one bound for all coordinates or for each; inf and -inf leave a side open:
 
     \b
       convexattack explain gnii --norm 2 --radius 1 --gradient 3,4 --value 0 --lower=-0.6 --upper 0.6

@@ -109,8 +109,7 @@ def certify(
 
     With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3
     (float16), for (9) within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions.
-    A claim that is not proved is refuted by what is outside, or by a better point; a file is thus a certificate that
-    any other machine can check.
+    A claim that is not proved is refuted by what is outside, or by a better point; any machine can check a file.
     """
     with sentences():
         items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)

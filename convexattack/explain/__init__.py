@@ -1,7 +1,6 @@
 """A derivation with the reader's own numbers: program, Lagrangian, dual, optimum, tight inequalities, certificate.
 
-The numbers come from `solve` and `certify`; what is derived here is words and formulas, and the bound once more, by
-hand.
+The numbers come from `solve` and `certify`; derived here are words, formulas, and the bound once more, by hand.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
     """Derive the solution of item i of a program, step by step, with its numbers.
 
     Args:
-        program: (GN) or (GNII) over a ball, a box, or a ball and a box; (8) with a box or without; (9) with its
-            Jacobian held.
+        program: (GN) or (GNII) over a ball, a box, or a ball and a box; (8), with a box or not; (9) with its Jacobian.
         i: which of its N items.
 
     Returns:

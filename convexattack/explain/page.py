@@ -72,8 +72,7 @@ class Explanation:
         status: what was claimed.
         solution, certificate: of this item alone (N = 1): where the numbers come from.
 
-    `print(explanation)` shows it in a terminal; `markdown()` is for GitHub or a notebook, `latex()` a document to
-    compile.
+    `print(explanation)` shows it in a terminal; `markdown()` is for GitHub or a notebook, `latex()` to compile.
     """
 
     title: str

@@ -37,13 +37,11 @@ def load(name: str) -> nn.Module:
 
     - `digits`: images (B, 1, 8, 8) with pixels in [0, 1] → scores (B, 10).
     - `digits-autoencoder`: images (B, 1, 8, 8) with pixels in [0, 1] → the same pixels, flat (B, 64).
-    - `scenes`: scenes of digits (B, 1, H, W) with pixels in [0, 1] → 11 scores for every pixel, flat (B, 11·H·W), class
-      by class.
+    - `scenes`: scenes of digits (B, 1, H, W), pixels in [0, 1] → 11 scores a pixel, flat (B, 11·H·W), class by class.
     - `diabetes`: ten measurements (B, 10), standardised as `datasets.diabetes` has them → points of a score (B, 1).
     - `fcnn`, `lenet5`: MNIST's images (B, 1, 28, 28), or with the paper's frame of zeros (B, 1, 32, 32), pixels in
       [0, 1] → scores (B, 10).
-    - `nin`, `densenet40`: images of CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); short trainings, see
-      their cards.
+    - `nin`, `densenet40`: CIFAR-10 (B, 3, 32, 32), pixels in [0, 1] → scores (B, 10); short trainings, see the cards.
 
     Raises:
         ValueError: no such network, or its weights file is not the one that was shipped.
@@ -60,8 +58,7 @@ def load(name: str) -> nn.Module:
 def load_weights(model: _Network, file: str | PathLike[str]) -> _Network:
     """`model` itself, in eval mode, with all tensors taken from a safetensors file; untouched if anything is wrong.
 
-    The file must hold exactly the tensors of `model.state_dict()`, each in its shape; a tensor takes the model's dtype
-    and device.
+    The file must hold exactly the tensors of `model.state_dict()`, in their shapes; they take its dtype and device.
 
     Raises:
         FileNotFoundError: no such file.
@@ -100,8 +97,7 @@ def from_factory(spec: str) -> nn.Module:
     `factory` is called without arguments and returns a `torch.nn.Module`; it may also be a Module itself.
 
     Raises:
-        ValueError: not of the form `module:factory`, no such module, an error within it or within the factory, or no
-            such attribute.
+        ValueError: not of the form `module:factory`, no such module or attribute, or an error within them.
         TypeError: not callable, it wants arguments, or what it makes is not a Module.
     """
     name, colon, attribute = spec.partition(":")

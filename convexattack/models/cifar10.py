@@ -1,7 +1,6 @@
 """The paper's networks for CIFAR-10: Network in Network (Lin, Chen and Yan, 2013), DenseNet-40 with growth rate 12.
 
-Pixels are in [0, 1]; the first layer takes the mean and the standard deviation of each colour out, so that ε is in
-units of the data range.
+Pixels are in [0, 1]; the first layer takes each colour's mean and deviation out, so that ε is in units of that range.
 """
 
 from __future__ import annotations

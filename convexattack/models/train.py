@@ -46,15 +46,13 @@ def train(
     """The network `name`, trained as its recipe says, in eval mode, on the CPU; the global random state is kept.
 
     On a CPU it runs on one thread, and the same seed gives the same weights on the same kind of machine. On a GPU it
-    runs in bfloat16 (float32 weights), and two runs may differ. Networks that want a GPU have their channels last in
-    memory on either.
+    runs in bfloat16 (float32 weights), and two runs may differ. Networks for a GPU have channels last.
 
     Args:
         name: a key of `RECIPES`.
         seed: of the initial weights, the batches, the noise and the shifts.
         epochs: passes over the training part (default: the recipe's).
-        checkpoint: a file that is written after every epoch; if it is there, training goes on from it. It stays when
-            training ends.
+        checkpoint: a file that is written after every epoch; if it is there, training goes on from it. It is kept.
         training: inputs and labels, or targets (default: the recipe's).
         device: default: a GPU where the recipe wants one and there is one, otherwise the CPU.
         coarse: how many of the epochs, the first ones, see images of half the side (means of 2 × 2 pixels), a quarter

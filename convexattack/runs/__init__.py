@@ -2,8 +2,7 @@
 
 A `Setting` names network and data. Everything but regression is about images that the network classifies correctly; the
 others are passed over and counted. A radius that is not given is ρ₂ of these images (smallest ratio, two digits): by
-Proposition 1 the linear model of an image is fooled within ε if and only if ε > min_l L_l/‖∇L_l‖_q, and ρ₂ is the mean
-of that.
+Proposition 1 the linear model of an image is fooled within ε if and only if ε > min_l L_l/‖∇L_l‖_q, whose mean is ρ₂.
 """
 
 from __future__ import annotations

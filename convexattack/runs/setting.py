@@ -33,10 +33,8 @@ class Setting:
 
     Attributes:
         model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
-        data: a dataset by name (for regression `diabetes` as well), a folder in the Hugging Face layout, or the data
-            themselves.
-        images: how many of the test images, correctly classified ones where classes matter; fewer where there are no
-            more.
+        data: a dataset by name (for regression `diabetes` as well), a folder in the Hugging Face layout, or the data.
+        images: how many of the test images at most, correctly classified ones where classes matter.
         device, dtype: of the network, the images and the programs; dtype is a name in `verify.DTYPES`.
         weights: a safetensors file for the network.
         seed: of the order in which test images are taken, and of what is random.

@@ -24,8 +24,7 @@ class Counterexample(AssertionError):
         eta: what it returned; None where it raised, or returned no (N, d) tensor of the right dtype.
         optimal: (N, d), the closed form's η (or CVXPY's, where a set has none).
         certificate: of eta, with the multipliers that prove the bound; None like eta.
-        ratio: the decrease −gᵀη reached ÷ the largest possible one, for (8) ‖η‖_p ÷ the smallest possible; NaN where it
-            means nothing.
+        ratio: the decrease −gᵀη reached ÷ the largest possible one, for (8) ‖η‖_p ÷ the smallest; NaN if meaningless.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """Hypothesis strategies for data on which steps go wrong: ties, zeros, very different scales, tight boxes.
 
-The simplest number of each strategy is a 1, a small integer or a middle grey, for that is what a counterexample shrinks
-to.
+The simplest number of each strategy is a 1, a small integer or a middle grey, which counterexamples shrink to.
 """
 
 from __future__ import annotations

@@ -70,8 +70,7 @@ def verify(
         model: a shipped network by name, `MODULE:FACTORY`, or a Module (a copy is used).
         data: a dataset by name, a folder in the Hugging Face layout, or `Images` in [0, 1]; for (9) alone `diabetes` or
             a `Table` as well.
-        images: how many correctly classified test images (or inputs, where there are no classes); fewer where there are
-            no more.
+        images: how many correctly classified test images (without classes, inputs); fewer if there are no more.
         programs: names in `files.PROGRAMS`.
         norms: real numbers p in [1, ∞].
         radius: ε for all norms, in units of the data range. None takes for each norm the median of L/‖g‖_q, to two
@@ -86,8 +85,7 @@ def verify(
         progress: called with (items done, of how many, what comes next).
 
     Times are wall-clock: of the closed form the median of three calls for the whole batch, after a first one; of CVXPY
-    one pass over the items, re-solving what a first solve has compiled, except for (9), which is compiled for each
-    item.
+    one pass over the items, re-solving what a first solve has compiled; (9) is compiled for each item.
 
     Raises:
         ValueError, TypeError: an argument that is wrong, in a sentence that names it.

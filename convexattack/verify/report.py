@@ -28,8 +28,7 @@ class Side:
             of the relaxation, and the residual the width of the bracket).
         seconds: wall-clock time per item.
         why: the first refusal, None where every certificate holds.
-        bracket: for (9) the medians of the lower and of the upper bounds on the norm, which bracket the median of the
-            norms.
+        bracket: for (9) the medians of the lower and of the upper bounds on the norm, around the median norm.
     """
 
     solver: str
@@ -59,10 +58,8 @@ class Row:
         disagreements: on how many items their verdicts differ, or these numbers by more than the tolerance.
         linearization_median, linearization_worst: |L(x + η) − (L + gᵀη)| of the real network, for (9)
             ‖f(x + η) − f(x) − Jη‖₂, in units of its scores.
-        lower_difference: for (9) the worst relative difference between the lower bounds, which two roundings may well
-            have.
-        bound: for (9) where the upper bound comes from, `relaxation` or, for p < 2, `formula`, which is that of both
-            paths.
+        lower_difference: for (9) the worst relative difference between the lower bounds, which two roundings may have.
+        bound: for (9) where the upper bound comes from, `relaxation` or, for p < 2, `formula` on both paths.
     """
 
     program: str
@@ -98,8 +95,7 @@ class Row:
 @dataclass(frozen=True)
 class Report:
     """The outcome of `verify`: its settings, one row for each program, norm and choice of sets, where the files are,
-    and what was asked for and cannot be run. `pieces` is 0 where there are no classes, so that any inputs were
-    taken."""
+    and what was asked for and cannot be run. `pieces` is 0 without classes: any inputs were taken."""
 
     model: str
     data: str
