@@ -21,7 +21,8 @@ from verification.statements import STATEMENTS
 
 MATHML = "{http://www.w3.org/1998/Math/MathML}math"
 FETCHED = re.compile(
-    r'\b(?:src|srcset|action|data|poster)=|<(?:script|iframe|object|embed|link|base|img)\b|@import|url\((?!#)|\bhref="(?!#)'
+    r"\b(?:src|srcset|action|data|poster)=|<(?:script|iframe|object|embed|link|base|img)\b"
+    r'|@import|url\((?!#)|\bhref="(?!#)'
 )
 
 

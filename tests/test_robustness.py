@@ -37,7 +37,7 @@ def ratios(norm: ca.Lp) -> tuple[Tensor, Tensor]:
     active, smallest = [], []
     for x, k in zip(X[3:], LABEL[3:].tolist(), strict=True):
         scores = WEIGHT @ x
-        pieces = {l: (float(scores[k] - scores[l]), WEIGHT[k] - WEIGHT[l]) for l in range(4) if l != k}  # noqa: E741  the paper's letter
+        pieces = {l: (float(scores[k] - scores[l]), WEIGHT[k] - WEIGHT[l]) for l in range(4) if l != k}  # noqa: E741
         dual = {l: float(torch.linalg.vector_norm(g, norm.q)) for l, (_, g) in pieces.items()}  # noqa: E741
         best = min(pieces, key=lambda l: pieces[l][0])  # noqa: E741
         active.append(pieces[best][0] / dual[best])
