@@ -39,8 +39,7 @@ class Curve:
 
     Attributes:
         method: as the paper has it.
-        piece: "best" or "active" for Algorithm 1 and 1-n; "" for the others, which have one piece or choose it
-            themselves.
+        piece: "best" or "active" for Algorithm 1 and 1-n; "" for the others, which have or choose one piece.
         fooled: (radii, images) which correctly classified image is fooled at which ε.
         other: for each ε on how many images the best piece is not the active one; of Algorithm 1 alone.
         seconds: what it took to measure, in seconds of the processor.

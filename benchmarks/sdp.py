@@ -52,9 +52,7 @@ SLOPES = {
     CVXPY: (1.0, 1.3),
 }  # of seconds in d, as far as an extrapolation may believe
 ROUNDS = 7
-LARGE = (
-    500_000  # numbers of J from which the memory of a call is measured, as it drowns in that of the libraries before
-)
+LARGE = 500_000  # numbers of J from which the memory of a call is measured: before, it drowns in the libraries'
 GROWTH = (1_000, 1_000_000)
 TARGETS = [  # m, d, seconds an item, relative gap
     (M, 784, 0.003, 1e-8), (M, 3_072, 0.010, 1e-8), (M, 150_528, 0.4, 1e-8), (500, 500, 2.0, 1e-7),

@@ -1,8 +1,7 @@
 """Seconds per item of the closed form and of CVXPY, on the same random programs.
 
-One row is (program, p, box or not, d). In each of its rounds every contender runs once, in changing order, so that what
-else the machine does falls on all of them alike; a ratio is formed within a round, and what is reported is its median
-over rounds.
+One row is (program, p, box or not, d). In each of its rounds every contender runs once, in changing order, so that
+other load falls on all alike; a ratio is formed within a round, and what is reported is its median over rounds.
 
 | contender | what is timed |
 |---|---|
