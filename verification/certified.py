@@ -12,8 +12,7 @@ else is needed to judge a claim, and whoever made it need not be trusted:
     FEASIBLE      η is in the sets, and L + gᵀη < 0;
     INFEASIBLE    for (GN) the bound is not negative; for (8) the bound of L + gᵀη over the box is positive.
 
-Optimum. The closed forms attain the bound up to rounding: 1e-12 of the program's scale in float64, 1e-6 in float32,
-1e-3 in float16.
+Optimum. The closed forms attain the bound to 1e-12 of the program's scale in float64, 1e-6 in float32, 1e-3 in float16.
 
 The check. Here the library's own certificate is the judge, which shares no code with the closed forms and sees only the
 program and the claimed vectors; what it says in float64 is within the tight tolerance for all. Of about one program in

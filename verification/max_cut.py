@@ -17,8 +17,7 @@ of rounding.py:
 
     largest cut ≥ α · relaxation,    α = min_θ (2/π) θ/(1 − cos θ) = 0.87856…
 
-Optimum. The bracket of the library, squared and divided by 4ε², therefore encloses the largest cut, and is never wider
-than 1/α.
+Optimum. The bracket of the library, squared and over 4ε², thus encloses the largest cut, and is never wider than 1/α.
 
 The check. Random graphs with 3 to 11 vertices, and the cycles C_3, C_5, …, on which the relaxation is not exact. The
 largest cut by trying all of them in integers. It must equal the square of the library's value over 4ε² with all signs

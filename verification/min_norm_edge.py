@@ -15,8 +15,7 @@ proposition_1_equality.py. The radii for which (GN) is feasible are (L/‖g‖_q
 and is not attained.
 
 Cure. Ask for (1 + δ)L + gᵀη ≤ 0, δ > 0. The solution is (1 + δ)η, 1 + δ times as long, and L + gᵀ(1 + δ)η = −δL < 0: it
-solves (GN) with ε = (1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which reference [7] has and the paper does not
-mention.
+solves (GN) with ε = (1 + δ)L/‖g‖_q. That is DeepFool's overshoot, which [7] has and the paper omits.
 
 The check. Integer gradients with a power of two as ‖g‖_∞ (p = 1), ‖g‖₁ (p = ∞) or ‖g‖₂ (p = 2: one entry only), and
 dyadic L, so that ε = L/‖g‖_q is a floating-point number. In rational numbers: |L + gᵀη| for the library's η, relative

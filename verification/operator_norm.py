@@ -64,8 +64,10 @@ NORMS = (1.0, 1.01, 1.5, 2.0, 2.0001, 2.5, math.pi, 10.0, math.inf)
     full=64,
     formulas=(
         r"\max_\eta\|J\eta\|_2\quad\text{s.t.}\quad\|\eta\|_p\le\varepsilon\qquad(9)",
-        r"\varepsilon\|J\|_{1\to2}=\varepsilon\max_k\|j_k\|_2,\qquad\varepsilon\|J\|_{2\to2}=\varepsilon\,\sigma_{\max}(J)",
-        r"p\ge2,\;y>0:\quad\varepsilon\|J\|_{p\to2}\le\varepsilon\sqrt{\lambda_{\max}(J\operatorname{Diag}(1/y)J^{T})\,\|y\|_{p/(p-2)}}",
+        r"\varepsilon\|J\|_{1\to2}=\varepsilon\max_k\|j_k\|_2,\qquad"
+        r"\varepsilon\|J\|_{2\to2}=\varepsilon\,\sigma_{\max}(J)",
+        r"p\ge2,\;y>0:\quad\varepsilon\|J\|_{p\to2}\le"
+        r"\varepsilon\sqrt{\lambda_{\max}(J\operatorname{Diag}(1/y)J^{T})\,\|y\|_{p/(p-2)}}",
     ),
 )
 def check(case: tuple[float, int, int], rng: np.random.Generator, n: int) -> Iterator[Finding]:

@@ -1,8 +1,7 @@
 """Judges that share no line with what they judge: HiGHS, SCS, enumeration, rational numbers, 50 digits, root finding.
 
 All take NumPy arrays and numbers of one item (the enumerations for (9): of many), none a program of the library. The
-two minima are scaled so that |g_i| ≤ 1 and the length is about 1, because every solver here stops at an absolute
-tolerance.
+two minima are scaled so that |g_i| ≤ 1 and the length is about 1, as solvers stop at absolute tolerances.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Other convex constraints: (GNII) over any of them is still a convex program with a certificate.
 
 The paper says of (GNII) that "one can incorporate other convex constraints into it for different scenarios".
-with_box.py has the box; this file has others: a subspace, halfspaces, a bound on the total variation, each together
-with a ball.
+with_box.py has the box; this file has a subspace, halfspaces, a bound on the total variation, each with a ball.
 
 Program. C_1 the ball, C_2, …, C_k convex:
 
@@ -13,8 +12,7 @@ Lagrangian. A copy z_j of η in each set, with a multiplier v_j for η − z_j =
     L + gᵀη + Σ v_jᵀ(η − z_j),    z_j ∈ C_j, η free.
 
 Dual. The infimum over η is −∞ unless Σ v_j = −g, and what remains is L − Σ σ_j(v_j) with the support functions
-σ_j(v) = sup {vᵀz : z ∈ C_j}. So any v_j with Σ v_j = −g bound every η of the intersection from below, however they were
-found.
+σ_j(v) = sup {vᵀz : z ∈ C_j}. So any v_j with Σ v_j = −g bound every η of the intersection from below.
 
 Optimum. There is no closed form in general. Where a point lies in the interior of all sets (here 0 does, or, for a
 subspace, in its relative interior) Slater's condition gives multipliers for which the bound is attained, and

@@ -21,8 +21,7 @@ def counterexample(step: Step) -> str:
     """In words: the program and what the step makes of it, or that none was found; "" for a case that has no check.
 
     Models have two classes and up to six inputs. Without a pixel range the image is 0, so that x + η is not rounded.
-    (GNII) is the same program for cg, and (8) for cL and cg, c > 0: the largest entry of g is brought to 1, for (GNII)
-    only if it is larger.
+    (GNII) is the same program for cg, and (8) for cL and cg, c > 0: max |g_i| is brought to 1, for (GNII) if larger.
     """
     from convexattack.testing import check_step
 

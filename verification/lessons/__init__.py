@@ -159,9 +159,7 @@ def _output(output: Notebook, caption: str) -> str:
     data = {kind: "".join(text) if isinstance(text, list) else text for kind, text in output["data"].items()}
     if "image/png" in data:
         encoded, words = data["image/png"].replace("\n", ""), escape(caption)
-        width = (
-            int.from_bytes(base64.b64decode(encoded)[16:20]) // 2
-        )  # a PNG says its width there; marimo draws two pixels for one
+        width = int.from_bytes(base64.b64decode(encoded)[16:20]) // 2  # a PNG's width, at two pixels for one of marimo
         picture = f'<img alt="{words}" width="{width}" src="data:image/png;base64,{encoded}" />'
         return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"
     if "text/markdown" in data:

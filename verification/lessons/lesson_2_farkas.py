@@ -14,8 +14,7 @@ def _(mo):
     $$\text{find } \eta \quad\text{such that}\quad L + g^\top\eta < 0,\qquad \|\eta\|_p \le \varepsilon. \tag{GN}$$
 
     To convince somebody that the answer is *yes*, show an $\eta$. But how do you convince somebody that the answer is
-    *no*? Trying many $\eta$ proves nothing. This is what duality is for: a *no* has a witness too, a vector that anyone
-    can check.
+    *no*? Trying many $\eta$ proves nothing. Duality does: a *no* has a witness too, a vector that anyone can check.
 
     ## The witness
 

@@ -232,8 +232,7 @@ def _(mo):
     ## Exercise: the right direction, the wrong norm
 
     Somebody has adapted DeepFool to $p=\infty$ and kept the Euclidean step. It satisfies $L+g^\top\eta\le0$. **Mend
-    `step`, so that $\|\eta\|_\infty$ is smallest.** Where $L\le0$, nothing has to be done; where $g=0<L$, nothing can
-    be.
+    `step`, so that $\|\eta\|_\infty$ is smallest.** Where $L\le0$, nothing has to be done; where $g=0<L$, nothing can.
     """)
     return
 

@@ -8,8 +8,7 @@ def _(mo):
     mo.md(r"""
     # Lesson 5: ℓ∞ → 2, from d × d to m × m
 
-    A regression has no classes to confuse. Its attacker moves the output as far as possible; in the linear model (1)
-    that is
+    A regression has no classes to confuse. Its attacker moves the output as far as possible: in the linear model (1),
 
     $$\text{maximize } \|J\eta\|_2 \quad\text{subject to}\quad \|\eta\|_p\le\varepsilon, \tag{9}$$
 

@@ -68,8 +68,7 @@ def _(mo):
     \qquad\text{for every }\eta\in C_1\cap\dots\cap C_k.$$
 
     One line, and all that a set has to bring is its support function. `rigorous=False` above says that for a
-    `CustomSet` CVXPY had to be asked for it, so the bound leans on a numerical solver. For our set we can do better, by
-    hand:
+    `CustomSet` CVXPY had to be asked for it, so the bound leans on a numerical solver. For our set we can do better:
 
     $$\sigma(v)=\sup\{v^\top\eta:\textstyle\sum_i\eta_i=0\}=\begin{cases}0&\text{if all } v_i \text{ are equal}\\
     \infty&\text{otherwise.}\end{cases}$$
