@@ -13,8 +13,9 @@ from convexattack.attacks import (
     random_sign,
     regression_attack,
 )
-from convexattack.certificates import Certificate, Enclosure, ExactCertificate, Proof, Tolerance, Verdict, certify
+from convexattack.certificates import Certificate, Enclosure, ExactCertificate, Proof, Tolerance, Verdict
 from convexattack.explain import Explanation, explain
+from convexattack.judged import certify
 from convexattack.linearize import JacobianOperator, Linearization, jacobian, jacobian_operator, linearize
 from convexattack.losses import (
     above,
@@ -40,13 +41,28 @@ from convexattack.robustness import (
     rho_2,
     smallest_radius,
 )
-from convexattack.sets import Ball, Box, ConvexSet, CustomSet, PixelRange
+from convexattack.sets import (
+    Affine,
+    Ball,
+    Box,
+    ConvexSet,
+    CustomSet,
+    GroupBall,
+    Halfspaces,
+    PixelRange,
+    Support,
+    TotalVariation,
+    WeightedBall,
+    atoms,
+    maps,
+)
 from convexattack.solution import Solution, Status
 from convexattack.solvers import solve
 
 __all__ = [
     "GN",
     "GNII",
+    "Affine",
     "Attack",
     "Ball",
     "Box",
@@ -58,6 +74,8 @@ __all__ = [
     "ExactCertificate",
     "Explanation",
     "FoolingCurve",
+    "GroupBall",
+    "Halfspaces",
     "HingeSum",
     "JacobianOperator",
     "Linearization",
@@ -74,11 +92,15 @@ __all__ = [
     "Rho2",
     "Solution",
     "Status",
+    "Support",
     "Tolerance",
+    "TotalVariation",
     "Verdict",
+    "WeightedBall",
     "above",
     "algorithm1",
     "algorithm2",
+    "atoms",
     "below",
     "certify",
     "class_score",
@@ -90,6 +112,7 @@ __all__ = [
     "jacobian",
     "jacobian_operator",
     "linearize",
+    "maps",
     "margin",
     "negative_cross_entropy",
     "pixel_margins",

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexattack.certificates import Certificate, ExactCertificate, certify
+from convexattack.certificates import Certificate, ExactCertificate
+from convexattack.judged import certify
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet

@@ -1,126 +1,57 @@
-"""The norm ‖·‖_p for every real p in [1, ∞]: value, dual, steepest direction (eqs. 6 and 7), and its CVXPY text."""
+"""Norms: value, dual norm, CVXPY text, and what rounding can do to them. ‖·‖_p for every real p in [1, ∞], and its mixture over groups."""
 
 from __future__ import annotations
 
+import abc
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cvxpy as cp
 import numpy as np
+import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Lp", "by_rows", "dot64", "largest", "round_down", "round_inwards", "round_up", "rounding_slack", "sum64"]
+from convexattack.numerics import UNIT, by_rows, largest, round_down, rounding_slack, two_level_sum
 
-UNIT = 2.0**-53  # unit roundoff of float64
-BLOCK = 2**17  # entries at a time of what is copied to float64 on a CPU
-
-
-def by_rows(function: Callable[..., Any], *parts: Float[Tensor, "N *D"]) -> Any:
-    """function(*parts), which is one tensor or a tuple of them, N rows each, and takes every row by itself.
-
-    On a CPU it is called for a few rows at a time: what it makes on the way stays in the cache, and in memory that was touched before. A
-    fresh float64 copy of a batch of images costs ten times its arithmetic.
-    """
-    first = parts[0]
-    rows = max(1, BLOCK // max(1, first[:1].numel()))
-    if first.ndim < 2 or first.device.type != "cpu" or len(first) <= rows:
-        return function(*parts)
-    found = [function(*block) for block in zip(*(part.split(rows) for part in parts), strict=True)]
-    return (
-        torch.cat(found)
-        if isinstance(found[0], Tensor)
-        else tuple(torch.cat(column) for column in zip(*found, strict=True))
-    )
+__all__ = ["Lp", "Mixed", "Norm"]
 
 
-def sum64(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-    """Σ_i x_i, summed in float64."""
-    found: Tensor = by_rows(lambda x: x.sum(-1, dtype=torch.float64), x)
-    return found
+class Norm(abc.ABC):
+    """A norm of the last dimension of a tensor, at least as large as every entry: |x_i| ≤ ‖x‖."""
 
+    @abc.abstractmethod
+    def length(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """‖x‖ in float64, whatever the dtype of x; off by at most `slack(d)`, relative."""
 
-def dot64(x: Float[Tensor, "*N d"], y: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-    """Σ_i x_i y_i in float64."""
-    found: Tensor = by_rows(lambda x, y: (x.to(torch.float64) * y.to(torch.float64)).sum(-1), x, y)
-    return found
+    @property
+    @abc.abstractmethod
+    def conjugate(self) -> Norm:
+        """The dual norm, ‖u‖_* = sup {uᵀx : ‖x‖ ≤ 1}."""
 
+    @abc.abstractmethod
+    def text(self, z: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
+        """‖z‖ ≤ t in CVXPY."""
 
-def rounding_slack(d: int) -> float:
-    """A relative error that no norm or inner product of d terms exceeds when summed by `_sum`: about (3√d + 70)·2⁻⁵³.
+    def slack(self, d: int) -> float:
+        """A relative error that `length` never exceeds."""
+        return rounding_slack(d)
 
-    The sum runs over a √d × √d table and a remainder, so a term takes part in fewer than 3√d + 4 additions, whatever their order;
-    the rest covers powers and roots.
-    """
-    return (3 * math.isqrt(d) + 70) * UNIT
+    def check(self, d: int) -> None:
+        """Raise ValueError unless vectors of d entries have this norm."""
 
+    def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """‖x‖, in the dtype of x."""
+        return self.length(x).to(x.dtype)
 
-def _sum(x: Tensor) -> Tensor:
-    """Sum over the last dimension in two levels, which bounds the rounding error by `rounding_slack`."""
-    d = x.shape[-1]
-    k = math.isqrt(d)
-    head = x[..., : k * (d // k)].unflatten(-1, (k, d // k)).sum(-1).sum(-1) if k > 1 else x.sum(-1)
-    return head if k <= 1 or d % k == 0 else head + x[..., k * (d // k) :].sum(-1)
-
-
-def round_down(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
-    """x in `dtype`, rounded towards zero: |result| ≤ |x| exactly (beyond the range of dtype, its largest number)."""
-    y = _cut(x, dtype, 0)
-    return _nudge(x, dtype, lambda back: back.abs() > x.abs(), -1) if y is None else y
-
-
-def round_up(x: Float[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
-    """x in `dtype`, rounded away from zero: |result| ≥ |x| exactly."""
-    y = _cut(x, dtype, 1)
-    return _nudge(x, dtype, lambda back: back.abs() < x.abs(), 1) if y is None else y
-
-
-def _cut(x: Tensor, dtype: torch.dtype, up: int) -> Tensor | None:
-    """float64 in `dtype` with the excess bits of each fraction cut off, or one more where they are not 0 (`up`).
-
-    None where that is not the answer: another dtype, or an entry outside the normal numbers of `dtype`.
-    """
-    if x.dtype != torch.float64 or dtype == torch.float64:
-        return None
-    last = 52 + round(math.log2(torch.finfo(dtype).eps))  # how many bits are in excess
-    bits = x.view(torch.int64)
-    cut = (bits + ((1 << last) - 1) if up else bits).bitwise_and(-1 << last).view(torch.float64)
-    y = cut.to(dtype)
-    return y if torch.equal(y.to(torch.float64), cut) else None
-
-
-def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by: int) -> Tensor:
-    if dtype == x.dtype:
-        return x
-    y = x.to(dtype)
-    back = y.to(x.dtype)
-    if torch.equal(back, x):  # as the bounds of a pixel range are, which come from an image of this dtype
-        return y
-    bits = y.view(
-        torch.int16 if y.element_size() == 2 else torch.int32
-    )  # one unit in the last place is one as an integer
-    return (bits + wrong(back).to(bits.dtype).mul_(by)).view(dtype)
-
-
-def round_inwards(
-    low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype, centred: bool | None = None
-) -> tuple[Tensor, Tensor]:
-    """The numbers of `dtype` from low to high begin and end here; `centred`: whether low ≤ 0 ≤ high throughout, if that is known."""
-    if dtype == low.dtype or not low.numel():
-        return low.to(dtype), high.to(dtype)
-    if centred is None:
-        centred = bool((low.amax() <= 0) & (high.amin() >= 0))
-    if centred:
-        return round_down(low, dtype), round_down(high, dtype)
-    above = torch.where(low > 0, round_up(low, dtype), round_down(low, dtype))
-    return above, torch.where(high > 0, round_down(high, dtype), round_up(high, dtype))
+    def dual(self, g: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        """The dual norm sup {gᵀη : ‖η‖ ≤ 1} = ‖g‖_*, in the dtype of g."""
+        return self.conjugate(g)
 
 
 @dataclass(frozen=True)
-class Lp:
+class Lp(Norm):
     """‖x‖_p = (Σ_i |x_i|^p)^{1/p}, max_i |x_i| for p = ∞; norms run over the last dimension of a tensor.
 
     Args:
@@ -156,17 +87,14 @@ class Lp:
             return math.inf
         return 1.0 if self.p == math.inf else self.p / (self.p - 1)
 
-    def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-        """‖x‖_p."""
-        return _norm(x, self.p).to(x.dtype)
-
     def length(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
         """‖x‖_p in float64, whatever the dtype of x."""
         return _norm(x, self.p)
 
-    def dual(self, g: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-        """The dual norm sup {gᵀη : ‖η‖_p ≤ 1} = ‖g‖_q."""
-        return _norm(g, self.q).to(g.dtype)
+    @property
+    def conjugate(self) -> Lp:
+        """‖·‖_q."""
+        return Lp(self.q)
 
     def steepest(self, g: Float[Tensor, "*N d"], radius: float | Float[Tensor, "*N"] = 1.0) -> Float[Tensor, "*N d"]:
         """The minimizer of gᵀη over ‖η‖_p ≤ radius: eq. (6), for p = ∞ eq. (7).
@@ -180,7 +108,7 @@ class Lp:
         if self.p == 2 and g.dtype == torch.float32:
             return self._scaled_once(g, torch.as_tensor(radius, dtype=torch.float64, device=g.device))
         if self.p == 2:
-            length = _sum(g.to(torch.float64).square()).sqrt()
+            length = two_level_sum(g.to(torch.float64).square()).sqrt()
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
             eta = round_down(g * (-r * (1 - rounding_slack(g.shape[-1])) / length)[..., None], g.dtype)
             plain = (length > 1e-140) & (
@@ -232,34 +160,93 @@ class Lp:
             )
         h = g / torch.where(top > 0, top, 1.0)
         if self.p == 2:
-            reach = _sum(h * h)
+            reach = two_level_sum(h * h)
         else:
             a = h.abs()
             power = a.pow(1 / (self.p - 1))
-            reach = _sum(a.mul_(power))  # Σ |h|^q, the p-th power of the norm of |h|^{q−1}
+            reach = two_level_sum(a.mul_(power))  # Σ |h|^q, the p-th power of the norm of |h|^{q−1}
             h = power.copysign(h)
         length = reach.pow(1 / self.p)[..., None]
         scale = r * (1 - rounding_slack(g.shape[-1])) / torch.where(length > 0, length, 1.0)
         return round_down(h.mul_(-scale), g.dtype)
 
-    def epigraph(self, eta: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
-        """The constraints ‖eta‖_p ≤ t in CVXPY, exact for every p.
+    def text(self, z: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
+        """‖z‖_p ≤ t in CVXPY, exact for every p.
 
         `cvxpy.norm` replaces p by a nearby fraction (π becomes 355/113); here a p other than 1, 2, ∞ becomes power cones,
-        |η_i| ≤ r_i^{1/p} t^{1−1/p} with Σ_i r_i ≤ t, which says Σ_i |η_i|^p ≤ t^p.
+        |z_i| ≤ r_i^{1/p} t^{1−1/p} with Σ_i r_i ≤ t, which says Σ_i |z_i|^p ≤ t^p.
         """
         if self.p in (1, 2, math.inf):
-            return [cp.norm(eta, "inf" if self.p == math.inf else int(self.p)) <= t]
-        r = cp.Variable(eta.shape, name="r")
-        return [cp.PowCone3D(r, t * np.ones(eta.shape), eta, 1 / self.p), cp.sum(r) <= t]
+            return [cp.norm(z, "inf" if self.p == math.inf else int(self.p)) <= t]
+        r = cp.Variable(z.shape, name="r")
+        return [cp.PowCone3D(r, t * np.ones(z.shape), z, 1 / self.p), cp.sum(r) <= t]
 
     def __str__(self) -> str:
         return "inf" if self.p == math.inf else f"{self.p:g}"
 
 
-def largest(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
-    """max_i |x_i|, in the dtype of x and without a copy of it."""
-    return torch.maximum(x.amax(-1), -x.amin(-1)).abs()
+@dataclass(frozen=True, eq=False)
+class Mixed(Norm):
+    """‖(‖x_1‖_2, …, ‖x_G‖_2)‖_outer, x_k the entries of group k: sparse in groups for outer = 1.
+
+    Args:
+        labels: (d,) ints from 0 to G − 1, the group of each entry; a group may have any size.
+        outer: the norm of the groups' lengths.
+
+    >>> Mixed(torch.tensor([0, 0, 1]), Lp(1))(torch.tensor([[3.0, 4.0, -2.0]]))
+    tensor([7.])
+    """
+
+    labels: Int[Tensor, " d"]
+    outer: Lp
+
+    def __post_init__(self) -> None:
+        labels = torch.as_tensor(self.labels).detach().to("cpu", copy=True).flatten()
+        if labels.is_floating_point() or labels.dtype == torch.bool or labels.numel() == 0 or int(labels.min()) < 0:
+            raise ValueError(f"labels must be ints >= 0, one for each entry, got {self.labels!r}; number the groups from 0")
+        if type(self.outer) is not Lp:
+            raise TypeError(f"outer must be a ca.Lp, got {self.outer!r}; write ca.Lp(1)")
+        object.__setattr__(self, "labels", labels.to(torch.int64))
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return int(self.labels.max()) + 1
+
+    def lengths(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N G"]:
+        """‖x_k‖_2 of each group, float64."""
+        wide = x.to(torch.float64)
+        top = largest(wide)[..., None]
+        unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
+        sums = torch.zeros(*x.shape[:-1], self.groups, dtype=torch.float64, device=x.device)
+        return sums.index_add_(-1, self.labels.to(x.device), (wide / unit).square()).sqrt() * unit
+
+    def length(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
+        return self.outer.length(self.lengths(x))
+
+    @property
+    def conjugate(self) -> Mixed:
+        """The same groups, their lengths in the dual of `outer`."""
+        return Mixed(self.labels, self.outer.conjugate)
+
+    def slack(self, d: int) -> float:
+        """`index_add_` adds in any order: d/2 roundings of a sum of squares, and those of `outer`."""
+        return rounding_slack(self.groups) + (d + 8) * UNIT
+
+    def check(self, d: int) -> None:
+        if len(self.labels) != d:
+            raise ValueError(f"labels must have one entry for each of the d = {d} coordinates, got {len(self.labels)}")
+
+    def text(self, z: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
+        s = cp.Variable(self.groups, name="s")
+        d, order = len(self.labels), self.labels.argsort(stable=True).numpy()
+        ends = np.searchsorted(self.labels.numpy()[order], np.arange(self.groups + 1))
+        pick = sp.csr_array((np.ones(d), order, np.arange(d + 1)), shape=(d, d)) @ z
+        parts = [cp.SOC(s[k], pick[a:b]) for k, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)) if b > a]
+        return [*parts, s >= 0, *self.outer.text(s, t)]
+
+    def __str__(self) -> str:
+        return f"{self.outer} of {self.groups} groups"
 
 
 def _norm(x: Tensor, p: float) -> Tensor:
@@ -270,13 +257,13 @@ def _norm(x: Tensor, p: float) -> Tensor:
         short: Tensor = by_rows(lambda x: torch.linalg.vector_norm(x, 2, -1, dtype=torch.float64), x)
         return short
     if x.dtype != torch.float64 and p == 1:  # nor does its sum
-        sums: Tensor = by_rows(lambda x: _sum(x.abs().to(torch.float64)), x)
+        sums: Tensor = by_rows(lambda x: two_level_sum(x.abs().to(torch.float64)), x)
         return sums
     if x.dtype != torch.float64:
         wide: Tensor = by_rows(lambda x: _norm(x.to(torch.float64), p), x)
         return wide
     if p == 2:
-        length = _sum(x * x).sqrt()
+        length = two_level_sum(x * x).sqrt()
         plain = (length > 1e-140) & (length < 1e140)
         return length if bool(plain.all()) else torch.where(plain, length, _unit_norm(x, p))
     return _unit_norm(x, p)
@@ -288,4 +275,4 @@ def _unit_norm(x: Tensor, p: float) -> Tensor:
     top = a.amax(-1)
     unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
     a = a / unit[..., None]
-    return unit * (_sum(a) if p == 1 else _sum(a * a).sqrt() if p == 2 else _sum(a.pow(p)).pow(1 / p))
+    return unit * (two_level_sum(a) if p == 1 else two_level_sum(a * a).sqrt() if p == 2 else two_level_sum(a.pow(p)).pow(1 / p))

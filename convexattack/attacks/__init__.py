@@ -27,7 +27,8 @@ from convexattack.attacks.loop import Attack, Perturbation, evaluate, lowest_mar
 from convexattack.attacks.regression import RegressionAttack, RegressionPerturbation, regression_attack
 from convexattack.linearize import check_images, check_label
 from convexattack.losses import Loss, Model, as_label, class_score, margin, negative_cross_entropy
-from convexattack.norms import Lp, round_down
+from convexattack.norms import Lp
+from convexattack.numerics import round_down
 from convexattack.sets import Ball, ConvexSet, PixelRange
 
 __all__ = [

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.attacks.pieces import LastSteps, Step, best_piece, least_norm, least_value, steepness
-from convexattack.attacks.total import Edges, bind, take, within
-from convexattack.certificates import Certificate, certify
+from convexattack.attacks.total import Edges, bind, within
+from convexattack.certificates import Certificate
+from convexattack.judged import certify
 from convexattack.linearize import (
     Linearization,
     backward_pass,
@@ -27,7 +28,8 @@ from convexattack.linearize import (
     linearize,
 )
 from convexattack.losses import Loss, Model
-from convexattack.norms import Lp, largest, round_down
+from convexattack.norms import Lp
+from convexattack.numerics import largest, round_down
 from convexattack.programs import GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet, PixelRange
 from convexattack.solution import Solution
@@ -174,7 +176,7 @@ class Attack:
             if isinstance(self.radius, Tensor) and self.radius.ndim
             else self.radius
         )
-        sets = tuple(take(item, rows) if isinstance(item, ConvexSet) else item for item in self.sets)
+        sets = tuple(item.take(rows) if isinstance(item, ConvexSet) else item for item in self.sets)
         return dataclasses.replace(self, loss=loss, radius=radius, sets=sets)
 
     @torch.inference_mode(False)
@@ -332,7 +334,7 @@ class Attack:
             if small:
                 program: Program = MinNorm(*data, self.norm, bound)
             else:
-                balls = (self._ball if each and whole else take(self._ball, rows[image]),) if ball else ()
+                balls = (self._ball if each and whole else self._ball.take(rows[image]),) if ball else ()
                 program = GNII(*data, (*balls, *bound))
             return Step.of(program, solve(program, self.solver), alone=lin.pieces == 1)
 

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, dot64, largest
+from convexattack.norms import Lp
+from convexattack.numerics import dot64, largest
 from convexattack.programs import MinNorm, Program
 from convexattack.sets import Box, ConvexSet
 from convexattack.solution import Solution, Status

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from convexattack.attacks.loop import evaluate
-from convexattack.certificates import Certificate, certify
+from convexattack.certificates import Certificate
+from convexattack.judged import certify
 from convexattack.linearize import check_images, jacobian
 from convexattack.losses import Model
 from convexattack.norms import Lp

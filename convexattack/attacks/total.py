@@ -3,119 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
-import cvxpy as cp
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down, round_inwards, rounding_slack
-from convexattack.sets import Ball, Box, ConvexSet, CustomSet
-from convexattack.sets import Link as Linked
+from convexattack.norms import Lp
+from convexattack.numerics import round_down, round_inwards, rounding_slack
+from convexattack.sets import Ball, Box, ConvexSet
 
-__all__ = ["Edges", "Shifted", "bind", "take", "within"]
-
-OFFSET = "the total so far"  # no keyword of a user's function can be called that
-
-
-@dataclass(frozen=True, eq=False)
-class Shifted(ConvexSet):
-    """C − e = {η : e + η ∈ C}: σ(v) = σ_C(v) − vᵀe, the violation is C's at e + η, the text is C's with e added.
-
-    Two of them are equal where their texts are, whatever the numbers: then CVXPY compiles once for all steps of an attack.
-
-    Args:
-        inner: C, for N items.
-        total: e, (N, d) in float64; None for 0.
-        origin: the set that `inner` was taken from, which owns the text.
-    """
-
-    inner: ConvexSet
-    total: Float[Tensor, "N d"] | None
-    origin: ConvexSet
-    rigorous: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rigorous", self.inner.rigorous)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Shifted) and other.origin is self.origin
-
-    def __hash__(self) -> int:
-        return hash((Shifted, id(self.origin)))
-
-    def check(self, n: int, d: int) -> None:
-        self.inner.check(n, d)
-
-    def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        return self.inner.violation(eta if self.total is None else eta + self.total)
-
-    def support(self, v: Float[Tensor, "N d"], within: Float[Tensor, " N"]) -> tuple[Tensor, Tensor]:
-        if self.total is None:
-            return self.inner.support(v, within)
-        value, error = self.inner.support(v, within + self._far(v))
-        terms = v * self.total
-        return value - terms.sum(-1), error + terms.abs().sum(-1) * rounding_slack(v.shape[-1] ** 2)
-
-    def radius_inf(self, like: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        return self.inner.radius_inf(like) + self._far(like)
-
-    def magnitude(self, g: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        known = self.inner.magnitude(g)
-        return known if self.total is None else known + (g * self.total).abs().sum(-1)
-
-    def parameters(self, n: int, d: int, scale: np.ndarray, limit: np.ndarray) -> dict[str, np.ndarray]:
-        if self.total is None:
-            return self.inner.parameters(n, d, scale, limit)
-        shift = self.total.cpu().numpy() / scale[:, None]
-        return {**self.inner.parameters(n, d, scale, limit + np.abs(shift).max(-1)), OFFSET: shift}
-
-    def text(self, u: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:
-        if OFFSET not in parameters:
-            return self.inner.text(u, parameters)
-        z = cp.Variable(u.shape, name="total")
-        return [z == u + parameters[OFFSET], *self.inner.text(z, _without_offset(parameters))]
-
-    def link(self, u: cp.Variable, parameters: Mapping[str, Any]) -> Linked:
-        if OFFSET not in parameters:
-            return self.inner.link(u, parameters)
-        z = cp.Variable(u.shape, name="total")
-        row = u + parameters[OFFSET] - z == 0
-        return [row, *self.inner.text(z, _without_offset(parameters))], lambda: np.asarray(row.dual_value)
-
-    def _far(self, like: Tensor) -> Float[Tensor, " N"]:
-        """‖e‖_∞."""
-        nothing = torch.zeros(len(like), dtype=torch.float64, device=like.device)
-        return nothing if self.total is None else self.total.abs().amax(-1)
-
-
-def _without_offset(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if name != OFFSET}
-
-
-def take(item: ConvexSet, index: Int[Tensor, " N"]) -> ConvexSet:
-    """The set for N items, from one for B images: item i takes the numbers of image index_i. A set without numbers per image serves all."""
-    if isinstance(item, Ball) and isinstance(item.radius, Tensor) and item.radius.ndim:
-        return Ball(item.norm, item.radius[index.to(item.radius.device)])
-    if isinstance(item, Box):
-        return Box(*(_rows(bound, index) for bound in (item.lower, item.upper)))
-    if isinstance(item, CustomSet) and item.data:
-        return CustomSet(item.build, {name: rows[index.cpu()] for name, rows in item.data.items()})
-    return item
-
-
-def _rows(bound: float | Tensor, index: Tensor) -> float | Tensor:
-    return (
-        bound.index_select(0, index.to(bound.device))
-        if isinstance(bound, Tensor) and bound.ndim == 2 and len(bound) > 1
-        else bound
-    )
-
+__all__ = ["Edges", "bind", "within"]
 
 def bind(
     sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: Int[Tensor, " N"], whole: bool = False
@@ -123,23 +23,10 @@ def bind(
     """The sets of a step of N items: item i belongs to image index_i, whose total so far is row index_i of `total` (None: 0).
 
     `whole` says that the items are the images, each once and in order, so that nothing has to be copied.
-
-    A shifted box is a box, and so is a shifted ℓ∞ ball, so their closed forms stay; any other shifted set is the reference solver's.
     """
     e = total if total is None or whole else total[index]
-    bound: list[ConvexSet] = []
-    for origin in sets:
-        item = origin if whole else take(origin, index)
-        if isinstance(item, Ball) and item.norm.p == math.inf:
-            edge = item.radii(index)[:, None]
-            item = Box(-edge, edge)
-        if isinstance(item, Box) and e is not None:
-            low, high = item.bounds(e)
-            item = Box(low - e, high - e)
-        elif not isinstance(item, Box) and (e is not None or (item is not origin and not isinstance(item, Ball))):
-            item = Shifted(item, None if e is None else e.to(torch.float64), origin)
-        bound.append(item)
-    return tuple(bound)
+    taken = [item if whole else item.take(index) for item in sets]
+    return tuple(item if e is None else item.shifted(e) for item in taken)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -14,15 +16,16 @@ __all__ = ["Certificate", "Tolerance"]
 
 _DEFAULT = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 _CLOSED_FORM = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 2e-2}
+_MEMBERS = list(Status)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much a certificate forgives, relative to the scale of each program.
+    """How much a certificate forgives: violations in units of their rows, gaps in units of what the sets let the objective vary.
 
     Args:
-        relative: bounds |gap|, violation and residual alike; None takes 1e-6 for float64, 1e-5 for float32, 1e-2 for float16 and 1e-1 for
-            bfloat16, by the dtype in which η was returned.
+        relative: bounds gap and violation alike; None takes 1e-6 for float64, 1e-5 for float32, 1e-2 for float16 and 1e-1 for bfloat16, by
+            the dtype of the program's gradient.
     """
 
     relative: float | None = None
@@ -39,7 +42,7 @@ class Tolerance:
         return Tolerance(_CLOSED_FORM[dtype])
 
     def at(self, dtype: torch.dtype) -> float:
-        """The number that applies to vectors of this dtype."""
+        """The number that applies to programs of this dtype."""
         return _DEFAULT.get(dtype, 1e-6) if self.relative is None else self.relative
 
 
@@ -48,18 +51,20 @@ class Certificate:
     """What was proved of N claims. All tensors have shape (N,), float64.
 
     Attributes:
-        primal: the objective at the claimed η (an upper bound on the optimum if η is feasible; for (9), which maximizes, a lower one).
-        dual: the bound on the optimum from the other side that the multipliers prove, of any quality. For (9) `primal` ≤ `dual` bracket
-            the norm itself, not its square.
-        gap: (primal − dual) / scale; optimal if 0 to within the tolerance. Below −tolerance it is refused too. For (9) the
-            gap of the relaxation, (dual − value of W) / dual: how far `dual` is from the best bound of its kind; 0 where that is a formula.
-        violation: how far η is outside its sets, relative; 0 inside.
-        residual: how far the claimed multipliers miss their own condition, relative. For (9) how wide the bracket is,
-            (dual − primal) / dual.
-        claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing).
-        dtype: of the claimed η.
-        tight: False where η came without multipliers and its sets allow no recovery of tight ones.
-        rigorous: False where a bound leans on a numerical solver (`CustomSet`).
+        primal: the objective at the judged η, plus its own rounding error: an upper bound on the optimum wherever η is feasible. The
+            judged η is the claimed one, or, where that is outside by less than a tolerance, a point inside nearby. For (9), which
+            maximizes, it is a lower bound, minus its error.
+        dual: the bound on the optimum from the other side that the multipliers prove, its own rounding error charged. For (9)
+            `primal` ≤ `dual` bracket the norm itself, not its square.
+        gap: how far the objective at the judged η is above the bound, relative to `scale`; optimal if 0 to within the tolerance, ∞ where
+            no point inside was found. For (9) the gap of the relaxation, (dual − value of W) / dual.
+        violation: how far the claimed η is outside, each row in its own unit; 0 inside.
+        scale: what the gap is relative to; ∞ where the sets do not say how far the objective can vary.
+        residual: for (9) how wide the bracket is, (dual − primal) / dual; 0 elsewhere.
+        claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing, or contradict
+            each other).
+        dtype: of the program's gradient, from which tolerances follow.
+        rigorous: False where a bound leans on an estimate.
         decides: whether the program is (GN), which alone may be left UNDECIDED.
         brackets: whether the program is (9), which alone may be left BRACKETED.
     """
@@ -68,11 +73,11 @@ class Certificate:
     dual: Float[Tensor, " N"]
     gap: Float[Tensor, " N"]
     violation: Float[Tensor, " N"]
+    scale: Float[Tensor, " N"]
     residual: Float[Tensor, " N"]
     claimed: Int[Tensor, " N"]
     proved: Int[Tensor, " N"]
     dtype: torch.dtype
-    tight: bool = True
     rigorous: bool = True
     decides: bool = False
     brackets: bool = False
@@ -80,23 +85,33 @@ class Certificate:
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.
 
-        OPTIMAL needs violation, residual and |gap| within tolerance. FEASIBLE needs a violation within tolerance and, for certain,
-        L + gᵀη < 0.
-        BRACKETED, (9), needs a violation and a gap within tolerance and primal ≤ dual, however wide the bracket is.
-        INFEASIBLE needs multipliers that exclude every η. UNDECIDED holds where that is all one can say: a tight bracket around zero.
-        INEXACT, INVALID and FAILED claim nothing, so nothing holds. A NaN fails everything.
+        OPTIMAL needs violation and gap within tolerance, and nothing that contradicts it. FEASIBLE needs a violation within tolerance
+        and, for certain, L + gᵀη < 0 at a point inside. BRACKETED, (9), needs a violation and a gap within tolerance and primal ≤ dual,
+        however wide the bracket is. INFEASIBLE needs multipliers that exclude every η, UNBOUNDED a point inside and a ray. UNDECIDED, (GN),
+        holds where that is all one can say: a tight bracket around zero. INEXACT, INVALID and FAILED claim nothing, so nothing holds. A
+        NaN fails everything.
         """
         limit = (tolerance or Tolerance()).at(self.dtype)
-        inside, tight = self.violation <= limit, self.gap.abs() <= limit
+        inside, tight = self.violation <= limit, self.gap <= limit
         agrees = self.claimed == self.proved
+        open_ = (self.proved != Status.INFEASIBLE.code) & (self.proved != Status.UNBOUNDED.code)
+        sound = self.primal >= self.dual
         return (
-            (self._claims(Status.OPTIMAL) & inside & tight & (self.residual.abs() <= limit))
-            | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= -limit) & self.brackets)
+            (self._claims(Status.OPTIMAL) & inside & tight & open_ & (self.residual.abs() <= limit) & (sound | self.brackets))
+            | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= 0) & self.brackets)
             | (self._claims(Status.FEASIBLE) & inside & agrees)
-            | (self._claims(Status.INFEASIBLE) & agrees & (self.residual <= limit))
+            | (self._claims(Status.INFEASIBLE) & agrees)
             | (self._claims(Status.UNBOUNDED) & agrees)
             | (self._claims(Status.UNDECIDED) & agrees & inside & tight & self.decides)
         )
+
+    @property
+    def why(self) -> np.ndarray:
+        """(N,) sentences: why each claim holds, or does not, at the default tolerance."""
+        limit, held = Tolerance().at(self.dtype), self.holds().tolist()
+        columns = (self.claimed, self.proved, self.primal, self.dual, self.gap, self.violation, self.scale)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return np.array([_sentence(*row, limit, good) for row, good in zip(rows, held, strict=True)], dtype=object)
 
     def _claims(self, status: Status) -> Bool[Tensor, " N"]:
         return self.claimed == status.code
@@ -105,5 +120,31 @@ class Certificate:
         held = int(self.holds().sum())
         there = self.gap[~self.primal.isnan()].abs().nan_to_num(torch.inf)  # items that claim an η
         worst = there.max().item() if len(there) else 0.0
-        extra = ("" if self.tight else ", tight=False") + ("" if self.rigorous else ", rigorous=False")
+        extra = "" if self.rigorous else ", rigorous=False"
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
+
+
+def _sentence(
+    claimed: int, proved: int, primal: float, dual: float, gap: float, violation: float, scale: float, limit: float, held: bool
+) -> str:
+    """Why a claim holds, or does not."""
+    claim, found = _MEMBERS[claimed], _MEMBERS[proved]
+    if held:
+        return f"{claim.name} holds: violation {violation:.1e}, gap {gap:.1e}." if primal == primal else f"{claim.name} holds."
+    if claim in (Status.INEXACT, Status.INVALID, Status.FAILED):
+        return f"{claim.name} claims nothing that could be proved."
+    if found in (Status.INFEASIBLE, Status.UNBOUNDED, Status.FEASIBLE) and found is not claim:
+        return f"{claim.name} is contradicted: the vectors prove {found.name}."
+    if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
+        return f"The vectors do not prove {claim.name}, or a point inside contradicts it."
+    if violation != violation or primal != primal:
+        return "η, or the data of its program, holds a NaN or an infinite number."
+    if violation > limit:
+        return f"η is outside by {violation:.1e} of the violated row's own unit."
+    if claim is Status.FEASIBLE:
+        return f"L + gᵀη is not below 0 for certain at a point inside: it is at most {primal:.3g}."
+    if scale == math.inf:
+        return "No set says how far the objective can vary, so that no gap can be called small: add a Ball or a Box."
+    if gap == math.inf and dual > -math.inf:
+        return "No point of the sets was found near η: hand one over that is well inside (`Solution.inside`)."
+    return f"The multipliers prove {dual:.6g} where η has {primal:.6g}: a gap of {gap:.1e}."

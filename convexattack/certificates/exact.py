@@ -15,7 +15,7 @@ import torch
 from flint import arb
 from torch import Tensor
 
-from convexattack.certificates.balls import (
+from convexattack.enclosures import (
     Enclosure,
     Vector,
     dot,

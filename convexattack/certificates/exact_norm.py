@@ -14,7 +14,7 @@ import torch
 from flint import arb, arb_mat, fmpz
 from torch import Tensor
 
-from convexattack.certificates.balls import (
+from convexattack.enclosures import (
     Enclosure,
     Vector,
     dual_exponent,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexattack.certificates.balls import Enclosure, as_float
+from convexattack.enclosures import Enclosure, as_float
 from convexattack.certificates.certificate import Certificate, Tolerance
 from convexattack.solution import Status
 

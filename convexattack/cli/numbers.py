@@ -134,7 +134,7 @@ def certify(
 
 def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line an item of a solution.npz."""
-    from convexattack.certificates import certify as run
+    from convexattack.judged import certify as run
     from convexattack.files import certificate_record, name_of, read_solution
     from convexattack.solution import Solution, Status
 
@@ -159,7 +159,7 @@ def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
 
 def _recorded(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line a claim of a records.jsonl."""
-    from convexattack.certificates import certify as run
+    from convexattack.judged import certify as run
     from convexattack.files import certificate_record, name_of, read_records
 
     items = []

@@ -5,7 +5,7 @@ The numbers come from `solve` and `certify`; derived here are words, formulas, a
 
 from __future__ import annotations
 
-from convexattack.certificates import certify
+from convexattack.judged import certify
 from convexattack.explain import linear, min_norm, operator_norm
 from convexattack.explain.page import FORMATS, Explanation, Step
 from convexattack.files import only

@@ -1,23 +1,41 @@
-"""What all programs share: data of N items, their checks, and how a gap is made relative."""
+"""What the programs (GN), (GNII), (8) and the sum of hinges share: minimize f(c + Aη) + ψ(η) over ∩ C_j, and one bound for all of them.
+
+A multiplier w of c + Aη and multipliers u_j of the sets, each in its set's own rows, leave −Aᵀw − Σ_j K_jᵀu_j =: left. For every
+feasible η, by the definition of a price,
+
+    wᵀ(c + Aη) ≥ wᵀc − Σ_j price_j(u_j) − leftᵀη,
+
+whatever w and u_j are. The programs differ only in where w may live (so that f(t) ≥ wᵀt) and in ψ:
+
+    (GN), (GNII)    f(t) = t            w = 1
+    (8)             f(t) = 0 if t ≤ 0   w = λ ≥ 0, ψ = ‖·‖_p
+    sum of hinges   f(t) = Σ max(0, t)  w ∈ [0, 1]^P
+
+Without ψ, leftᵀη is at most what the sets' own bounds on η allow; with ψ = ‖·‖_p, everything is divided by max(1, ‖left‖_q).
+"""
 
 from __future__ import annotations
 
 import abc
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import cvxpy as cp
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.sets import Ball, Box, ConvexSet, PixelRange
+from convexattack.norms import Lp
+from convexattack.numerics import UNIT, gamma, rounding_slack, times
+from convexattack.sets import SETS, ConvexSet, PixelRange
+from convexattack.sets.atoms import replaced
+from convexattack.sets.base import Extent, Point, relative
+from convexattack.solution import Multipliers
 
-__all__ = ["Bound", "Program", "ratio"]
-
-Multipliers = tuple[Tensor, ...]
+__all__ = ["Bound", "Program"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,36 +43,69 @@ class Bound:
     """A lower bound on the optimal value that holds whatever the multipliers are.
 
     Attributes:
-        value: (N,) the bound, float64.
-        error: (N,) how far rounding (or a set's own solver) can have lifted it.
-        residual: (N,) how far the multipliers miss their own condition; it is absorbed, so `value` holds all the same.
+        value: (N,) the bound, float64; −∞ where the multipliers prove nothing.
+        error: (N,) how far rounding can have lifted it: `value − error` is a theorem.
     """
 
     value: Float[Tensor, " N"]
     error: Float[Tensor, " N"]
-    residual: Float[Tensor, " N"]
+
+    @property
+    def sure(self) -> Float[Tensor, " N"]:
+        """value − error, −∞ for NaN."""
+        return (self.value - self.error).nan_to_num(-torch.inf, torch.inf, -torch.inf)
 
 
-def ratio(a: Tensor, b: Tensor) -> Tensor:
-    """a/b with 0/0 = 0."""
-    return torch.where(a == 0, a, a / b)
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """What multipliers leave of a program's gradients, and what they pay.
+
+    Attributes:
+        w: (N, P) the multiplier of c + Aη, in its domain.
+        u: those of the sets, each of finite price.
+        start, start_error: wᵀc.
+        paid, paid_error: Σ_j price_j(u_j).
+        left, left_error: −Aᵀw − Σ_j K_jᵀu_j, entry by entry.
+    """
+
+    w: Float[Tensor, "N P"]
+    u: tuple[Tensor, ...]
+    start: Float[Tensor, " N"]
+    start_error: Float[Tensor, " N"]
+    paid: Float[Tensor, " N"]
+    paid_error: Float[Tensor, " N"]
+    left: Float[Tensor, "N d"]
+    left_error: Float[Tensor, "N d"]
 
 
 class Program(abc.ABC):
     """N convex programs of one kind in d dimensions.
 
     Attributes:
-        value: (N,) L(x) of each linearized piece.
-        gradient: (N, d) g = ∇L(x); its dtype and device are those of the solution.
+        value: (N,) L(x) of each linearized piece; of a sum of hinges (N, P).
+        gradient: (N, d) g = ∇L(x), or (N, P, d); its dtype and device are those of the solution.
         sets: convex sets that η must lie in.
+        norm: ψ of (8), None for the others.
     """
 
-    value: Float[Tensor, " N"]
-    gradient: Float[Tensor, "N d"]
+    value: Float[Tensor, "N *P"]
+    gradient: Float[Tensor, "N *P d"]
     sets: tuple[ConvexSet, ...]
+    norm: Lp | None = None
+    pieces: bool = False  # whether value and gradient have a dimension of P pieces
 
     def __post_init__(self) -> None:
-        gradient, value = _tensor("gradient", self.gradient), _tensor("value", self.value)
+        gradient, value = floating("gradient", self.gradient), floating("value", self.value)
+        self._check_shapes(value, gradient)
+        n, d = len(gradient), gradient.shape[-1]
+        sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
+        for j, item in enumerate(sets):
+            check_set(j, item)
+            item.check(n, d)
+        for name, entry in (("gradient", gradient), ("value", value.to(gradient.device)), ("sets", sets)):
+            object.__setattr__(self, name, entry)
+
+    def _check_shapes(self, value: Tensor, gradient: Tensor) -> None:
         if gradient.ndim != 2 or gradient.shape[1] == 0:
             raise ValueError(
                 f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; flatten the pieces with lin.flat()"
@@ -64,137 +115,282 @@ class Program(abc.ABC):
                 f"value must have shape (N,) = ({len(gradient)},), like the rows of gradient, got {tuple(value.shape)}; "
                 f"gradient has shape {tuple(gradient.shape)}"
             )
-        sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
-        for j, item in enumerate(sets):
-            if isinstance(item, PixelRange):
-                raise ValueError(
-                    f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)"
-                )
-            if not isinstance(item, ConvexSet):
-                raise TypeError(f"sets[{j}] must be a convex set such as ca.Ball or ca.Box, got {item!r}")
-            item.check(*gradient.shape)
-        for name, entry in (("gradient", gradient), ("value", value.to(gradient.device)), ("sets", sets)):
-            object.__setattr__(self, name, entry)
 
     def __len__(self) -> int:
         return len(self.gradient)
 
+    def __getitem__(self, rows: Any) -> Self:
+        """The programs of these items: `program[3:5]`, `program[mask]`, `program[indices]`."""
+        every = torch.arange(len(self), device=self.gradient.device)
+        return self.take(every[rows.to(every.device) if isinstance(rows, Tensor) else rows].reshape(-1))
+
+    def take(self, rows: Int[Tensor, " M"]) -> Self:
+        """The programs of these items."""
+        sets = tuple(item.take(rows) for item in self.sets)
+        taken: Self = replaced(self, value=self.value[rows], gradient=self.gradient[rows], sets=sets)
+        return taken
+
+    def check(self, multipliers: Multipliers) -> None:
+        """Raise ValueError unless the multipliers have the shapes that this program wants."""
+        expected, found = self.multiplier_shapes, [tuple(part.shape) for part in multipliers]
+        if found != expected:
+            first = {True: "; (8) has λ first", False: "; u first" * self.pieces}[self.norm is not None]
+            raise ValueError(f"multipliers must have the shapes {expected} (one per set, in its rows{first}), got {found}")
+
+    # --- the data ----------------------------------------------------------------------------------------------------------
+
     @property
     def rigorous(self) -> bool:
-        """Whether no bound of this program leans on a numerical solver."""
+        """Whether no bound of this program leans on an estimate."""
         return all(item.rigorous for item in self.sets)
 
     @property
     def multiplier_shapes(self) -> list[tuple[int, ...]]:
         """The shapes of `Solution.multipliers`."""
-        return [tuple(self.gradient.shape)] * len(self.sets)
+        n, d = len(self), self.gradient.shape[-1]
+        first: list[tuple[int, ...]] = [(n,)] if self.norm is not None else [tuple(self.value.shape)] if self.pieces else []
+        return first + [(n, item.rows(d)) for item in self.sets]
 
     @property
-    def L(self) -> Float[Tensor, " N"]:  # the paper's letter
+    def L(self) -> Float[Tensor, "N *P"]:  # the paper's letter
         """value in float64."""
         return self.value.to(torch.float64)
 
     @property
-    def g(self) -> Float[Tensor, "N d"]:
+    def g(self) -> Float[Tensor, "N *P d"]:
         """gradient in float64."""
         return self.gradient.to(torch.float64)
 
-    def linear(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """The linear model L + gᵀη, eq. (1)."""
-        return self.L + (self.g * eta.to(torch.float64)).sum(-1)
+    @property
+    def c(self) -> Float[Tensor, "N P"]:
+        """value in float64, a column a piece."""
+        return self.L if self.pieces else self.L[:, None]
 
-    def reach(self) -> Float[Tensor, " N"]:
-        """The tightest bound on ‖η‖_∞ that the sets give; ∞ where they give none."""
-        known = [item.radius_inf(self.gradient) for item in self.sets]
-        return torch.stack(known).amin(0) if known else torch.full_like(self.L, torch.inf)
+    @property
+    def A(self) -> Float[Tensor, "N P d"]:
+        """gradient in float64, a row a piece."""
+        return self.g if self.pieces else self.g[:, None]
 
-    def empty(self) -> Bool[Tensor, " N"]:
-        """Whether bounds exclude each other outright: a lower one above an upper one, of boxes and ℓ∞ balls."""
-        found, pairs = torch.zeros_like(self.L, dtype=torch.bool), []
+    @cached_property
+    def extent(self) -> Extent:
+        """Bounds on each η_i that the sets imply."""
+        return Extent.of(self.sets, self._like)
+
+    @property
+    def _like(self) -> Float[Tensor, "N d"]:
+        """A float64 tensor of the shape of η; only its shape and device mean something."""
+        return self.gradient.new_zeros((), dtype=torch.float64).expand(len(self), self.gradient.shape[-1])
+
+    def valid(self) -> Bool[Tensor, " N"]:
+        """Whether an item's data are numbers: L and g finite, no NaN or impossible bound in a set."""
+        finite = self.value.reshape(len(self), -1).isfinite().all(-1) & self.gradient.reshape(len(self), -1).isfinite().all(-1)
         for item in self.sets:
-            if isinstance(item, Box):
-                pairs.append(item.bounds(self.g))
-            elif isinstance(item, Ball) and item.norm.p == math.inf:
-                edge = item.radii(self.g)[:, None]
-                pairs.append((-edge, edge))
-        for low, _ in pairs:
-            for _, high in pairs:
-                found = found | (low > high).any(-1)
-        return found
+            finite = finite & item.valid(self._like)
+        return finite
 
-    def size(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """The length against which a violation is measured: `reach`, or ‖η‖_∞ where that is infinite."""
-        reach = self.reach()
-        return torch.where(reach < torch.inf, reach, eta.abs().amax(-1))
+    def linear(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N *P"]:
+        """The linear model L + gᵀη, eq. (1); of a sum of hinges row by row."""
+        wide = eta.to(torch.float64)
+        return self.L + ((self.g @ wide[..., None]).squeeze(-1) if self.pieces else (self.g * wide).sum(-1))
 
-    def outside(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """The worst violation of a set: relative to its radius for a ball, to `size` for any other."""
-        eta = eta.to(torch.float64)
-        size = self.size(eta)
-        worst = (0 * eta.sum(-1)).abs()  # NaN for NaN
-        for item in self.sets:
-            worst = torch.maximum(
-                worst, ratio(item.violation(eta), item.radii(eta) if isinstance(item, Ball) else size)
-            )
-        return worst
+    def linear_error(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N P"]:
+        """What rounding can do to `linear`."""
+        size = (self.A.abs() @ eta.to(torch.float64).abs()[..., None]).squeeze(-1)
+        return gamma(self.gradient.shape[-1] + 2) * (self.c.abs() + size)
+
+    # --- the primal side ---------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def primal(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The objective at η, float64."""
 
-    @abc.abstractmethod
-    def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """How far η is from feasible, relative, float64; 0 inside, NaN for NaN."""
+    def primal_error(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """What rounding can do to `primal`."""
+        return self.linear_error(eta).sum(-1)
+
+    def violation(self, eta: Float[Tensor, "N d"], aux: Sequence[Tensor | None] = ()) -> Float[Tensor, " N"]:
+        """How far η is from feasible, each row in its own unit (see `units`), float64; 0 inside, NaN for NaN."""
+        rows = self.violations(Point(eta.to(torch.float64), tuple(aux) or (None,) * len(self.sets)))
+        worst = (0 * eta.to(torch.float64).sum(-1)).abs()  # NaN for NaN
+        for part in rows:
+            worst = torch.maximum(worst, part.amax(-1))
+        return worst
+
+    def violations(self, point: Point) -> list[Float[Tensor, "N b"]]:
+        """The violations of every row of every set, in units of the rows."""
+        found = []
+        for item, unit, aux in zip(self.sets, self.units, point.aux, strict=True):
+            found.append(relative(item.excess(point.eta, aux), item.blur(point.eta), unit))
+        return found
+
+    @cached_property
+    def units(self) -> list[Float[Tensor, "N b"]]:
+        """The unit of each row of each set: its own width; where that is 0 or ∞, how far the row varies over the other sets; where
+        nothing bounds that, the size of its bound. 0 where all of this is 0."""
+        return [self._units_of(j) for j in range(len(self.sets))]
+
+    def _units_of(self, j: int) -> Float[Tensor, "N b"]:
+        item, like = self.sets[j], self._like
+        own = item.atom.widths(item.map.absolute(self.extent.reach))
+        open_ = ~((own > 0) & (own < torch.inf))
+        if not item.atom.separable or not bool(open_.any()):
+            return own
+        others = self.sets[:j] + self.sets[j + 1 :]
+        width = item.map.absolute(Extent.of(others, like).width)
+        for other in others:
+            span = other.span(item, like)
+            width = width if span is None else torch.minimum(width, span)
+        low, high = item.atom.extent(own)
+        size = torch.where(high.isfinite(), high.abs(), torch.where(low.isfinite(), low.abs(), 0.0))
+        return torch.where(open_, torch.where(width < torch.inf, width, size), own)
+
+    def scale(self) -> Float[Tensor, " N"]:
+        """What a gap is relative to: how far the sets let the objective vary, ∞ where that is not known."""
+        return torch.stack([self._variation(row) for row in self.A.unbind(1)]).sum(0)
+
+    def _variation(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """The least known bound on how far vᵀη varies over the sets."""
+        apart = (self.highest(v) + self.highest(-v)).clamp_min(0)
+        return torch.minimum(apart, times(v.abs(), self.extent.width).sum(-1))
+
+    def highest(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """The least known bound on vᵀη over the sets, rounding included; ∞ where there is none."""
+        terms = times(v, torch.where(v > 0, self.extent.high, self.extent.low))
+        least = terms.sum(-1) + rounding_slack(v.shape[-1] ** 2) * terms.abs().sum(-1)
+        for item in self.sets:
+            least = torch.minimum(least, item.highest(v))
+        return least
+
+    def sway(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """The least known bound on |vᵀη| over the sets, for v ≥ 0 known in size only."""
+        least = times(v, self.extent.reach).sum(-1)
+        for item in self.sets:
+            if item.symmetric:
+                least = torch.minimum(least, item.highest(v))
+        return torch.where((v == 0).all(-1), 0.0, least * (1 + rounding_slack(v.shape[-1] ** 2)))
+
+    # --- the dual side -----------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def scale(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
-        """What a gap is relative to."""
+    def weight(self, multipliers: Multipliers) -> tuple[Float[Tensor, "N P"], Multipliers]:
+        """The multiplier of c + Aη, moved into its domain, and those of the sets."""
 
-    @abc.abstractmethod
-    def bound(self, multipliers: Multipliers, eta: Float[Tensor, "N d"]) -> Bound:
+    def idle(self, multipliers: Multipliers) -> tuple[Float[Tensor, "N P"], Multipliers]:
+        """The multipliers of a claim that nothing is feasible: those with which the objective takes no part."""
+        w, u = self.weight(multipliers)
+        return torch.zeros_like(w), u
+
+    def balance(self, w: Float[Tensor, "N P"], multipliers: Multipliers) -> Balance:
+        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball alone, costs nothing."""
+        c, A = self.c, self.A
+        terms = w * c
+        start_error = rounded_product(w, c).sum(-1) + gamma(c.shape[1]) * terms.abs().sum(-1) * (c.shape[1] > 1)
+        if c.shape[1] == 1:
+            s, error = -(w * A[:, 0]), rounded_product(w, A[:, 0])
+        else:
+            s = -(w[:, None] @ A)[:, 0]
+            error = gamma(c.shape[1] + 1) * (w.abs()[:, None] @ A.abs())[:, 0]
+        paid, paid_error, u = torch.zeros_like(terms[:, 0]), torch.zeros_like(terms[:, 0]), []
+        for item, part in zip(self.sets, multipliers, strict=True):
+            mine = item.clip(part.to(torch.float64))
+            s = s - item.pull(mine)
+            error = error + UNIT * s.abs() + item.map.pull_blur(mine)
+            value, slip = item.price(mine)
+            paid, paid_error = paid + value, paid_error + slip
+            paid_error = paid_error + UNIT * paid.abs()
+            u.append(mine)
+        return Balance(w, tuple(u), terms.sum(-1), start_error, paid, paid_error, s, error)
+
+    def bound(self, multipliers: Multipliers) -> Bound:
         """A lower bound on the optimal value from any multipliers."""
+        return self.bound_of(self.balance(*self.weight(multipliers)))
 
-    @abc.abstractmethod
-    def refuted(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
-        """Whether the multipliers prove that no η is feasible."""
+    def bound_of(self, b: Balance) -> Bound:
+        """See `bound`."""
+        above = b.start - b.paid
+        error = b.start_error + b.paid_error + UNIT * above.abs()
+        if self.norm is None:
+            lost = self.sway(b.left.abs())
+            value = above - lost
+            return Bound(value, error + self.sway(b.left_error) + UNIT * (value.abs() + lost))
+        dual = self.norm.conjugate
+        inflated = 1 + self.norm.slack(b.left.shape[-1])
+        length = (dual.length(b.left) + dual.length(b.left_error)) * inflated
+        unit = length.clamp_min(1)
+        value = torch.where(above - error > 0, above / unit, 0.0)  # no norm is below 0
+        return Bound(torch.where(above.isnan() | unit.isnan(), torch.nan, value), torch.where(value > 0, error / unit, 0.0))
 
-    @abc.abstractmethod
-    def unbounded(self) -> Bool[Tensor, " N"]:
-        """Whether the objective falls without end (decided for balls and boxes; False where another set takes part)."""
+    def excludes(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
+        """Whether the multipliers prove that no η is feasible: λL − Σ price − |left|ᵀreach > 0, without ψ, all rounding charged."""
+        b = self.balance(*self.idle(multipliers))
+        most = b.paid + b.paid_error + b.start_error + self.sway(b.left.abs() + b.left_error)
+        finite = [part.isfinite().reshape(len(self), -1).all(-1) for part in multipliers]
+        margin = b.start - most - 4 * UNIT * (b.start.abs() + most.abs())
+        found = (margin > 0) & margin.isfinite()
+        return torch.stack([found, *finite]).all(0)
 
-    @abc.abstractmethod
-    def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
-        """Multipliers for a bare η, and whether they can be tight."""
+    def shortfall(self, point: Point, b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden of it.
 
-    @abc.abstractmethod
-    def nearly_optimal(self) -> Float[Tensor, "N d"]:
-        """A point of balls and boxes that is optimal up to rounding, float64: what a claim may be compared with, never a proof by itself.
-
-        NaN where the sets are others. It comes from complementary slackness, as `recover` does, and whoever uses it checks it.
+        Σ_j (price_j(u_j) − u_jᵀK_jη) − leftᵀη, and what the bound gives away for left.
         """
+        eta = point.eta
+        total, error = self.slackness(eta, b)
+        for item, u in zip(self.sets, b.u, strict=True):
+            part, slip = item.apart(u, eta)
+            total, error = total + part, error + slip + UNIT * total.abs()
+        away = -(b.left * eta).sum(-1)
+        lost = self.sway(b.left.abs())
+        error = error + gamma(eta.shape[-1]) * (b.left.abs() * eta.abs()).sum(-1) + self.sway(b.left_error)
+        error = error + (b.left_error * eta.abs()).sum(-1) + UNIT * (total.abs() + lost)
+        return total + away + lost, error
+
+    def slackness(self, eta: Float[Tensor, "N d"], b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """f(c + Aη) − wᵀ(c + Aη), and its error: 0 where f is linear."""
+        return torch.zeros_like(b.start), torch.zeros_like(b.start)
+
+    # --- CVXPY -------------------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def problem(self, i: int = 0) -> cp.Problem:
         """Item i as an explicit CVXPY problem that reads as on paper."""
 
-    def row(self, i: int) -> tuple[float, np.ndarray]:
+    def row(self, i: int) -> tuple[Any, np.ndarray]:
         """(L, g) of item i for `problem`."""
         if not -len(self) <= i < len(self):
             raise IndexError(f"i must be in [0, {len(self)}), got {i}")
-        return float(self.L[i]), self.g[i].cpu().numpy()
+        value = self.L[i].cpu().numpy()
+        return (value if self.pieces else float(value)), self.g[i].cpu().numpy()
 
     def constraints(self, eta: cp.Variable, i: int) -> list[cp.Constraint]:
         """The sets' own text for item i."""
         return [row for item in self.sets for row in item.constraints(eta, i % len(self), len(self))]
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def check_set(j: int, item: Any) -> None:
+    """Raise unless this is a resolved set of the package's own: what a subclass would say of itself, nobody could check."""
+    if isinstance(item, PixelRange):
+        raise ValueError(f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)")
+    if not isinstance(item, ConvexSet):
+        raise TypeError(f"sets[{j}] must be a convex set such as ca.Ball or ca.Box, got {item!r}")
+    if type(item) not in SETS:
+        raise TypeError(
+            f"sets[{j}] is a {type(item).__name__}, a subclass whose answers nobody can check; compose ca.ConvexSet(atom, map)"
+        )
+
+
+def rounded_product(w: Tensor, x: Tensor) -> Tensor:
+    """What rounding can do to w·x: nothing where w is 0 or a power of 2."""
+    exact = (w == 0) | (torch.frexp(w.abs()).mantissa == 0.5)
+    return torch.where(exact, 0.0, UNIT * (w * x).abs())
+
+
+def floating(name: str, value: Any) -> Tensor:
+    """A floating-point tensor of its own memory, outside any graph; anything else is the caller's mistake."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})"
-        )
+        raise TypeError(f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})")
     if not value.is_floating_point():
         raise TypeError(f"{name} must hold floating-point numbers, got {value.dtype}; write {name}.float()")
-    return value.detach()
+    return value.detach().clone()

@@ -24,20 +24,18 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.linearize import JacobianOperator, jacobian_operator
-from convexattack.norms import Lp, rounding_slack
-from convexattack.programs.base import Bound, Multipliers, ratio
+from convexattack.norms import Lp
+from convexattack.numerics import UNIT, gamma, ratio, rounding_slack
+from convexattack.programs.base import Bound
 from convexattack.sets import Ball
+from convexattack.sets.atoms import replaced
+from convexattack.solution import Multipliers
 
 __all__ = ["OperatorNorm"]
-
-UNIT = 2.0**-53
-TURNS = 60  # of the fixed point that bounds a bare η
-TURNED = 64  # outputs up to which it is tried
-
 
 @dataclass(frozen=True, eq=False)
 class OperatorNorm:
@@ -84,10 +82,10 @@ class OperatorNorm:
                 raise ValueError(
                     f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]"
                 )
-            J = J.detach()
+            J = J.detach().clone()
         if isinstance(self.ball, tuple | list) and len(self.ball) == 1:
             object.__setattr__(self, "ball", self.ball[0])
-        if not isinstance(self.ball, Ball):
+        if type(self.ball) is not Ball:
             raise TypeError(f"ball must be one ca.Ball, got {self.ball!r}; write ca.Ball(ca.Lp(math.inf), radius)")
         object.__setattr__(self, "jacobian", J)
         self.ball.check(self.shape[0], self.shape[2])
@@ -103,6 +101,16 @@ class OperatorNorm:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> OperatorNorm:
+        """The programs of these items."""
+        every = torch.arange(len(self), device=self.J.device)
+        return self.take(every[rows.to(every.device) if isinstance(rows, Tensor) else rows].reshape(-1))
+
+    def take(self, rows: Int[Tensor, " M"]) -> OperatorNorm:
+        """The programs of these items."""
+        taken: OperatorNorm = replaced(self, jacobian=self.J.to(self.jacobian.dtype)[rows], ball=self.ball.take(rows))
+        return taken
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -149,6 +157,13 @@ class OperatorNorm:
     def primal(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """‖Jη‖₂, float64: a lower bound on the optimum wherever η is feasible."""
         return Lp(2)(self.change(eta))
+
+    def primal_error(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """What rounding can do to `primal`."""
+        if not isinstance(self.jacobian, Tensor):
+            return self.primal(eta) * gamma(self.shape[2])
+        size = (self.J.abs() @ eta.to(torch.float64).abs()[..., None]).squeeze(-1)
+        return Lp(2)(size) * gamma(self.shape[2] + self.shape[1] + 8)
 
     def violation(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """How far ‖η‖_p exceeds ε, relative to ε; 0 inside, NaN for NaN."""
@@ -224,48 +239,6 @@ class OperatorNorm:
         value = self.ball.radii(F) * top * ratio(self.norm.dual(s.sqrt_()), size)
         return torch.where(valid, value, torch.nan)
 
-    def recover(self, eta: Float[Tensor, "N d"]) -> tuple[Multipliers, bool]:
-        """Multipliers for a bare η by complementary slackness: W = wwᵀ with w = Jη, y_i = |j_iᵀw|^{2−q}.
-
-        They are tight where the relaxation is, as for p ≤ 2. Where the columns' own norms, y_i = ‖j_i‖^{2−q}, prove more, those are taken.
-        """
-        if not self.explicit:
-            return (torch.ones_like(eta, dtype=torch.float64), self.change(eta)[..., None]), self.norm.p == 2
-        J, _, _ = self._scaled()
-        p, q = self.norm.p, self.norm.q
-        wide = eta.to(torch.float64)
-        w = torch.where(wide.isfinite().all(-1)[:, None], (J @ wide.nan_to_num(0.0)[..., None]).squeeze(-1), 0.0)
-        size = Lp(2)(w)
-        w = w / torch.where(size > 0, size, 1.0)[:, None]
-        columns = Lp(2)(J.mT)
-        if p <= 2:
-            return (torch.ones_like(columns), w[..., None]), True
-        s = (J.mT @ w[..., None]).squeeze(-1).abs()
-        floor = columns * (size > 0)[:, None] * 1e-12 + columns * (size == 0)[:, None]
-        nothing = torch.zeros(*J.shape[:2], J.shape[1] - 1, dtype=J.dtype, device=J.device)
-        rank_one = torch.cat((w[..., None], nothing), 2)
-        tried: list[Multipliers] = [(torch.maximum(s, floor).pow(2 - q), rank_one), (columns.pow(2 - q), rank_one)]
-        if J.shape[1] <= TURNED:
-            tried.append(self._turn(J, columns))
-        bounds = torch.stack([self.bound(pair).value.nan_to_num(torch.inf) for pair in tried])
-        best = bounds.argmin(0)
-        y, F = (
-            torch.stack(part)[best, torch.arange(len(best), device=best.device)] for part in zip(*tried, strict=True)
-        )
-        return (y, F), False
-
-    def _turn(self, J: Tensor, columns: Tensor) -> Multipliers:
-        """(y, F) after some turns of F ← GF, G = Σ s_i^{q−2}j_ij_iᵀ: the relaxation is convex in F, so no turn lowers its value."""
-        q = self.norm.q
-        F = torch.eye(J.shape[1], dtype=J.dtype, device=J.device).expand(len(J), -1, -1)
-        s = columns
-        for _ in range(TURNS):
-            F = (J * torch.where(s > 0, s.pow(q - 2), 0.0)[:, None]) @ (J.mT @ F)
-            size = Lp(2)(F.flatten(1))
-            F = F / torch.where(size > 0, size, 1.0)[:, None, None]
-            s = torch.maximum((F.mT @ J).square().sum(1).sqrt(), 1e-12 * columns)
-        return s.pow(2 - q), F
-
     def problem(self, i: int = 0, form: str = "reduced") -> cp.Problem:
         """Item i of the relaxation as an explicit CVXPY problem, p ≥ 2.
 
@@ -296,7 +269,7 @@ class OperatorNorm:
         if form == "primal":
             X = cp.Variable((d, d), PSD=True, name="X")
             diagonal = cp.diag(X)
-            bounded = [cp.sum(diagonal) <= radius**2] if p == 2 else Lp(p / 2).epigraph(diagonal, radius**2)
+            bounded = [cp.sum(diagonal) <= radius**2] if p == 2 else Lp(p / 2).text(diagonal, radius**2)
             if p == math.inf:
                 bounded = [diagonal <= radius**2]
             return cp.Problem(cp.Maximize(cp.trace((J.T @ J) @ X)), bounded)

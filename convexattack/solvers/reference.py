@@ -273,7 +273,7 @@ def _build(
         assert norm is not None
         t = cp.Variable(name="t")
         adversarial = c @ u <= parameters["limit"]
-        problem = cp.Problem(cp.Minimize(t), [adversarial, *norm.epigraph(u, t), *rows])
+        problem = cp.Problem(cp.Minimize(t), [adversarial, *norm.text(u, t), *rows])
     chosen = solver or (cp.HIGHS if problem.is_qp() else cp.CLARABEL)  # the objective is linear
     try:
         problem._construct_chain(solver=chosen, ignore_dpp=not problem.is_dpp())

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from convexattack.norms import round_down, rounding_slack
+from convexattack.numerics import round_down, rounding_slack
 from convexattack.programs import HingeSum
 from convexattack.sets import Ball, Box
 from convexattack.solution import Solution, Status

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.certificates import Certificate, Tolerance, certify
+from convexattack.certificates import Certificate, Tolerance
+from convexattack.judged import certify
 from convexattack.files import AnyProgram, only
 from convexattack.linearize import Linearization
 from convexattack.losses import Model, margin

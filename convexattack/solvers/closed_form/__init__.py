@@ -12,7 +12,6 @@ descending |g_i|.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import Lp, by_rows, round_down, round_inwards, round_up, rounding_slack
+from convexattack.norms import Lp
+from convexattack.numerics import by_rows, round_down, round_inwards, round_up, rounding_slack
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box, ConvexSet
 from convexattack.solution import Solution, Status, codes
@@ -73,31 +73,20 @@ def _quick(program: Any, thorough: Callable[[Any], Solution]) -> Solution:
         return thorough(program)
     code, stats = codes(Status.OPTIMAL, fast.eta), {"solver": "closed_form"}
     if bool(fast.good.all()):
-        return Solution.later(fast.eta, code, fast.multipliers, stats)
+        return Solution(fast.eta, code, fast.multipliers, stats)
     rows = (~fast.good).nonzero().flatten()
     if len(rows) == len(program):
         return thorough(program)
-    sets = tuple(_rows(item, rows, program.gradient) for item in program.sets)
-    others = thorough(
-        dataclasses.replace(program, value=program.value[rows], gradient=program.gradient[rows], sets=sets)
-    )
+    others = thorough(program.take(rows))
 
     def multipliers() -> tuple[Tensor, ...]:
         return tuple(
             part.index_copy(0, rows, other) for part, other in zip(fast.multipliers(), others.multipliers, strict=True)
         )
 
-    return Solution.later(
+    return Solution(
         fast.eta.index_copy(0, rows, others.eta), code.index_copy(0, rows, others.codes), multipliers, stats
     )
-
-
-def _rows(item: ConvexSet, rows: Tensor, like: Tensor) -> ConvexSet:
-    """The set of these items, of a ball or a box."""
-    if isinstance(item, Ball):
-        return Ball(item.norm, item.radii(like)[rows])
-    assert isinstance(item, Box)
-    return Box(*(bound.index_select(0, rows) for bound in item.bounds(like)))
 
 
 def _verdict(program: GN, found: Solution) -> Solution:
@@ -129,7 +118,7 @@ def _ball(program: GN | GNII, ball: Ball) -> Solution:
     code = codes(Status.OPTIMAL, g)
     good = eta[:, 0].isfinite() & program.value.isfinite()
     code = torch.where(good, code, Status.INVALID.code).to(torch.int8)
-    found = Solution.later(_blank(eta, code), code, lambda: (-g,), {"solver": "closed_form"})
+    found = Solution(_blank(eta, code), code, lambda: (-g,), {"solver": "closed_form"})
     risky = (radius > 0) & (radius < g.shape[1] * TINY * torch.finfo(g.dtype).smallest_normal)
     return _judged(program, found) if bool(risky.any()) else found
 
@@ -208,7 +197,7 @@ def _cube_and_box(program: GN | GNII) -> Solution | None:
         v_box = -program.g * (eta.abs() < edge)
         return tuple(v_box if item is box else -program.g - v_box for item in sets)
 
-    found = Solution.later(eta, codes(Status.OPTIMAL, g), multipliers, {"solver": "closed_form"})
+    found = Solution(eta, codes(Status.OPTIMAL, g), multipliers, {"solver": "closed_form"})
     return found if _harmless(program, found) else _judged(program, found)
 
 
@@ -220,7 +209,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     side = _Descent.of(program, sets, k)
     w, p, dtype = side.w, _p(sets[k]) if k is not None else math.inf, program.gradient.dtype
     norm, slack = Lp(p), rounding_slack(w.shape[1])
-    radius = sets[k].radius_inf(w) if k is not None else torch.full_like(side.top, torch.inf)
+    radius = sets[k].radii(w) if k is not None else torch.full_like(side.top, torch.inf)
     unit = torch.where((radius > 0) & (radius < torch.inf), radius, 1.0)
     full = torch.where(radius > 0, radius / unit, 0.0)
     nearest, most = side.nearest / unit[:, None], side.most / unit[:, None]
@@ -277,7 +266,7 @@ def _ball_and_box(program: GN | GNII) -> Solution:
     if not bool(touching.any()):
         return found
     wide = found.eta.to(torch.float64)
-    proved = program.primal(wide) - program.bound(found.multipliers, wide).value <= 1e-12 * program.scale(wide)
+    proved = program.primal(wide) - program.bound(found.multipliers).value <= 1e-12 * _unit(program, wide)
     doubtful = touching & (found.codes == Status.OPTIMAL.code) & ~proved
     return Solution(
         found.eta,
@@ -626,7 +615,7 @@ def _slope(x: Float[Tensor, "N d"], p: float, log_mu: Float[Tensor, " N"]) -> Fl
 def _bounds(item: ConvexSet, like: Float[Tensor, "N d"]) -> tuple[Tensor, Tensor]:
     if isinstance(item, Box):
         return item.bounds(like)
-    edge = item.radius_inf(like)[:, None].expand(like.shape)
+    edge = item.radii(like)[:, None].expand(like.shape)
     return -edge, edge
 
 
@@ -663,7 +652,7 @@ def _judged(program: Program, found: Solution) -> Solution:
         claimed = found.codes == Status.INFEASIBLE.code
         if not bool(claimed.any()):
             return found
-        unproved = claimed & ~program.refuted(found.multipliers)
+        unproved = claimed & ~program.excludes(found.multipliers)
         return Solution(
             found.eta,
             torch.where(unproved, Status.UNDECIDED.code, found.codes).to(torch.int8),
@@ -671,14 +660,21 @@ def _judged(program: Program, found: Solution) -> Solution:
             found.stats,
         )
     eta, limit = found.eta.to(torch.float64), torch.finfo(found.eta.dtype).eps
-    gap = program.primal(eta) - program.bound(found.multipliers, eta).value
-    fine = (gap <= limit * program.scale(eta)) & (program.violation(eta) <= limit)
+    gap = program.primal(eta) - program.bound(found.multipliers).value
+    fine = (gap <= limit * _unit(program, eta)) & (program.violation(eta) <= limit)
     for item in program.sets:
         if isinstance(item, Box):  # between its bounds there need not be a number of this dtype
             fine = fine & (item.violation(eta) == 0)
     claimed = found.codes == Status.INFEASIBLE.code
     if bool(claimed.any()):
-        fine = torch.where(claimed, program.refuted(found.multipliers), fine)
+        fine = torch.where(claimed, program.excludes(found.multipliers), fine)
     settled = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INFEASIBLE.code)
     code = torch.where(settled & ~fine, Status.INEXACT.code, found.codes).to(torch.int8)
     return Solution(found.eta, code, found.multipliers, found.stats)
+
+
+def _unit(program: Program, eta: Tensor) -> Float[Tensor, " N"]:
+    """What a unit in the last place is relative to: the size of the optimum, or of what it is summed from."""
+    if isinstance(program, MinNorm):
+        return program.primal(eta)
+    return program.L.abs() + program.scale()

@@ -17,7 +17,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from convexattack.norms import Lp, by_rows, round_down, round_up, sum64
+from convexattack.norms import Lp
+from convexattack.numerics import by_rows, round_down, round_up, sum64
 from convexattack.programs import GN, GNII, MinNorm, Program
 from convexattack.sets import Ball, Box
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from convexattack.norms import Lp, round_down
+from convexattack.norms import Lp
+from convexattack.numerics import round_down
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
 from convexattack.solvers.operator_norm import columns, matrix_free, rows

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from convexattack.linearize import JacobianOperator
-from convexattack.norms import Lp, round_down
+from convexattack.norms import Lp
+from convexattack.numerics import round_down
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
 

@@ -1,0 +1,254 @@
+"""A convex set of perturbations: an atom seen through a linear map, C = {η : Kη ∈ S}.
+
+A multiplier u of the set lives in the rows of K. For every η in C, uᵀKη ≤ σ_S(u): `price(u)` is that number and `pull(u)` = Kᵀu, and
+these two are all that duality needs. σ_C itself is never needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cvxpy as cp
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from convexattack.norms import Lp
+from convexattack.numerics import gamma, ratio, times
+from convexattack.sets.atoms import Atom, Interval, NormBall, replaced
+from convexattack.sets.maps import Diagonal, Identity, Map, Rows
+
+__all__ = ["ConvexSet", "Extent", "Point"]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """η of N items, and for each set the values of its text's own unknowns (None where it has none)."""
+
+    eta: Float[Tensor, "N d"]
+    aux: tuple[Tensor | None, ...]
+
+    def towards(self, other: Point, t: Float[Tensor, " N"]) -> Point:
+        """(1 − t)·self + t·other, item by item; `self` itself where t = 0, `other` where t = 1."""
+
+        def mixed(a: Tensor, b: Tensor) -> Tensor:
+            part = a + t[:, None] * (b - a)
+            return torch.where(t[:, None] == 0, a, torch.where(t[:, None] == 1, b, part))
+
+        pairs = zip(self.aux, other.aux, strict=True)
+        aux = tuple(None if a is None else a if b is None else mixed(a, b) for a, b in pairs)
+        return Point(mixed(self.eta, other.eta), aux)
+
+    def where(self, good: Bool[Tensor, " N"], other: Point) -> Point:
+        """`self` where told, `other` elsewhere."""
+        pairs = zip(self.aux, other.aux, strict=True)
+        aux = tuple(None if a is None or b is None else torch.where(good[:, None], a, b) for a, b in pairs)
+        return Point(torch.where(good[:, None], self.eta, other.eta), aux)
+
+
+@dataclass(frozen=True, eq=False)
+class Extent:
+    """Bounds on each η_i that sets imply, (N, d); ±∞ where they imply none."""
+
+    low: Float[Tensor, "N d"]
+    high: Float[Tensor, "N d"]
+
+    @staticmethod
+    def of(sets: tuple[ConvexSet, ...], like: Float[Tensor, "N d"]) -> Extent:
+        """What all of them imply together."""
+        low = torch.full_like(like, -torch.inf, dtype=torch.float64)
+        high = -low
+        for item in sets:
+            one = item.extent(like)
+            low, high = torch.maximum(low, one.low), torch.minimum(high, one.high)
+        return Extent(low, high)
+
+    @property
+    def reach(self) -> Float[Tensor, "N d"]:
+        """A bound on each |η_i|."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
+    @property
+    def width(self) -> Float[Tensor, "N d"]:
+        """high − low, 0 where they cross."""
+        return (self.high - self.low).nan_to_num(math.inf, math.inf, 0.0).clamp_min(0)
+
+    def centre(self) -> Float[Tensor, "N d"]:
+        """A point in the middle; 0, or the nearest to it, where one side is open."""
+        bounded = self.low.isfinite() & self.high.isfinite()
+        middle = self.low + (self.high - self.low) / 2
+        nearest = torch.minimum(torch.maximum(torch.zeros_like(self.low), self.low), self.high)
+        return torch.where(bounded, torch.minimum(torch.maximum(middle, self.low), self.high), nearest)
+
+
+@dataclass(frozen=True, eq=False)
+class ConvexSet:
+    """{η : Kη ∈ S} for each of N programs: a set of one's own, composed of an atom S and a map K.
+
+    Args:
+        atom: one of `ca.atoms`, e.g. `ca.atoms.Interval(-math.inf, b)` or `ca.atoms.NormBall(ca.Lp(1), radius)`.
+        map: one of `ca.maps`, e.g. `ca.maps.Rows(A)`; by default η itself.
+        label: what a sentence calls it.
+
+    Raises:
+        TypeError: an atom or a map that is none.
+
+    >>> import convexattack as ca
+    >>> halfspace = ca.ConvexSet(ca.atoms.Interval(-math.inf, 1.0), ca.maps.Rows(torch.tensor([[1.0, 2.0]])))
+    >>> halfspace.violation(torch.tensor([[1.0, 1.0]]))
+    tensor([2.], dtype=torch.float64)
+    """
+
+    atom: Atom
+    map: Map = field(default_factory=Identity)
+    label: str = "ConvexSet"
+
+    def __post_init__(self) -> None:
+        if type(self.atom) not in ATOMS:
+            raise TypeError(f"atom must be one of convexattack.atoms, got {self.atom!r}; write ca.atoms.Interval(low, high)")
+        if type(self.map) not in MAPS:
+            raise TypeError(f"map must be one of convexattack.maps, got {self.map!r}; write ca.maps.Rows(A)")
+
+    @property
+    def rigorous(self) -> bool:
+        """Whether its prices are theorems about its data."""
+        return self.atom.rigorous
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether this is a ball around 0 whose norm sees sizes alone, so that a bound on vᵀη needs no signs of v."""
+        return isinstance(self.atom, NormBall) and self.atom.centre is None and not isinstance(self.map, Rows)
+
+    def rows(self, d: int) -> int:
+        """r, the length of a multiplier."""
+        return self.map.rows(d)
+
+    def check(self, n: int, d: int) -> None:
+        """Raise ValueError unless the set can serve N programs in d dimensions."""
+        self.map.check(n, d)
+        self.atom.check(n, self.map.rows(d))
+
+    # --- what duality needs ----------------------------------------------------------------------------------------------
+
+    def price(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """sup {uᵀKη : η ∈ C} is at most this number; and a bound on its rounding error."""
+        return self.atom.support(u)
+
+    def pull(self, u: Float[Tensor, "N r"]) -> Float[Tensor, "N d"]:
+        """Kᵀu."""
+        return self.map.pull(u)
+
+    def clip(self, u: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
+        """The nearest u of finite price."""
+        return self.atom.clip(u)
+
+    def apart(self, u: Float[Tensor, "N r"], eta: Float[Tensor, "N d"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """price(u) − uᵀKη ≥ 0 for η in C, with its error: what complementary slackness wants to be 0."""
+        value, error = self.atom.apart(u, self.map(eta))
+        return value, error + (u.abs() * self.map.blur(eta)).sum(-1)
+
+    def extent(self, like: Float[Tensor, "N d"]) -> Extent:
+        """Bounds on each η_i over C, as far as C itself gives them."""
+        wide = like.new_empty((len(like), 1), dtype=torch.float64).expand(like.shape)
+        if isinstance(self.map, Rows):
+            endless = torch.full_like(wide, torch.inf)
+            return Extent(-endless, endless)
+        low, high = self.atom.extent(wide)
+        if isinstance(self.map, Diagonal):
+            w = self.map.of(wide)
+            low = torch.where(w > 0, low / w - (low / w).abs() * gamma(4), -math.inf)
+            high = torch.where(w > 0, high / w + (high / w).abs() * gamma(4), math.inf)
+        return Extent(low, high)
+
+    def reach(self, like: Float[Tensor, "N d"]) -> Float[Tensor, "N d"]:
+        """A bound on each |η_i| over C; ∞ where C gives none."""
+        return self.extent(like).reach
+
+    def highest(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """A bound on vᵀη over C, rounding included; ∞ where C gives none."""
+        u = self.map.lift(v)
+        if u is None:
+            return torch.full_like(v[:, 0], torch.inf)
+        known = u.isfinite().all(-1)
+        u = torch.where(known[:, None], u, 0.0)
+        value, error = self.price(u)
+        return torch.where(known, value + error + gamma(8) * value.abs(), torch.inf)
+
+    def span(self, other: ConvexSet, like: Float[Tensor, "N d"]) -> Float[Tensor, "N r"] | None:
+        """How far each row of another set's map varies over this ball; None where this is no plain ball of an `Lp`."""
+        if not (isinstance(self.atom, NormBall) and isinstance(self.map, Identity) and isinstance(self.atom.norm, Lp)):
+            return None
+        lengths = other.map.row_lengths(self.atom.norm.conjugate, like.shape[-1]).to(like.device)
+        return 2 * times(self.atom.radii(like)[:, None], lengths)
+
+    # --- membership --------------------------------------------------------------------------------------------------------
+
+    def valid(self, like: Float[Tensor, "N d"]) -> Bool[Tensor, " N"]:
+        """Whether the numbers of each item describe a set."""
+        r = self.map.rows(like.shape[-1])
+        return self.atom.valid(like.new_empty((len(like), 1), dtype=torch.float64).expand(-1, r))
+
+    def excess(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
+        """How far η is beyond each row, in units of that row; ≤ 0 inside."""
+        return self.atom.excess(self.map(eta.to(torch.float64)), aux)
+
+    def blur(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N b"]:
+        """What rounding can do to `excess`."""
+        return self.atom.blur(self.map(eta), self.map.blur(eta))
+
+    def violation(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Float[Tensor, " N"]:
+        """How far η is outside, in units of the row that is violated most; 0 inside, NaN for NaN."""
+        return self.excess(eta, aux).amax(-1).clamp_min(0)
+
+    def contains_ray(self, ray: Float[Tensor, "N d"]) -> Bool[Tensor, " N"]:
+        """Whether η + t·ray stays in C for every η in C and t ≥ 0, for certain."""
+        return self.atom.recedes(self.map(ray), self.map.blur(ray))
+
+    # --- the same set for other items, after a step, in other units --------------------------------------------------------
+
+    def take(self, rows: Int[Tensor, " M"]) -> ConvexSet:
+        """The set of these items; what serves all items stays."""
+        return self._as(self.atom.take(rows), self.map.take(rows))
+
+    def __getitem__(self, rows: Any) -> ConvexSet:
+        return self.take(torch.as_tensor(rows))
+
+    def shifted(self, total: Float[Tensor, "N d"]) -> ConvexSet:
+        """C − e = {η : e + η ∈ C}: what is left of C after a total perturbation e."""
+        return self._as(self.atom.moved(-self.map(total.to(torch.float64))), self.map)
+
+    def scaled(self, by: Float[Tensor, " N"]) -> ConvexSet:
+        """by·C, for positive numbers: C in other units of η."""
+        return self._as(self.atom.scaled(by), self.map)
+
+    def _as(self, atom: Atom, map: Map) -> ConvexSet:
+        return self if atom is self.atom and map is self.map else replaced(self, atom=atom, map=map)
+
+    # --- CVXPY -------------------------------------------------------------------------------------------------------------
+
+    def parameters(self, n: int, d: int) -> dict[str, np.ndarray]:
+        """The numbers in the text of C, one row an item."""
+        return {**self.map.parameters(n, d), **self.atom.parameters(n, self.map.rows(d))}
+
+    def text(self, eta: cp.Expression, parameters: Mapping[str, Any]) -> list[cp.Constraint]:
+        """CVXPY constraints that say η ∈ C, with `parameters` as numbers or as `cvxpy.Parameter`s."""
+        return self.atom.text(self.map.text(eta, parameters), parameters)
+
+    def constraints(self, eta: cp.Expression, i: int = 0, n: int = 1) -> list[cp.Constraint]:
+        """CVXPY constraints that say η ∈ C for item i of n, as on paper."""
+        return self.text(eta, {name: rows[i] for name, rows in self.parameters(n, eta.size).items()})
+
+
+ATOMS: set[type[Atom]] = {Interval, NormBall}
+MAPS: set[type[Map]] = {Identity, Diagonal, Rows}
+
+
+def relative(excess: Float[Tensor, "N b"], blur: Float[Tensor, "N b"], unit: Float[Tensor, "N b"]) -> Float[Tensor, "N b"]:
+    """Violations in units of their rows; where a unit is 0 or unknown, what rounding explains is forgiven and the rest is ∞."""
+    known = (unit > 0) & (unit < math.inf)
+    beyond = torch.where(excess <= blur, 0.0, torch.where(excess.isnan(), excess, math.inf))
+    return torch.where(known, ratio(excess.clamp_min(0), unit), beyond)
