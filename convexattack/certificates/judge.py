@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from convexattack.certificates.certificate import Certificate
-from convexattack.numerics import UNIT, gamma, ratio, times
+from convexattack.numerics import UNIT, gamma, ratio, rounding_slack, times
 from convexattack.programs import GN, MinNorm, Program
 from convexattack.sets.base import Point
 from convexattack.sets.maps import Identity
@@ -21,6 +21,7 @@ from convexattack.solution import Solution, Status
 
 __all__ = ["judged"]
 
+FORGIVEN = 4  # times the slack of one sum over Σ|g_i||η_i|: what evaluating the objective and its bound can cost by themselves
 AROUND = (2.0, 1.0 + 2.0**-20)  # how far (8) is overshot in search of a point beyond its own row
 
 
@@ -64,8 +65,9 @@ def _missing(
         return primal - dual.clamp_min(0), torch.where(dual > 0, dual, torch.where(idle, program.scale(), 0.0))
     total, error = program.shortfall(point, balance)  # type: ignore[arg-type]
     eta = torch.minimum(program.extent.reach, point.eta.abs())
-    own = gamma(eta.shape[-1] + 2) * times(program.A.abs(), eta[:, None]).sum((-2, -1))  # what rounding η's entries can do
-    return total + error - own, program.scale()
+    size = times(program.A.abs(), eta[:, None]).sum((-2, -1))
+    missing, scale = total + error - FORGIVEN * rounding_slack(eta.shape[-1] ** 2) * size, program.scale()
+    return torch.where(scale == 0, 0.0, missing), scale  # where the objective cannot vary, every point inside is optimal
 
 
 def _charge(program: Program, balance: object, forgiven: Sequence[Tensor]) -> Float[Tensor, " N"]:
