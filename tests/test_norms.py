@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import convexattack as ca
-from convexattack import norms
-from convexattack.norms import round_down, round_up, rounding_slack
+from convexattack import numerics
+from convexattack.norms import Mixed
+from convexattack.numerics import round_down, round_up, rounding_slack
 
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
@@ -172,11 +173,11 @@ def test_the_dual_norm_of_the_dual_norm(norm: ca.Lp) -> None:
 
 
 @each_norm
-def test_epigraph_is_the_norm(norm: ca.Lp) -> None:
+def test_the_text_is_the_norm(norm: ca.Lp) -> None:
     """minimize t subject to ‖x‖_p ≤ t gives ‖x‖_p, also for p = π, which CVXPY itself would replace by 355/113."""
     x = np.array([0.5, -1.0, 0.75])
     eta, t = cp.Variable(3), cp.Variable()
-    problem = cp.Problem(cp.Minimize(t), [*norm.epigraph(eta, t), eta == x])
+    problem = cp.Problem(cp.Minimize(t), [*norm.text(eta, t), eta == x])
     problem.solve(solver=cp.CLARABEL)
     assert problem.value == pytest.approx(float(length(torch.from_numpy(x), norm.p)), rel=1e-7)
 
@@ -228,24 +229,24 @@ def test_norms_are_values() -> None:
 
 def test_rows_are_taken_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     x = normal(0, 7, 3)
-    monkeypatch.setattr(norms, "BLOCK", 6)
+    monkeypatch.setattr(numerics, "BLOCK", 6)
     seen: list[int] = []
 
     def both(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         seen.append(len(x))
         return x + y[:, None], y
 
-    total, last = norms.by_rows(both, x, x[:, 0])
+    total, last = numerics.by_rows(both, x, x[:, 0])
     assert seen == [2, 2, 2, 1]
     assert torch.equal(total, x + x[:, :1])
     assert torch.equal(last, x[:, 0])
-    assert torch.equal(norms.by_rows(lambda x: 2 * x, x[0]), 2 * x[0])
-    assert norms.by_rows(lambda x: x.sum(-1), x[:0]).shape == (0,)
-    assert norms.sum64(torch.ones(5, 2, 3)).shape == (5, 2)
+    assert torch.equal(numerics.by_rows(lambda x: 2 * x, x[0]), 2 * x[0])
+    assert numerics.by_rows(lambda x: x.sum(-1), x[:0]).shape == (0,)
+    assert numerics.sum64(torch.ones(5, 2, 3)).shape == (5, 2)
     big = torch.tensor([[2.0**30, 1.0, -(2.0**30)]] * 4)
-    assert norms.sum64(big).tolist() == [1.0] * 4  # float32 would lose the 1
+    assert numerics.sum64(big).tolist() == [1.0] * 4  # float32 would lose the 1
     tiny = torch.full((4, 3), 1e-30)
-    assert (norms.dot64(tiny, tiny) > 0).all()  # float32 would lose all
+    assert (numerics.dot64(tiny, tiny) > 0).all()  # float32 would lose all
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -258,7 +259,7 @@ def test_blocks_change_nothing(p: float, dtype: torch.dtype, monkeypatch: pytest
         return [ca.Lp(p).length(g), ca.Lp(p).steepest(g, value.double()), alone.eta, alone.multipliers[0]]
 
     whole = answers()
-    monkeypatch.setattr(norms, "BLOCK", 100)
+    monkeypatch.setattr(numerics, "BLOCK", 100)
     for one, other in zip(whole, answers(), strict=True):
         torch.testing.assert_close(
             one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0
@@ -282,3 +283,33 @@ def test_steepest_of_many_equal_entries_is_inside(factor: float) -> None:
         eta = ca.Lp(2).steepest(torch.full((1, d), factor), torch.tensor([radius], dtype=torch.float64))[0]
         assert d * fractions(eta[:1])[0] ** 2 <= Fraction(radius) ** 2
         assert eta.unique().numel() == 1
+
+
+GROUPS = torch.tensor([1, 0, 0, 3, 1])  # unequal, and none is number 2
+
+
+@pytest.mark.parametrize("outer", [1.0, 1.5, 2.0, INF])
+def test_a_mixed_norm(outer: float) -> None:
+    """Its value by hand; Hölder's inequality with its dual, attained; |x_i| ≤ ‖x‖; its text in CVXPY."""
+    norm, x, y = Mixed(GROUPS, ca.Lp(outer)), normal(1, 40, 5), normal(2, 40, 5)
+    parts = torch.stack([x[:, [1, 2]].norm(dim=1), x[:, [0, 4]].norm(dim=1), x[:, 3].abs()], 1)
+    torch.testing.assert_close(norm(x), ca.Lp(outer)(parts), rtol=1e-14, atol=0)
+    assert ((x * y).sum(1) <= norm(x) * norm.dual(y) * (1 + 1e-14)).all()
+    assert (x.abs() <= norm(x)[:, None] * (1 + 1e-14)).all()
+    eta, t = cp.Variable(5), cp.Variable()
+    problem = cp.Problem(cp.Maximize(y[0].numpy() @ eta), norm.text(eta, 1.0))
+    assert problem.solve(solver=cp.CLARABEL) == pytest.approx(norm.dual(y)[0].item(), rel=1e-6)
+    problem = cp.Problem(cp.Minimize(t), [*norm.text(eta, t), eta == x[0].numpy()])
+    assert problem.solve(solver=cp.CLARABEL) == pytest.approx(norm(x)[0].item(), rel=1e-6)
+    for scale in (1e-200, 1e200):
+        torch.testing.assert_close(norm(scale * x), scale * norm(x), rtol=1e-13, atol=0)
+
+
+def test_labels_that_are_none_are_refused() -> None:
+    for wrong in (torch.tensor([0.0, 1.0]), torch.tensor([-1, 0]), torch.tensor([], dtype=torch.int64)):
+        with pytest.raises(ValueError, match="labels must be ints >= 0, one for each entry"):
+            Mixed(wrong, ca.Lp(1))
+    with pytest.raises(ValueError, match=r"labels must have one entry for each of the d = 3 coordinates, got 5"):
+        Mixed(GROUPS, ca.Lp(1)).check(3)
+    with pytest.raises(TypeError, match="outer must be a ca.Lp"):
+        Mixed(GROUPS, 1)  # type: ignore[arg-type]

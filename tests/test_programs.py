@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import cvxpy as cp
@@ -128,27 +130,44 @@ def test_objective() -> None:
         assert min_norm(1, [3, 4], p).primal(eta).item() == pytest.approx(expected)
 
 
-def test_violation_is_relative() -> None:
-    """To the radius for a ball, to the tightest bound on ‖η‖_∞ for a box, to |L| + ‖η‖‖g‖ for L + gᵀη ≤ 0."""
+def test_a_violation_is_in_units_of_its_row() -> None:
+    """A ball's radius; a row's width; where that is 0 or infinite, how far the row varies over the other sets; |L| for (8)'s own."""
     eta = rows([3.0, 4.0])
     assert gnii(1, [1, 1], ball(2, 2.5)).violation(eta).item() == 1
     assert gnii(1, [1, 1], ball(2, 5.0)).violation(eta).item() == 0
     assert gnii(1, [1, 1], box([-1, -2], [1, 2])).violation(eta).item() == 1
-    assert gnii(1, [1, 1], ball(INF, 2.0), ca.Box(-INF, 3.0)).violation(eta).item() == 1
-    assert min_norm(1, [1, 1], INF).violation(eta).item() == pytest.approx(8 / 9)
+    assert gnii(1, [1, 1], ball(INF, 4.0), ca.Box(-INF, 3.0)).violation(eta).item() == 1 / 8
+    assert gnii(1, [1, 1], ball(2, 5.0), ca.Support(torch.tensor([True, False]))).violation(eta).item() == 0.4
+    halfspace = ca.Halfspaces(rows([3.0, 4.0]), 20.0)
+    assert gnii(1, [1, 1], ball(2, 5.0), halfspace).violation(eta).item() == pytest.approx(5 / 50)
+    assert gnii(1, [1, 1], ca.Box(0.0, 5.0), halfspace).violation(eta).item() == pytest.approx(5 / 35)
+    assert gnii(1, [1, 1], halfspace).violation(eta).item() == pytest.approx(5 / 20)
+    assert min_norm(1, [1, 1], INF).violation(eta).item() == 8
     assert min_norm(-7, [1, 1], INF).violation(eta).item() == 0
-    assert min_norm(-7, [1, 1], INF, ca.Box(-INF, 3.0)).violation(eta).item() == 0.25
     assert gnii(1, [1, 1], ball(2)).violation(rows([math.nan, 0])).isnan().item()
 
 
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e8])
+def test_scaling_the_rows_of_a_set_changes_no_violation(factor: float) -> None:
+    A, eta = normal(1, 3, 4), normal(2, 1, 4)
+    for make in (ca.Halfspaces, ca.Affine):
+        one, other = (gnii(0, [1, 1, 1, 1], ball(2), make(c * A, c * numbers(0.1, -0.2, 0.0))) for c in (1.0, factor))
+        assert one.violation(eta).item() == pytest.approx(other.violation(eta).item(), rel=1e-12)
+
+
 def test_scale() -> None:
-    """|L| + ε‖g‖_q; what the box allows where that is less; ‖η‖ for (8), but never less than L/‖g‖_q."""
-    none = rows([0.0, 0.0])
-    assert gnii(-1, [3, 4], ball(2, 2.0)).scale(none).item() == 11
-    assert gnii(-1, [3, 4], ball(2, 2.0), box([-0.1, -1], [0.2, 0])).scale(none).item() == pytest.approx(5.6)
-    assert gnii(-1, [3, 4], box([-INF, 0], [0, 0])).scale(rows([-2, 0])).item() == 7
-    assert min_norm(10, [3, 4], 2).scale(none).item() == 2
-    assert min_norm(10, [3, 4], 2).scale(rows([-6.0, 8.0])).item() == 10
+    """How far the sets let L + gᵀη vary, the least that is known; no |L|. For (8) the least reach."""
+    inf = torch.tensor(INF)
+    assert gnii(-1, [3, 4], ball(2, 2.0)).scale().item() == pytest.approx(20)
+    assert gnii(1e12, [3, 4], ball(2, 2.0), box([-0.1, -1], [0.2, 0])).scale().item() == pytest.approx(4.9)
+    assert gnii(-1, [3, 4], box([-INF, 0], [0, 0])).scale() == inf
+    assert gnii(-1, [0, 4], box([-INF, 0], [0, 0])).scale().item() == 0
+    assert gnii(-1, [3, 4], ca.Halfspaces(rows([1.0, 1.0]), 1.0)).scale() == inf
+    assert gnii(0, [3, 4], ca.WeightedBall(ca.Lp(2), numbers(1, 2), 1.0)).scale().item() == pytest.approx(2 * math.sqrt(13))
+    assert gnii(0, [3, 4], ca.GroupBall(torch.tensor([0, 0]), 1.0)).scale().item() == pytest.approx(10)
+    assert min_norm(-1, [3, 4], 2, ca.Box(-0.5, 2.0), ball(2, 3.0)).scale().item() == 2
+    assert min_norm(-1, [3, 4], 2).scale().item() == 0
+    assert ca.HingeSum(rows([1.0, 1.0]), rows([3.0, 4.0], [4.0, 3.0])[None], (ball(2),)).scale().item() == pytest.approx(20)
 
 
 def test_multiplier_shapes() -> None:
@@ -157,25 +176,51 @@ def test_multiplier_shapes() -> None:
     assert min_norm(1, [3, 4], 2).multiplier_shapes == [(1,)]
 
 
-@pytest.mark.parametrize(
-    ("program", "falls"),
-    [
-        (gnii(0, [1, 0], ca.Box(-INF, 1.0)), True),
-        (gnii(0, [-1, 0], ca.Box(-INF, 1.0)), False),
-        (gnii(0, [0, 0], ca.Box(-INF, INF)), False),
-        (gnii(0, [1, 0], ca.Box(-INF, 1.0), ball(3)), False),
-        (gnii(0, [1, 0], ca.Box(-INF, 1.0), ca.Box(2.0, INF)), False),  # empty: nothing falls
-        (min_norm(1, [1, 0], 2, ca.Box(-INF, 1.0)), False),
-    ],
-)
-def test_unbounded(program: ca.Program, falls: bool) -> None:
-    assert program.unbounded().tolist() == [falls]
+PROGRAMS: dict[str, Callable[[], ca.Program]] = {
+    "gnii": lambda: ca.GNII(normal(1, 4), normal(2, 4, 3), (ca.Ball(ca.Lp(2), numbers(1, 2, 3, 4)), ca.Box(-1.0, normal(3, 4, 3).abs()))),
+    "gn": lambda: ca.GN(normal(1, 4), normal(2, 4, 3), (ball(INF), ca.Affine(normal(3, 4, 2, 3), normal(4, 4, 2)))),
+    "min_norm": lambda: ca.MinNorm(normal(1, 4), normal(2, 4, 3), ca.Lp(3), (ca.Halfspaces(normal(3, 2, 3), numbers(1, 2)),)),
+    "hinges": lambda: ca.HingeSum(normal(1, 4, 2), normal(2, 4, 2, 3), (ca.WeightedBall(ca.Lp(1), normal(3, 3).abs(), 1.0),)),
+}
 
 
-def test_sets_of_the_house_are_rigorous_and_custom_sets_are_not() -> None:
-    sets = [part for make in SETS.values() for part in make(1, 2)]
-    assert gnii(0, [1, 1], ball(2), *sets).rigorous
-    assert not gnii(0, [1, 1], ball(2), ca.CustomSet(lambda eta: [cp.sum(eta) == 0])).rigorous
+@pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS.keys())
+def test_taken_items_are_those_items(make: Callable[[], ca.Program]) -> None:
+    """program[rows] has the objective, violation and bound of these rows; so has what was pickled."""
+    program, eta = make(), normal(5, 4, 3)
+    multipliers = tuple(normal(6 + j, *shape) for j, shape in enumerate(program.multiplier_shapes))
+    for rows_, taken in (([2, 0], program[[2, 0]]), ([1, 2], program[1:3]), ([3], program[torch.tensor([3])])):
+        assert len(taken) == len(rows_)
+        parts = tuple(part[rows_] for part in multipliers)
+        assert torch.equal(taken.primal(eta[rows_]), program.primal(eta)[rows_])
+        torch.testing.assert_close(taken.violation(eta[rows_]), program.violation(eta)[rows_], rtol=1e-12, atol=0)
+        torch.testing.assert_close(taken.bound(parts).value, program.bound(multipliers).value[rows_], rtol=1e-12, atol=1e-12)
+    again = pickle.loads(pickle.dumps(program))
+    assert torch.equal(again.bound(multipliers).value, program.bound(multipliers).value)
+
+
+def test_a_program_keeps_its_own_data() -> None:
+    value, gradient, radius = ONE.clone(), TWO.clone(), numbers(0.5)
+    program = ca.GNII(value, gradient, (ca.Ball(ca.Lp(2), radius),))
+    before = program.bound((-TWO,)).value.item()
+    for data in (value, gradient, radius):
+        data *= 100
+    assert program.bound((-TWO,)).value.item() == before
+    with pytest.raises(AttributeError):
+        program.value = value  # type: ignore[misc]
+
+
+class Generous(ca.Ball):
+    """A set that says it contains everything."""
+
+    def excess(self, eta: torch.Tensor, aux: torch.Tensor | None = None) -> torch.Tensor:
+        return -torch.ones_like(eta)
+
+
+@each_kind
+def test_a_subclass_of_a_set_is_refused(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"sets\[0\] is a Generous, a subclass whose answers nobody can check; compose"):
+        make(ONE, TWO, Generous(ca.Lp(2), 1.0))
 
 
 def test_float64_holds_the_data_of_every_dtype() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
@@ -104,6 +104,13 @@ class Program(abc.ABC):
             item.check(n, d)
         for name, entry in (("gradient", gradient), ("value", value.to(gradient.device)), ("sets", sets)):
             object.__setattr__(self, name, entry)
+
+    @classmethod
+    def owning(cls, *data: Any) -> Self:
+        """The programs of these fields, in order, which are nobody else's: neither checked nor copied."""
+        new = object.__new__(cls)
+        new.__dict__.update(zip((entry.name for entry in fields(cls)), data, strict=True))  # type: ignore[arg-type]
+        return new
 
     def _check_shapes(self, value: Tensor, gradient: Tensor) -> None:
         if gradient.ndim != 2 or gradient.shape[1] == 0:
@@ -321,13 +328,22 @@ class Program(abc.ABC):
         return Bound(torch.where(above.isnan() | unit.isnan(), torch.nan, value), torch.where(value > 0, error / unit, 0.0))
 
     def excludes(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
-        """Whether the multipliers prove that no η is feasible: λL − Σ price − |left|ᵀreach > 0, without ψ, all rounding charged."""
+        """Whether no η is feasible, for certain: by the multipliers, λL − Σ price − |left|ᵀreach > 0 without ψ and with all rounding
+        charged; or by bounds that exclude each other."""
         b = self.balance(*self.idle(multipliers))
         most = b.paid + b.paid_error + b.start_error + self.sway(b.left.abs() + b.left_error)
         finite = [part.isfinite().reshape(len(self), -1).all(-1) for part in multipliers]
         margin = b.start - most - 4 * UNIT * (b.start.abs() + most.abs())
         found = (margin > 0) & margin.isfinite()
-        return torch.stack([found, *finite]).all(0)
+        return torch.stack([found, *finite]).all(0) | self.crossed()
+
+    def crossed(self) -> Bool[Tensor, " N"]:
+        """Whether a lower bound is above an upper one, of one row or of what the sets imply for one coordinate."""
+        found = (self.extent.low > self.extent.high).any(-1)
+        for item in self.sets:
+            low, high = item.atom.extent(self.extent.low.new_empty(len(self), 1).expand(-1, item.rows(self.gradient.shape[-1])))
+            found = found | (low > high).any(-1)
+        return found
 
     def shortfall(self, point: Point, b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden of it.

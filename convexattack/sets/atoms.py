@@ -267,7 +267,7 @@ class NormBall(Atom):
         if type(self.norm) not in (Lp, Mixed):
             raise TypeError(f"norm must be a ca.Lp, got {self.norm!r}; write ca.Ball(ca.Lp(2), radius)")
         radius = numbers("radius", self.radius)
-        least = radius.nan_to_num(-1.0, -1.0) if isinstance(radius, Tensor) else torch.tensor(radius).nan_to_num(-1.0, -1.0)
+        least = torch.as_tensor(radius, dtype=torch.float64).nan_to_num(-1.0, -1.0)
         if least.numel() and float(least.min()) < 0:
             raise ValueError(f"radius must be a finite number >= 0, got {self.radius}; leave the Ball out for no bound")
         object.__setattr__(self, "radius", radius)
