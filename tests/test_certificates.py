@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import cvxpy as cp
 import pytest
 import torch
 from examples import (
@@ -13,6 +12,7 @@ from examples import (
     INF,
     ORACLE,
     ball,
+    box,
     gn,
     gnii,
     inside,
@@ -73,7 +73,6 @@ def test_the_right_answer_passes_with_its_multipliers_and_without(kind: str, nor
         certificate = ca.certify(program, answer)
         assert certificate.holds(TIGHT).all()
         assert certificate.holds().all()
-        assert certificate.tight
         assert certificate.rigorous
         assert "6 of 6 hold" in repr(certificate)
 
@@ -123,7 +122,7 @@ def test_only_the_changed_item_is_refused() -> None:
     assert ca.certify(program, solution.eta).holds().tolist() == [i not in (2, 4) for i in range(N)]
 
 
-# --- tampering with the multipliers -------------------------------------------------------------------------------------------------
+# --- tampering with the multipliers -----------------------------------------------------------------------------------
 
 PROOFS: dict[str, Callable[[Tensor], Tensor]] = {
     "doubled": lambda v: 2 * v,
@@ -131,6 +130,7 @@ PROOFS: dict[str, Callable[[Tensor], Tensor]] = {
     "zero": lambda v: 0 * v,
     "flipped": lambda v: -v,
     "of another item": lambda v: v.roll(1, 0),
+    "huge": lambda v: 1e17 * v,
     "NaN": lambda v: v + math.nan,
     "infinite": lambda v: v / 0,
 }
@@ -138,15 +138,21 @@ PROOFS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @each_norm
 @pytest.mark.parametrize("boxed", [False, True])
-@pytest.mark.parametrize("kind", ["gnii", "min_norm", "gn, infeasible"])
+@pytest.mark.parametrize("kind", ["gnii", "min_norm"])
 @pytest.mark.parametrize("change", PROOFS)
-def test_someone_elses_multipliers_are_refused(kind: str, norm: ca.Lp, boxed: bool, change: str) -> None:
+def test_other_multipliers_never_prove_more(kind: str, norm: ca.Lp, boxed: bool, change: str) -> None:
+    """Whatever they are, the bound is one; with a multiplier that is no number nothing holds."""
     program = programs_of(kind, norm, boxed)
     solution = ca.solve(program)
-    assert set(names(solution)) == {"INFEASIBLE" if kind.startswith("gn,") else "OPTIMAL"}
-    assert ca.certify(program, solution).holds(TIGHT).all()
+    right = ca.certify(program, solution)
+    assert right.holds(TIGHT).all()
     changed = ca.Solution(solution.eta, solution.codes, tuple(PROOFS[change](part) for part in solution.multipliers))
-    assert not ca.certify(program, changed).holds().any()
+    certificate = ca.certify(program, changed)
+    assert (certificate.dual <= right.primal).all()
+    if change in ("NaN", "infinite"):
+        assert not certificate.holds(ca.Tolerance(INF)).any()
+    elif change == "flipped" and boxed:
+        assert not certificate.holds().any()
 
 
 def test_multipliers_that_are_not_finite_prove_nothing() -> None:
@@ -179,7 +185,7 @@ def test_multipliers_of_the_wrong_shape_raise(kind: str) -> None:
         (),
     ):
         with pytest.raises(
-            ValueError, match=r"multipliers must have the shapes .* \(one per set; \(8\) has λ first\), got"
+            ValueError, match=r"multipliers must have the shapes .* \(one per set, in its rows; .*\), got"
         ):
             ca.certify(program, ca.Solution(solution.eta, solution.codes, wrong))
 
@@ -242,7 +248,7 @@ def test_infeasible_with_its_proof_holds_and_without_it_does_not() -> None:
         assert names(solution) == ["INFEASIBLE"]
         assert ca.certify(program, solution).holds(TIGHT).all()
         stripped = ca.Solution(solution.eta, solution.codes, tuple(0 * part for part in solution.multipliers))
-        itself = bool(program.empty().any())  # bounds that exclude each other are their own proof
+        itself = bool(program.crossed().any())  # bounds that exclude each other are their own proof
         assert ca.certify(program, stripped).holds().any() == itself
         flipped = ca.Solution(solution.eta, solution.codes, tuple(-part for part in solution.multipliers))
         assert ca.certify(program, flipped).holds().any() == itself
@@ -282,15 +288,26 @@ def test_what_is_gained_outside_the_sets_is_charged() -> None:
     assert not certificate.holds().any()
 
 
-def test_a_bound_above_its_own_primal_is_refused() -> None:
-    """η of (8), shortened so that its excess is forgiven: a gap of −1.5e-6 says that something is wrong."""
+def test_a_point_outside_buys_nothing() -> None:
+    """A ball that touches a box: 5e-7 outside buys 1e-3 of the objective, where the one feasible point is worth more."""
+    program = gnii(0, [1, 0], ball(2), box([-1, 1], [1, 2]))
+    right, wrong = rows([0.0, 1.0]), rows([-1e-3, 1.0])
+    u = (rows([-1e3, -1e6]), rows([1e3 - 1, 1e6]))
+    assert program.violation(wrong).item() < 1e-6
+    for eta in (wrong, right):
+        for status in (ca.Status.OPTIMAL, ca.Status.INFEASIBLE, ca.Status.UNBOUNDED):
+            held = ca.certify(program, claim(eta, status, u)).holds().item()
+            assert not held or eta is right
+    asked = gn(5e-4, [1, 0], ball(2), box([-1, 1], [1, 2]))
+    assert not ca.certify(asked, claim(wrong, ca.Status.FEASIBLE, u)).holds().any()
+
+
+def test_a_shortened_answer_is_refused() -> None:
     program = min_norm(2.5, [3, 4], 2)
     solution = ca.solve(program)
     short = ca.Solution(solution.eta * (1 - 1.5e-6), solution.codes, solution.multipliers)
-    certificate = ca.certify(program, short)
-    assert certificate.violation.item() < 1e-6
-    assert certificate.gap.item() == pytest.approx(-1.5e-6, rel=1e-3)
-    assert not certificate.holds().any()
+    assert not ca.certify(program, short).holds().any()
+    assert ca.certify(program, short).why[0] == "η is outside by 1.5e-06 of the violated row's own unit."
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------------------------
@@ -322,12 +339,13 @@ def test_primal_dual_and_gap_by_hand() -> None:
     certificate = ca.certify(program, rows([-0.3, -0.3]))
     assert certificate.primal.item() == pytest.approx(-1.1)
     assert certificate.dual.item() == pytest.approx(-1.5)
-    assert certificate.gap.item() == pytest.approx(0.4 / 3.5)
+    assert certificate.gap.item() == pytest.approx(0.4 / 5)
+    assert certificate.scale.item() == pytest.approx(5)
     assert certificate.violation.item() == 0
     assert ca.certify(program, rows([-0.6, -0.8])).violation.item() == pytest.approx(1)
     smallest = min_norm(2.5, [3, 4], 2)
     certificate = ca.certify(smallest, rows([-0.6, -0.8]))
-    assert (certificate.primal.item(), certificate.dual.item(), certificate.gap.item()) == pytest.approx((1, 0.5, 0.5))
+    assert (certificate.primal.item(), certificate.dual.item(), certificate.gap.item()) == pytest.approx((1, 0.5, 1))
 
 
 def test_tolerance() -> None:
@@ -337,34 +355,6 @@ def test_tolerance() -> None:
     for wrong in (-1e-9, math.nan):
         with pytest.raises(ValueError, match="relative must be a number >= 0"):
             ca.Tolerance(wrong)
-
-
-# --- custom sets --------------------------------------------------------------------------------------------------------------------
-
-
-def test_a_custom_set_is_not_rigorous_and_alone_not_tight() -> None:
-    program = ca.GNII(numbers(0, 0), normal(3, 2, 4), (ball(2), ca.CustomSet(lambda eta: [cp.sum(eta) == 0])))
-    solution = ca.solve(program)
-    certificate = ca.certify(program, solution)
-    assert certificate.holds().all()
-    assert certificate.tight
-    assert not certificate.rigorous
-    assert "rigorous=False" in repr(certificate)
-    alone = ca.certify(program, solution.eta)
-    assert not alone.tight
-    assert not alone.rigorous
-    assert "tight=False" in repr(alone)
-    assert (alone.dual <= certificate.dual + ORACLE.at(torch.float64)).all()
-    centred = program.g - program.g.mean(1, keepdim=True)  # the ball's optimum on the plane, by projection
-    torch.testing.assert_close(certificate.primal, -ca.Lp(2)(centred), rtol=1e-6, atol=0)
-    for wrong in (
-        1.001 * solution.eta,
-        -solution.eta,
-        solution.eta.roll(1, 0),
-        solution.eta + 1e-3,
-        solution.eta + math.nan,
-    ):
-        assert not ca.certify(program, ca.Solution(wrong, solution.codes, solution.multipliers)).holds().any()
 
 
 # --- weak duality -------------------------------------------------------------------------------------------------------------------
@@ -393,11 +383,12 @@ def test_no_multipliers_lift_the_bound_above_the_optimum(
     else:
         optimum = program.L / program.g.square().sum(1).sqrt()
     multipliers = tuple(factor * part + noise * normal(seed, *part.shape) for part in solution.multipliers)
-    slack = ORACLE.at(torch.float64) * program.scale(solution.eta)
-    bound = program.bound(multipliers, solution.eta)
+    scale = program.L.abs() + program.primal(solution.eta).abs() + solution.eta.abs().amax(1)
+    slack = ORACLE.at(torch.float64) * scale
+    bound = program.bound(multipliers)
     assert (bound.value - bound.error <= optimum + slack).all()
-    assert not program.refuted(multipliers).any()
-    exact = program.bound(solution.multipliers, solution.eta).value
+    assert not program.excludes(multipliers).any()
+    exact = program.bound(solution.multipliers).value
     torch.testing.assert_close(exact, optimum, rtol=0, atol=float(slack.max()))
 
 
@@ -421,5 +412,5 @@ def test_a_negative_lambda_is_no_multiplier() -> None:
         program = min_norm(-1, [3, 4], 2, *sets)
         for factor in (-0.2, -1.0, -100.0):
             multipliers = (numbers(factor), *(-factor * program.g for _ in sets))
-            assert program.bound(multipliers, torch.zeros_like(program.g)).value.item() <= 0
-            assert not program.refuted(multipliers).any()
+            assert program.bound(multipliers).value.item() <= 0
+            assert not program.excludes(multipliers).any()

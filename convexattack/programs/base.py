@@ -141,8 +141,8 @@ class Program(abc.ABC):
         """Raise ValueError unless the multipliers have the shapes that this program wants."""
         expected, found = self.multiplier_shapes, [tuple(part.shape) for part in multipliers]
         if found != expected:
-            first = {True: "; (8) has λ first", False: "; u first" * self.pieces}[self.norm is not None]
-            raise ValueError(f"multipliers must have the shapes {expected} (one per set, in its rows{first}), got {found}")
+            how = "one per set, in its rows; before them (8) has λ, a sum of hinges u"
+            raise ValueError(f"multipliers must have the shapes {expected} ({how}), got {found}")
 
     # --- the data ----------------------------------------------------------------------------------------------------------
 
