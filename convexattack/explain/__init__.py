@@ -8,7 +8,6 @@ from __future__ import annotations
 from convexattack.judged import certify
 from convexattack.explain import linear, min_norm, operator_norm
 from convexattack.explain.page import FORMATS, Explanation, Step
-from convexattack.files import only
 from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
 from convexattack.sets import Ball, Box
 from convexattack.solvers import solve
@@ -53,7 +52,7 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
             raise ValueError(
                 f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box"
             )
-    one = only(program, i % len(program))
+    one = program[i % len(program) :][:1]
     solution = solve(one)
     certificate = certify(one, solution, exact=True)
     if isinstance(one, OperatorNorm):
