@@ -23,13 +23,16 @@ __all__ = [
     "dot",
     "dual_exponent",
     "exactly",
+    "largest",
     "least",
     "length",
+    "minus",
     "quotient",
     "rounded",
     "shown",
     "total",
     "vector",
+    "weighed",
     "within",
 ]
 
@@ -120,7 +123,7 @@ def _powers(x: Iterable[arb], p: int | arb) -> arb:
     """Σ|x_i|^p, exactly for an int p."""
     if isinstance(p, int):
         return exactly(lambda: sum((abs(entry) ** p for entry in x), arb(0)))
-    return sum((abs(entry) ** p for entry in x if entry != 0), arb(0))
+    return sum((abs(entry) ** p for entry in x if not entry.is_zero()), arb(0))
 
 
 def length(x: Sequence[arb], p: int | float | arb) -> arb:
@@ -135,16 +138,23 @@ def length(x: Sequence[arb], p: int | float | arb) -> arb:
     return powers.sqrt() if p == 2 else powers.root(p) if isinstance(p, int) else powers ** (1 / p)
 
 
-def within(x: Sequence[arb], p: float, radius: arb) -> bool | None:
-    """Whether ‖x‖_p ≤ radius; None where this precision cannot tell. Powers are compared, so an int p is decided exactly."""
-    whole = _whole(p)
-    entries = [entry for entry in x if entry != 0]
-    if whole == math.inf or len(entries) <= 1:
-        return bool(length(entries, math.inf) <= radius)
-    e = arb(whole) if isinstance(whole, float) else whole
-    powers = _powers(entries, e)
-    limit = exactly(lambda: radius**e) if isinstance(e, int) else radius**e if radius > 0 else arb(0)
-    return True if powers <= limit else False if powers > limit else None
+def within(x: Sequence[arb], p: float, radius: arb, root: int = 1) -> bool | None:
+    """Whether ‖x^{1/root}‖_p ≤ radius, root 2 being for squares x; None where this precision cannot tell.
+
+    Powers are compared, so an int p that `root` divides is decided exactly.
+    """
+    power = _whole(p)
+    entries = [entry for entry in x if not entry.is_zero()]
+    if power == math.inf or len(entries) <= 1:
+        return _at_most(length(entries, math.inf), exactly(lambda: radius**root))
+    if isinstance(power, int):
+        limit = exactly(lambda: radius**power)
+        return _at_most(_powers(entries, power // root if power % root == 0 else arb(power) / root), limit)
+    return _at_most(_powers(entries, arb(power) / root), radius ** arb(power) if radius > 0 else arb(0))
+
+
+def _at_most(a: arb, b: arb) -> bool | None:
+    return True if a <= b else False if a > b else None
 
 
 def dot(a: Iterable[arb], b: Iterable[arb], start: arb | None = None) -> arb:
@@ -166,13 +176,40 @@ def least(numbers: Iterable[arb | None]) -> arb | None:
     return found
 
 
+def largest(numbers: Iterable[arb | None]) -> arb | None:
+    """The largest of 0 and these; None stands for ∞."""
+    found = arb(0)
+    for number in numbers:
+        if number is None:
+            return None
+        found = found.max(number)
+    return found
+
+
+def weighed(x: Sequence[arb], low: Sequence[arb | None], high: Sequence[arb | None]) -> arb | None:
+    """Σ of x_i high_i where x_i > 0 and x_i low_i where x_i < 0; None for ∞, and for a sign that is not known."""
+    used, edges = [], []
+    for a, below, above in zip(x, low, high, strict=True):
+        edge = above if a > 0 else below
+        if a == 0:
+            continue
+        if edge is None or not (a > 0 or a < 0):
+            return None
+        used.append(a)
+        edges.append(edge)
+    return dot(used, edges)
+
+
+def minus(a: arb, b: arb) -> arb:
+    """a − b, without a rounding of its own where both are exact."""
+    return exactly(lambda: a - b)
+
+
 def quotient(a: arb | None, b: arb | None) -> arb | None:
-    """a/b with 0/0 = 0 and a/0 = ∞; None stands for ∞, and a/∞ = 0."""
+    """a/b with 0/0 = 0 and a/0 = ∞; None stands for ∞, also for a/∞ of an unknown scale."""
     if a is not None and a == 0:
         return a
-    if b is None:
-        return arb(0)
-    return None if a is None or b == 0 else a / b
+    return None if a is None or b is None or b == 0 else a / b
 
 
 def shown(x: Enclosure) -> str:

@@ -61,7 +61,7 @@ def certify(program: AnyProgram, solution: Claim, exact: bool = False, progress:
     True
     """
     claim = solution if isinstance(solution, Solution) else _claimed(program, torch.as_tensor(solution))
-    return judge(program, claim, exact, progress)
+    return judge(program, claim, exact, progress, lambda i: solve(program[[i]]).eta[0])  # type: ignore[arg-type]
 
 
 def _claimed(program: AnyProgram, eta: Tensor) -> Solution:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
+from torch import Tensor
 
 from convexattack.certificates.bracket import bracketed
 from convexattack.certificates.certificate import Certificate, Tolerance
@@ -21,25 +22,38 @@ __all__ = ["Certificate", "Enclosure", "ExactCertificate", "Proof", "Tolerance",
 
 AnyProgram = Program | OperatorNorm
 Progress = Callable[[int], object]
+Rival = Callable[[int], Tensor]
 
 
 @overload
 def judge(
-    program: AnyProgram, solution: Solution, exact: Literal[False] = False, progress: Progress | None = None
+    program: AnyProgram,
+    solution: Solution,
+    exact: Literal[False] = False,
+    progress: Progress | None = None,
+    rival: Rival | None = None,
 ) -> Certificate: ...
 
 
 @overload
 def judge(
-    program: AnyProgram, solution: Solution, exact: Literal[True], progress: Progress | None = None
+    program: AnyProgram,
+    solution: Solution,
+    exact: Literal[True],
+    progress: Progress | None = None,
+    rival: Rival | None = None,
 ) -> ExactCertificate: ...
 
 
 @overload
-def judge(program: AnyProgram, solution: Solution, exact: bool, progress: Progress | None = None) -> Certificate: ...
+def judge(
+    program: AnyProgram, solution: Solution, exact: bool, progress: Progress | None = None, rival: Rival | None = None
+) -> Certificate: ...
 
 
-def judge(program: AnyProgram, solution: Solution, exact: bool = False, progress: Progress | None = None) -> Certificate:
+def judge(
+    program: AnyProgram, solution: Solution, exact: bool = False, progress: Progress | None = None, rival: Rival | None = None
+) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone; `convexattack.certify` is its face.
 
     Args:
@@ -47,6 +61,7 @@ def judge(program: AnyProgram, solution: Solution, exact: bool = False, progress
         solution: what is claimed of them.
         exact: whether to trust no floating-point number, see `certify`.
         progress: called with the number of items done since the last call.
+        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where a claim is in doubt, and checks it.
 
     Raises:
         ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are not rational.
@@ -54,7 +69,7 @@ def judge(program: AnyProgram, solution: Solution, exact: bool = False, progress
     """
     claim, tick = check(program, solution), progress or (lambda items: None)
     if exact:
-        return (prove_bracket if isinstance(program, OperatorNorm) else prove)(program, claim, tick)  # type: ignore[operator]
+        return prove_bracket(program, claim, tick) if isinstance(program, OperatorNorm) else prove(program, claim, tick, rival)
     tick(len(claim))
     return bracketed(program, claim) if isinstance(program, OperatorNorm) else judged(program, claim)
 

@@ -1,124 +1,148 @@
 """Certificates without floating-point trust: weak duality in exact numbers and balls, for anyone who must know.
 
-The same three numbers as in float64, the objective at η, the bound from the multipliers, the distance to the sets, but each an enclosure.
-Membership is exact: one unit in the last place outside is outside. Multipliers that do not quite sum to −g are completed exactly, so the
-bound is a theorem whatever they are. A claim of optimality is refuted by a better point of the sets, which is checked exactly as well.
+The same numbers as in float64, the objective at η, the bound from the multipliers, the distance to the sets and what a
+gap is relative to, but each an enclosure of its own: nothing is taken over from float64. Membership is exact. A point
+outside buys nothing: it is pulled inside, exactly, before its gap is judged. A claim of optimality is refuted by a
+violated row, or by a better point that is checked as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
-from flint import arb
+from flint import arb, ctx
 from torch import Tensor
 
+from convexattack.certificates.certificate import Tolerance
+from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
 from convexattack.enclosures import (
     Enclosure,
     Vector,
     dot,
     dual_exponent,
     exactly,
-    least,
     length,
+    minus,
     quotient,
     rounded,
     shown,
     total,
     vector,
-    within,
 )
-from convexattack.certificates.certificate import Tolerance
-from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
-from convexattack.programs import GN, MinNorm, Program
-from convexattack.sets import Ball, Box
-from convexattack.solution import Status
+from convexattack.programs import GN, Program
+from convexattack.sets.exact import Family, Place, Sets, worst
+from convexattack.solution import Solution, Status
 
-__all__ = ["BITS", "NOTHING", "prove"]
+__all__ = ["BITS", "Limits", "nothing", "prove"]
 
 BITS = (128, 512, 4096)  # of the balls, tried in turn until the claim is decided
 NOTHING = Enclosure(math.nan, math.nan)
+ZERO, ONE = arb(0), arb(1)
+AROUND = (2.0, 1.0 + 2.0**-20)  # how far (8) is overshot in search of a point beyond its own row
 _SETTLED = (Status.OPTIMAL, Status.FEASIBLE, Status.INFEASIBLE, Status.UNBOUNDED)  # claims that are true or false
+Rival = Callable[[int], Tensor]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a verdict forgives: gaps of PROVED and ROUNDING, violations of ROUNDING, and both of TOLERATED."""
+
+    closed: arb
+    rounding: arb
+    loose: arb
+
+    @staticmethod
+    def of(dtype: torch.dtype, d: int) -> Limits:
+        """By the dtype of the gradient; rounding is one unit in the last place a coordinate."""
+        closed, loose = Tolerance.closed_form(dtype).at(dtype), Tolerance().at(dtype)
+        return Limits(arb(closed), d * arb(torch.finfo(dtype).eps), arb(loose))
+
+    def grade(self, out: arb | None, gap: arb | None, inside: bool | None) -> Verdict | None:
+        """The verdict that a violation and a gap earn; None where that is none."""
+        if out is None or gap is None:
+            return None
+        if gap <= self.closed and inside:
+            return Verdict.PROVED
+        if gap <= self.closed and out <= self.rounding:
+            return Verdict.ROUNDING
+        return Verdict.TOLERATED if out <= self.loose and gap <= self.loose else None
 
 
 def prove(
-    program: Program,
-    eta: Tensor,
-    multipliers: Sequence[Tensor],
-    claimed: Tensor,
-    bare: bool,
-    tight: bool,
-    tick: Callable[[int], object],
+    program: Program, solution: Solution, tick: Callable[[int], object], rival: Rival | None = None
 ) -> ExactCertificate:
     """Judge N claims exactly.
 
     Args:
-        program: (GN), (GNII) or (8) over balls and boxes.
-        eta, multipliers, claimed: what `certify` was given, or recovered.
-        bare: whether η came alone; of (GN) it then claims to settle feasibility.
-        tight: as in `Certificate`.
+        program: any but (9).
+        solution: the claims, already checked.
         tick: called with 1 after each item.
+        rival: gives a point (d,) of item i that may be better than η; asked where a claim is in doubt, and believed nothing.
 
     Raises:
-        ValueError: a set that is neither a Ball nor a Box, for its support function is no formula.
+        ValueError: a set that exact arithmetic does not know.
     """
-    other = next((j for j, item in enumerate(program.sets) if not isinstance(item, Ball | Box)), None)
-    if other is not None:
-        raise ValueError(
-            f"exact must be False with sets[{other}], a {type(program.sets[other]).__name__}: exact certificates know balls and boxes alone"
-        )
-    tolerance = Tolerance.closed_form(eta.dtype).at(eta.dtype)
-    points: list[Tensor] = []
-
-    def rival(i: int) -> Tensor:
-        if not points:
-            points.append(program.nearly_optimal().cpu())
-        return points[0][i]
-
-    members, limit = list(Status), arb(tolerance)
-    wide, host = eta.to("cpu", torch.float64), [part.to("cpu", torch.float64) for part in multipliers]
+    family, good, members = Family(program.sets, program.g.cpu()), program.valid().tolist(), list(Status)
+    limits = Limits.of(program.gradient.dtype, program.gradient.shape[-1])
+    data = _Data.of(program, solution)
     proofs = []
-    for i, code in enumerate(claimed.tolist()):
-        item = _Item.of(program, i, wide[i], [part[i] for part in host])
-        if item is None:
-            why = "The value, the gradient, a bound or a radius of this item is NaN or infinite."
-            proofs.append(
-                Proof(Verdict.UNDECIDED, why, members[code], Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
-            )
+    for i, code in enumerate(solution.codes.tolist()):
+        if good[i]:
+            proofs.append(data.item(i, family.item(i)).judge(members[code], limits, lambda i=i: rival and rival(i)))  # type: ignore[misc]
         else:
-            proofs.append(item.judge(members[code], bare, limit, rival, i))
+            why = "The value, the gradient, a bound or a radius of this item is NaN or infinite."
+            proofs.append(nothing(Verdict.UNDECIDED, why, members[code]))
         tick(1)
-    return collected(proofs, eta, tolerance, tight=tight, decides=isinstance(program, GN))
+    return collected(proofs, solution.eta, program.gradient.dtype, decides=isinstance(program, GN))
+
+
+def nothing(verdict: Verdict, why: str, claim: Status) -> Proof:
+    """Of an item about which no number is known."""
+    return Proof(verdict, why, claim, Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 @dataclass(frozen=True, eq=False)
-class _Bounds:
-    """A box, bound by bound; None where there is none."""
+class _Data:
+    """Program and claims on the host, in float64, which holds every narrower float exactly."""
 
-    low: list[arb | None]
-    high: list[arb | None]
+    program: Program
+    solution: Solution
+    c: Tensor
+    A: Tensor
+    w: Tensor
+    u: list[Tensor]
 
-    def __str__(self) -> str:
-        return "lower ≤ η ≤ upper"
+    @staticmethod
+    def of(program: Program, solution: Solution) -> _Data:
+        w, multipliers = program.weight(solution.multipliers)
+        u = [part.to("cpu", torch.float64) for part in multipliers]
+        return _Data(program, solution.to("cpu"), program.c.cpu(), program.A.cpu(), w.cpu(), u)
 
-    def far(self) -> list[arb | None]:
-        """max(|lower_i|, |upper_i|)."""
-        return [
-            None if a is None or b is None else abs(a).max(abs(b)) for a, b in zip(self.low, self.high, strict=True)
-        ]
+    def item(self, i: int, sets: Sets) -> _Item:
+        program = self.program
+        u, hints = [part[i] for part in self.u], [self.solution.inside, self.solution.ray, self.solution.eta]
+        inside, ray, eta = (_finite(None if part is None else part[i]) for part in hints)
+        sound = all(bool(part[i].isfinite().all()) for part in self.solution.multipliers)
+        return _Item(
+            c=vector(self.c[i]),
+            A=[vector(row) for row in self.A[i]],
+            sets=sets,
+            norm=None if program.norm is None else program.norm.p,
+            pieces=program.pieces,
+            strict=isinstance(program, GN),
+            eta=None if eta is None else Place(eta),
+            inside=inside,
+            ray=ray,
+            w=vector(self.w[i]) if sound else [],
+            u=[part.clip(vector(v)) for part, v in zip(sets.parts, u, strict=True)] if sound else None,
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class _Round:
-    """A ball ‖η‖_p ≤ radius."""
-
-    p: float
-    radius: arb
-
-    def __str__(self) -> str:
-        return f"‖η‖_{'∞' if self.p == math.inf else f'{self.p:g}'} ≤ {float(self.radius):g}"
+def _finite(row: Tensor | None) -> Vector | None:
+    return vector(row.to(torch.float64)) if row is not None and bool(row.isfinite().all()) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,252 +150,302 @@ class _Item:
     """One program, one η and its multipliers, as exact numbers.
 
     Attributes:
-        value, gradient, sets: L, g and the balls and boxes.
+        c, A: the pieces c + Aη, one of them but for sums of hinges.
         norm: p of (8), None for the others.
-        strict: whether the program is (GN).
-        falls: whether the objective falls without end.
-        eta: None where a number in it is not finite.
-        weight, multipliers: λ of (8), else 0, and the v_j; None where a number in them is not finite.
+        pieces, strict: whether the program is a sum of hinges, or (GN).
+        eta, inside, ray: what was claimed; None where a number in it is not finite.
+        w, u: the multipliers, those of the sets clipped to finite prices; u is None where a number in them is not finite.
     """
 
-    value: arb
-    gradient: Vector
-    sets: list[_Bounds | _Round]
+    c: Vector
+    A: list[Vector]
+    sets: Sets
     norm: float | None
+    pieces: bool
     strict: bool
-    falls: bool
-    eta: Vector | None
-    weight: arb
-    multipliers: list[Vector] | None
+    eta: Place | None
+    inside: Vector | None
+    ray: Vector | None
+    w: Vector
+    u: list[Vector] | None
 
-    @staticmethod
-    def of(program: Program, i: int, eta: Tensor, multipliers: Sequence[Tensor]) -> _Item | None:
-        """None where the data are not finite."""
-        L, g = float(program.L[i]), program.g[i].cpu()
-        sets: list[_Bounds | _Round] = []
-        low, high = torch.full_like(g, -math.inf), torch.full_like(g, math.inf)
-        for item in program.sets:
-            if isinstance(item, Ball):
-                sets.append(_Round(item.norm.p, arb(float(item.radii(program.g)[i]))))
-            elif isinstance(item, Box):
-                ends = [bound[i].cpu() for bound in item.bounds(program.g)]
-                low, high = torch.maximum(low, ends[0]), torch.minimum(high, ends[1])
-                sets.append(_Bounds(*([None if math.isinf(x) else arb(x) for x in bound.tolist()] for bound in ends)))
-        if not (math.isfinite(L) and bool(g.isfinite().all()) and not bool((low.isnan() | high.isnan()).any())):
-            return None
-        endless = bool((((g > 0) & (low == -math.inf)) | ((g < 0) & (high == math.inf))).any() & (low <= high).all())
-        smallest = isinstance(program, MinNorm)
-        sound = all(bool(part.isfinite().all()) for part in multipliers)
-        return _Item(
-            value=arb(L),
-            gradient=vector(g),
-            sets=sets,
-            norm=program.norm.p if isinstance(program, MinNorm) else None,
-            strict=isinstance(program, GN),
-            falls=endless and not smallest and not any(isinstance(item, _Round) for item in sets),
-            eta=vector(eta) if bool(eta.isfinite().all()) else None,
-            weight=arb(max(0.0, float(multipliers[0]))) if smallest and sound else arb(0),
-            multipliers=[vector(part) for part in multipliers[int(smallest) :]] if sound else None,
-        )
+    # --- what any point and any multipliers are worth ----------------------------------------------------------------------
 
-    # --- what any point and any multipliers are worth ---------------------------------------------------------------------------------
+    def linear(self, place: Place) -> Vector:
+        """c + Aη times the denominator of η."""
+        return [dot(a, place.top, place.times(c)) for c, a in zip(self.c, self.A, strict=True)]
 
-    def linear(self, eta: Vector) -> arb:
-        """L + gᵀη."""
-        return dot(self.gradient, eta, self.value)
+    def objective(self, place: Place) -> arb:
+        if self.norm is not None:
+            return place.over(length(place.top, self.norm))
+        t = self.linear(place)
+        return place.over(exactly(lambda: sum((x.max(ZERO) for x in t), ZERO)) if self.pieces else t[0])
 
-    def objective(self, eta: Vector) -> arb:
-        return self.linear(eta) if self.norm is None else length(eta, self.norm)
+    def outside(self, place: Place) -> tuple[bool | None, arb | None, str]:
+        """As of the sets; L + gᵀη ≤ 0 of (8) is a row as well, in units of |L|."""
+        found = self.sets.outside(place)
+        if self.norm is not None and not (excess := self.linear(place)[0]) <= 0:
+            own = (False if excess > 0 else None, quotient(place.over(excess), abs(self.c[0])), "L + gᵀη ≤ 0")
+            return worst([own] if found[0] else [found, own])
+        return found
 
-    def outside(self, eta: Vector) -> tuple[bool | None, arb | None, str]:
-        """Whether η is in every set, and satisfies the inequality of (8); how far it is out, relative; and of what first."""
-        reach = least(item.radius if isinstance(item, _Round) else _largest(item.far()) for item in self.sets)
-        size = length(eta, math.inf) if reach is None else reach
-        found: list[tuple[bool | None, arb | None, str]] = []
-        for j, item in enumerate(self.sets):
-            if isinstance(item, _Round):
-                inside = within(eta, item.p, item.radius)
-                far = None if inside else quotient(_minus(length(eta, item.p), item.radius).max(arb(0)), item.radius)
-            else:
-                over = [_minus(b, x) for x, b in zip(eta, item.low, strict=True) if b is not None and x < b]
-                over += [_minus(x, b) for x, b in zip(eta, item.high, strict=True) if b is not None and x > b]
-                inside, far = not over, quotient(_largest(over), size)
-            if inside is not True:
-                found.append((inside, far, f"sets[{j}], {item}"))
-        if self.norm is not None and (excess := self.linear(eta)) > 0:
-            steep = length(self.gradient, dual_exponent(self.norm)) * length(eta, self.norm)
-            found.append((False, quotient(excess, abs(self.value) + steep), "L + gᵀη ≤ 0"))
-        if not found:
-            return True, arb(0), ""
-        surely = [entry for entry in found if entry[0] is False]
-        return (False if surely else None), _largest([far for _, far, _ in found]), (surely or found)[0][2]
-
-    def support(self, item: _Bounds | _Round, v: Vector) -> arb | None:
-        """σ(v); None for ∞."""
-        if isinstance(item, _Round):
-            size = length(v, dual_exponent(item.p)) if item.radius > 0 else arb(0)
-            return dot([item.radius], [size])
-        return _weighed(v, [high if x > 0 else low for x, low, high in zip(v, item.low, item.high, strict=True)])
-
-    def cost(self, v: Sequence[Vector], target: Vector) -> arb | None:
-        """Σ_j σ_j(v_j), once one set has taken what Σ_j v_j = target still wants: the set at which that costs least; None for ∞."""
-        missing = exactly(lambda: [t - sum(parts, arb(0)) for t, *parts in zip(target, *v, strict=True)])
-        plain = [self.support(item, part) for item, part in zip(self.sets, v, strict=True)]
-        if all(x == 0 for x in missing):
-            return total(plain)
-        moved = [exactly(lambda part=part: [a + b for a, b in zip(part, missing, strict=True)]) for part in v]  # type: ignore[misc]
-        taken = [self.support(item, part) for item, part in zip(self.sets, moved, strict=True)]
-        return least(total([*plain[:j], taken[j], *plain[j + 1 :]]) for j in range(len(v)))
+    def left(self, w: Vector) -> Vector:
+        """−Aᵀw − Σ_j K_jᵀu_j."""
+        if len(w) == 1 and w[0] == 1:
+            target = [-x for x in self.A[0]]
+        elif all(x == 0 for x in w):
+            target = [ZERO] * self.sets.d
+        else:
+            target = exactly(
+                lambda: [
+                    -sum((x * a for x, a in zip(w, column, strict=True)), ZERO) for column in zip(*self.A, strict=True)
+                ]
+            )
+        return self.sets.left(target, self.u or [])
 
     def bound(self) -> arb | None:
         """The lower bound on the optimum that the multipliers prove; None for −∞."""
-        if self.multipliers is None:
+        if self.u is None:
             return None
-        pull = exactly(lambda: [-x if self.norm is None else -self.weight * x for x in self.gradient])
+        start, left = dot(self.w, self.c), self.left(self.w)
         if self.norm is None:
-            cost = self.cost(self.multipliers, pull) if self.sets else None
-            return None if cost is None else _minus(self.value, cost)
-        cost = total(self.support(item, v) for item, v in zip(self.sets, self.multipliers, strict=True))
-        if cost is None:
-            return arb(0)  # no norm is below
-        u = exactly(lambda: [x - sum(parts, arb(0)) for x, *parts in zip(pull, *(self.multipliers or []), strict=True)])
-        above = _minus(dot([self.weight], [self.value]), cost)
-        return (above / length(u, dual_exponent(self.norm)).max(arb(1))).max(arb(0))
+            paid = self.sets.paid(self.u, left)
+            return None if paid is None else minus(start, paid)
+        paid = total(self.sets.prices(self.u))
+        return (
+            ZERO if paid is None else (minus(start, paid) / length(left, dual_exponent(self.norm)).max(ONE)).max(ZERO)
+        )
 
     def empty(self) -> bool:
         """Whether the multipliers, or bounds that exclude each other, prove that no η is feasible."""
-        d = len(self.gradient)
-        boxes = [item for item in self.sets if isinstance(item, _Bounds)]
-        boxes += [
-            _Bounds([-item.radius] * d, [item.radius] * d)
-            for item in self.sets
-            if isinstance(item, _Round) and item.p == math.inf
-        ]
-        for one in boxes:
-            for other in boxes:
-                if any(a is not None and b is not None and a > b for a, b in zip(one.low, other.high, strict=True)):
-                    return True
-        if self.norm is not None and not self.sets:
-            return bool(self.value > 0) and all(x == 0 for x in self.gradient)
-        if self.multipliers is None or not self.sets:
+        if self.u is None:
             return False
-        weight = arb(0) if self.norm is None else self.weight
-        cost = self.cost(self.multipliers, exactly(lambda: [-weight * x for x in self.gradient]))
-        return cost is not None and bool(dot([weight], [self.value]) > cost)
+        w = [ZERO] * len(self.w) if self.norm is None else self.w
+        paid = self.sets.paid(self.u, self.left(w))
+        return self.sets.crossed() or (paid is not None and bool(dot(w, self.c) > paid))
 
-    def scale(self, eta: Vector) -> arb:
-        """What a gap is relative to, as in `Certificate`."""
+    def gap(self, place: Place, bound: arb | None) -> tuple[arb | None, arb | None]:
+        """How far the objective is above the bound, relative; and what it is relative to. None for ∞."""
+        missing = None if bound is None else minus(self.objective(place), bound)
         if self.norm is not None:
-            size = quotient(abs(self.value), length(self.gradient, dual_exponent(self.norm)))
-            return length(eta, self.norm).max(arb(0) if size is None else size)
-        reach = []
-        for item in self.sets:
-            if isinstance(item, _Round):
-                reach.append(self.support(item, self.gradient))
-            else:
-                reach.append(_weighed([abs(x) for x in self.gradient], item.far()))
-        known = least(reach)
-        if known is None:
-            known = length(exactly(lambda: [a * b for a, b in zip(self.gradient, eta, strict=True)]), 1)
-        return abs(self.value) + known
+            known = bound is not None and bound > 0
+            idle = not known and self.c[0] <= 0 and self.sets.outside(Place([ZERO] * self.sets.d))[0]
+            scale = bound if known else self.sets.reach() if idle else ZERO
+            return quotient(missing, scale), scale
+        scale = total(self.sets.swing(a) for a in self.A)
+        if scale is not None and scale == 0:  # every point of the sets is as good
+            return ZERO, scale
+        return quotient(missing, scale), scale
 
-    # --- the verdict ------------------------------------------------------------------------------------------------------------------
+    # --- a point inside ----------------------------------------------------------------------------------------------------
 
-    def judge(self, claim: Status, bare: bool, limit: arb, rival: Callable[[int], Tensor], i: int) -> Proof:
-        """Raise the precision until the claim is decided, or more cannot help. `rival(i)` is the point to compare η with."""
+    def goals(self) -> Iterator[Vector]:
+        """Points towards which η is pulled: the claimant's, 0, the middle of the extents; for (8) points beyond its own row."""
+        if self.inside is not None:
+            yield self.inside
+        yield [ZERO] * self.sets.d
+        if (centre := self.sets.centre()) is not None:
+            yield centre.top
+        if self.norm is not None and self.eta is not None:
+            top = self.eta.top
+            for more in AROUND:
+                yield exactly(lambda more=more: [more * x for x in top])  # type: ignore[misc]
+            far = length(top, math.inf)
+            ends = zip(top, self.A[0], *self.sets.extent, strict=True)
+            yield exactly(lambda: [_corner(x, g, low, high, far) for x, g, low, high in ends])
+
+    def pulled(self, place: Place) -> Place | None:
+        """A point inside near a float point, the best of those found; None where none was."""
+        first = self.sets.met(place)
+        found = [first] if self.outside(first)[0] else []
+        for goal in [] if found else self.goals():
+            end = self.sets.met(Place(goal))
+            tried = first.towards(end, self.share(first, end))
+            if self.outside(tried)[0]:
+                found.append(tried)
+        return min(found, key=lambda tried: float(self.objective(tried)), default=None)
+
+    def share(self, here: Place, goal: Place) -> arb:
+        """The least t for which (1 − t)·here + t·goal is inside, by the convexity of each row, and a little more."""
+        pairs = [(over, part.room(goal, k)) for part in self.sets.parts for k, over, _ in part.beyond(here)]
+        if self.norm is not None and not (excess := self.linear(here)[0]) <= 0:
+            pairs.append((here.over(excess), -goal.over(self.linear(goal)[0])))
+        t = ZERO
+        for over, room in pairs:
+            over = over.upper().max(ZERO)
+            room = room.lower().max(ZERO)
+            t = t.max((over / (over + room)).upper() if room > 0 else ONE)
+        more = t * (1 + arb(2) ** -20) + arb(2) ** -(ctx.prec // 2)
+        return more.mid() if more < 1 else ONE
+
+    def falls(self) -> bool:
+        """Whether some point of the sets, and a ray along which L + gᵀη falls without end, are known."""
+        if self.norm is not None or self.pieces or self.u is None:
+            return False
+        ends = zip(self.A[0], *self.sets.extent, strict=True)
+        own = [-g if (low if g > 0 else high) is None else ZERO for g, low, high in ends]
+        rays = [ray for ray in (self.ray, own) if ray is not None and dot(self.A[0], ray) < 0]
+        if not any(all(part.recedes(part.map(ray)) for part in self.sets.parts) for ray in rays):
+            return False
+        places = [*([] if self.eta is None else [self.eta]), *map(Place, self.goals())]
+        return any(self.outside(found)[0] for place in places for found in (place, self.sets.met(place)))
+
+    # --- the verdict -------------------------------------------------------------------------------------------------------
+
+    def judge(self, claim: Status, limits: Limits, rival: Callable[[], Tensor | None]) -> Proof:
+        """Raise the precision until the claim is decided, or more cannot help; then ask for a better point."""
         for bits in BITS:
-            proof = rounded(bits, lambda: self._judge(claim, bare, limit, rival, i))
-            if proof.verdict is not Verdict.UNDECIDED or claim not in _SETTLED or proof.gap.width == 0:
+            proof = rounded(bits, lambda: self._judge(claim, limits))
+            edge = proof.violation.lower <= 0 < proof.violation.upper
+            if claim not in _SETTLED or (proof.verdict is not Verdict.UNDECIDED and not edge):
+                return proof
+            if not edge and (proof.gap.width == 0 or proof.gap.lower > float(limits.loose)):
                 break
-        return proof
-
-    def _judge(self, claim: Status, bare: bool, limit: arb, rival: Callable[[int], Tensor], i: int) -> Proof:
-        bound = self.bound()
-        proved = Status.INFEASIBLE if self.empty() else Status.UNBOUNDED if self.falls else Status.UNDECIDED
-        if self.strict and proved is Status.UNDECIDED and bound is not None and bound >= 0:
-            proved = Status.INFEASIBLE
-        dual = Enclosure(-math.inf, -math.inf) if bound is None else Enclosure.of(bound)
-        primal = gap = violation = NOTHING
-        inside, where = None, ""
-        if self.eta is not None:
-            here = self.objective(self.eta)
-            inside, out, where = self.outside(self.eta)
-            short = None if bound is None else quotient(_minus(here, bound), self.scale(self.eta))
-            primal, gap, violation = Enclosure.of(here), Enclosure.of(short), Enclosure.of(out)
-            if inside and self.strict and here < 0:
-                proved = Status.FEASIBLE
-            elif inside and not self.strict and proved is Status.UNDECIDED and short is not None and short <= limit:
-                proved = Status.OPTIMAL
-        if self.strict and bare:
-            claim = proved if proved is not Status.UNDECIDED else Status.FEASIBLE
-        reasons = {
-            Status.OPTIMAL: f"η is inside, and no η is better by more than {shown(gap)} relative.",
-            Status.FEASIBLE: f"η is inside, and L + gᵀη = {shown(primal)} < 0.",
-            Status.INFEASIBLE: "The multipliers, or bounds that exclude each other, leave no η.",
-            Status.UNBOUNDED: "No bound stops η along −g.",
-        }
-
-        def say(verdict: Verdict, why: str, better: Enclosure | None = None, witness: Tensor | None = None) -> Proof:
-            return Proof(verdict, why, claim, proved, primal, dual, gap, violation, better, witness)
-
-        if claim not in _SETTLED:
-            known = f" Exactly, it is {proved.name}." if claim is Status.UNDECIDED and proved is not claim else ""
-            return say(Verdict.UNDECIDED, f"It claims nothing that could be proved.{known}")
-        if claim is proved:
-            return say(Verdict.PROVED, reasons[claim])
-        if claim in (Status.OPTIMAL, Status.FEASIBLE) and self.eta is None:
-            return say(Verdict.REFUTED, "η holds a NaN or an infinite number.")
-        if claim in (Status.OPTIMAL, Status.FEASIBLE) and inside is False:
-            return say(Verdict.REFUTED, f"η violates {where}, by {shown(violation)} relative.")
-        if claim is Status.FEASIBLE and inside and not bare:
-            return say(Verdict.REFUTED, f"L + gᵀη = {shown(primal)} is not below 0.")
-        if claim is Status.OPTIMAL and proved in (Status.INFEASIBLE, Status.UNBOUNDED):
-            return say(Verdict.REFUTED, reasons[proved])
-        if inside is None and claim in (Status.OPTIMAL, Status.FEASIBLE):
-            return say(
-                Verdict.UNDECIDED, f"η is so near the edge of {where} that {BITS[-1]:,} bits cannot tell on which side."
-            )
-        return self._compared(claim, limit, rival(i), say) or say(
-            Verdict.UNDECIDED, f"The multipliers leave a gap of {shown(gap)} relative, and no better point was found."
+        return (
+            proof
+            if proof.verdict is not Verdict.UNDECIDED
+            else rounded(BITS[0], lambda: self._compared(proof, limits, rival))
         )
 
-    def _compared(self, claim: Status, limit: arb, point: Tensor, say: Callable[..., Proof]) -> Proof | None:
-        """The claim belied by a point of the sets, if this is one that does."""
-        if claim is Status.UNBOUNDED or not bool(point.isfinite().all()):
-            return None
-        there = vector(point)
-        if self.outside(there)[0] is not True:
-            return None
-        worth = self.objective(there)
-        if claim is Status.OPTIMAL and self.eta is not None:
-            better = quotient(_minus(self.objective(self.eta), worth), self.scale(self.eta))
-            if better is not None and not better > limit:
-                return None
-            margin = Enclosure.of(better)
-            return say(Verdict.REFUTED, f"The witness is inside and better by {shown(margin)} relative.", margin, point)
-        if self.strict and not worth < 0:
-            return None
-        value = f", with L + gᵀη = {shown(Enclosure.of(worth))} < 0" if self.strict else ""
-        return say(Verdict.REFUTED, f"The witness is inside{value}.", None, point)
+    def _judge(self, claim: Status, limits: Limits) -> Proof:
+        bound, (inside, out, where) = self.bound(), (None, None, "") if self.eta is None else self.outside(self.eta)
+        place = self.eta if inside else self.pulled(self.eta) if self.eta is not None and claim in _SETTLED else None
+        gap, scale = (None, None) if place is None else self.gap(place, bound)
+        shown_at = place or self.eta
+        proved = self._proved(claim, bound, place, gap, limits)
+        proof = Proof(
+            Verdict.UNDECIDED, "", claim, proved,
+            NOTHING if shown_at is None else Enclosure.of(self.objective(shown_at)),
+            Enclosure(-math.inf, -math.inf) if bound is None else Enclosure.of(bound),
+            NOTHING if self.eta is None else Enclosure.of(gap),
+            NOTHING if self.eta is None else Enclosure.of(out),
+            Enclosure.of(scale),
+        )  # fmt: skip
+        verdict, why = self._verdict(proof, (inside, out, where), place, gap, limits)
+        return replace(proof, verdict=verdict, why=why)
+
+    def _proved(self, claim: Status, bound: arb | None, place: Place | None, gap: arb | None, limits: Limits) -> Status:
+        """What the vectors prove, whatever was claimed."""
+        if self.u is None:
+            return Status.UNDECIDED
+        below = self.strict and place is not None and self.linear(place)[0] < 0
+        if below:
+            return Status.FEASIBLE
+        if (place is None and self.empty()) or (self.strict and bound is not None and bound >= 0):
+            return Status.INFEASIBLE
+        if (claim is Status.UNBOUNDED or bound is None) and self.falls():
+            return Status.UNBOUNDED
+        good = place is not None and gap is not None and gap <= limits.closed
+        return Status.OPTIMAL if good and not self.strict else Status.UNDECIDED
+
+    def _verdict(
+        self,
+        proof: Proof,
+        away: tuple[bool | None, arb | None, str],
+        place: Place | None,
+        gap: arb | None,
+        limits: Limits,
+    ) -> tuple[Verdict, str]:
+        """Of the claim, with its reason, as far as its own vectors decide it."""
+        claim, proved, (inside, out, where) = proof.claimed, proof.proved, away
+        if claim not in _SETTLED:
+            known = f" Exactly, it is {proved.name}." if claim is Status.UNDECIDED and proved is not claim else ""
+            return Verdict.UNDECIDED, f"It claims nothing that could be proved.{known}"
+        if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
+            return self._claims_nothing(proof, place)
+        if self.eta is None:
+            return Verdict.REFUTED, "η holds a NaN or an infinite number."
+        if inside is False and (out is None or out > limits.loose):
+            return Verdict.REFUTED, f"η violates {where}, by {shown(proof.violation)} of that row's own unit."
+        if proved in (Status.INFEASIBLE, Status.UNBOUNDED):
+            return Verdict.REFUTED, REASONS[proved]
+        if claim is Status.FEASIBLE and not self.strict:
+            return Verdict.UNDECIDED, "FEASIBLE is a claim about (GN) alone."
+        if claim is Status.FEASIBLE and self.linear(self.eta)[0] >= 0:
+            return Verdict.REFUTED, f"L + gᵀη = {shown(proof.primal)} is not below 0."
+        if self.u is None:
+            return Verdict.UNDECIDED, "A multiplier is NaN or infinite, so that nothing holds."
+        if claim is Status.FEASIBLE:
+            gap = ZERO if proved is claim else None
+        verdict = limits.grade(out, gap, inside)
+        if verdict is None and place is None and out is not None and out <= limits.loose:
+            return (
+                Verdict.UNDECIDED,
+                f"η is outside {where} by {shown(proof.violation)}, and no point inside was found nearby.",
+            )
+        if verdict is None:
+            return (
+                Verdict.UNDECIDED,
+                f"The multipliers leave a gap of {shown(proof.gap)} relative, and no better point was found.",
+            )
+        return verdict, _sentence(verdict, proof, where)
+
+    def _claims_nothing(self, proof: Proof, place: Place | None) -> tuple[Verdict, str]:
+        """Of a claim that there is no optimum."""
+        claim, proved = proof.claimed, proof.proved
+        if claim is proved:
+            return Verdict.PROVED, REASONS[claim]
+        if claim is Status.INFEASIBLE and (proved is Status.FEASIBLE or (place is not None and not self.strict)):
+            return Verdict.REFUTED, "η, or a point near it, is inside" + (
+                f", with L + gᵀη = {shown(proof.primal)} < 0." if self.strict else "."
+            )
+        if claim is Status.UNBOUNDED and (
+            proved is Status.INFEASIBLE or (self.u is not None and proof.dual.lower > -math.inf)
+        ):
+            return (
+                Verdict.REFUTED,
+                f"The multipliers prove that no η is below {float(proof.dual.lower):.3g}, or that there is none.",
+            )
+        return Verdict.UNDECIDED, f"The vectors do not prove {claim.name}."
+
+    def _compared(self, proof: Proof, limits: Limits, rival: Callable[[], Tensor | None]) -> Proof:
+        """The claim belied by a point of the sets, if a rival is one that does; else as it was."""
+        claim = proof.claimed
+        there = rival() if self.u is not None and claim in (Status.OPTIMAL, Status.INFEASIBLE) else None
+        if there is None or (point := _finite(there.cpu())) is None:
+            return proof
+        place = Place(point)
+        found = place if self.outside(place)[0] else self.pulled(place)
+        if found is None or (claim is Status.OPTIMAL and self.eta is None):
+            return proof
+        worth, witness = self.objective(found), there.cpu() if found is place else found.floats()
+        if claim is Status.INFEASIBLE and self.strict and not worth < 0:
+            return proof
+        if claim is Status.INFEASIBLE:
+            value = f", with L + gᵀη = {shown(Enclosure.of(worth))} < 0" if self.strict else ""
+            return replace(proof, verdict=Verdict.REFUTED, why=f"The witness is inside{value}.", witness=witness)
+        assert self.eta is not None
+        _, scale = self.gap(found, worth if self.norm is not None else None)
+        better = quotient(minus(self.objective(self.eta), worth), scale)
+        if better is None or not better > limits.loose:
+            return proof
+        margin = Enclosure.of(better)
+        why = f"The witness is inside and better by {shown(margin)} relative."
+        return replace(proof, verdict=Verdict.REFUTED, why=why, better=margin, witness=witness)
 
 
-def _minus(a: arb, b: arb) -> arb:
-    """a − b, without a rounding of its own where both are exact."""
-    return exactly(lambda: a - b)
+REASONS = {
+    Status.INFEASIBLE: "The multipliers, or bounds that exclude each other, leave no η.",
+    Status.UNBOUNDED: "No set stops the objective along a ray from a point inside.",
+}
 
 
-def _weighed(x: Vector, edges: Sequence[arb | None]) -> arb | None:
-    """Σ x_i·edge_i with 0·∞ = 0; None for ∞."""
-    used = [(a, edge) for a, edge in zip(x, edges, strict=True) if a != 0]
-    finite = [edge for _, edge in used if edge is not None]
-    return dot((a for a, _ in used), finite) if len(finite) == len(used) else None
+def _sentence(verdict: Verdict, proof: Proof, where: str) -> str:
+    """Why a claim about η holds."""
+    if proof.claimed is Status.FEASIBLE:
+        good = f"L + gᵀη = {shown(proof.primal)} < 0"
+    else:
+        good = f"no η is better by more than {shown(proof.gap)} relative"
+    if proof.violation.upper == 0:
+        return f"η is inside, and {good}."
+    kind = "rounding alone" if verdict is Verdict.ROUNDING else "less than the tolerance"
+    return f"η is outside {where} by {shown(proof.violation)}, {kind}, and at a point inside nearby {good}."
 
 
-def _largest(numbers: Sequence[arb | None]) -> arb | None:
-    """The largest of 0 and these; None stands for ∞."""
-    found = arb(0)
-    for number in numbers:
-        if number is None:
-            return None
-        found = found.max(number)
-    return found
+def _corner(x: arb, g: arb, low: arb | None, high: arb | None, far: arb) -> arb:
+    """Where coordinate x of (8) goes furthest down: to its bound if that is a known number, else far."""
+    if g == 0:
+        return x
+    end = low if g > 0 else high
+    step = -far if g > 0 else far
+    return x + step if end is None or not end.is_exact() else end

@@ -7,7 +7,8 @@ above by a number t for which tI − J Diag(1/y) Jᵀ has positive pivots only. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,10 +28,10 @@ from convexattack.enclosures import (
     within,
 )
 from convexattack.certificates.certificate import Tolerance
-from convexattack.certificates.exact import BITS, NOTHING
+from convexattack.certificates.exact import BITS, Limits, nothing
 from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
 from convexattack.programs import OperatorNorm
-from convexattack.solution import Status
+from convexattack.solution import Solution, Status
 
 __all__ = ["prove_bracket"]
 
@@ -38,14 +39,7 @@ GRID = 112  # bits of the matrix whose pivots are computed; what rounding it cos
 MARGINS = (44, 36, 28, 20, 12, 4)  # −log2 of how far above the estimate the bound on λ_max is tried
 
 
-def prove_bracket(
-    program: OperatorNorm,
-    eta: Tensor,
-    multipliers: Sequence[Tensor],
-    claimed: Tensor,
-    tight: bool,
-    tick: Callable[[int], object],
-) -> ExactCertificate:
+def prove_bracket(program: OperatorNorm, solution: Solution, tick: Callable[[int], object]) -> ExactCertificate:
     """Judge N claims about (9) exactly; arguments as for `prove`.
 
     PROVED is OPTIMAL where bound and value meet within `Tolerance()`, BRACKETED where η is inside and the relaxation solved to within it.
@@ -57,17 +51,18 @@ def prove_bracket(
         raise ValueError(
             "exact must be False for a matrix-free OperatorNorm: build ca.OperatorNorm(ca.jacobian(model, x), ball)"
         )
-    tolerance, members = Tolerance().at(eta.dtype), list(Status)
-    jacobian, wide = program.J.cpu(), eta.to("cpu", torch.float64)
-    y, factor = (part.to("cpu", torch.float64) for part in multipliers)
-    radii, p = program.ball.radii(eta).tolist(), program.norm.p
+    dtype, members = program.jacobian.dtype, list(Status)
+    jacobian, wide = program.J.cpu(), solution.eta.to("cpu", torch.float64)
+    y, factor = (part.to("cpu", torch.float64) for part in solution.multipliers)
+    radii, p = program.ball.radii(wide).tolist(), program.norm.p
+    limits = replace(Limits.of(dtype, wide.shape[-1]), closed=arb(Tolerance().at(dtype)))
     proofs = []
-    for i, code in enumerate(claimed.tolist()):
+    for i, code in enumerate(solution.codes.tolist()):
         item = _Bracket(jacobian[i], p, radii[i], y[i], factor[i])
         steps = program.norm.steepest(-(jacobian[i].mT @ (jacobian[i] @ wide[i]))[None], radii[i])[0]
-        proofs.append(item.judge(members[code], wide[i], steps, arb(tolerance)))
+        proofs.append(item.judge(members[code], wide[i], steps, limits))
         tick(1)
-    return collected(proofs, eta, tolerance, tight, brackets=True)
+    return collected(proofs, solution.eta, dtype, brackets=True)
 
 
 class _Bracket:
@@ -77,51 +72,46 @@ class _Bracket:
         self.jacobian, self.p, self.radius, self.y, self.factor = jacobian, p, arb(radius), y, factor
         self.matrix = arb_mat(jacobian.tolist())
 
-    def judge(self, claim: Status, eta: Tensor, further: Tensor, limit: arb) -> Proof:
+    def judge(self, claim: Status, eta: Tensor, further: Tensor, limits: Limits) -> Proof:
         """Raise the precision until the claim is decided."""
         if not bool(self.jacobian.isfinite().all()):
             why = "The jacobian of this item is NaN or infinite."
-            return Proof(Verdict.UNDECIDED, why, claim, Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
+            return nothing(Verdict.UNDECIDED, why, claim)
         if not bool(eta.isfinite().all()):
             why = "η holds a NaN or an infinite number."
-            return Proof(Verdict.REFUTED, why, claim, Status.UNDECIDED, NOTHING, NOTHING, NOTHING, NOTHING)
+            return nothing(Verdict.REFUTED, why, claim)
         for bits in BITS:
-            proof = rounded(bits, lambda: self._judge(claim, eta, further, limit))
+            proof = rounded(bits, lambda: self._judge(claim, eta, further, limits))
             if proof.verdict is not Verdict.UNDECIDED:
                 break
         return proof
 
-    def _judge(self, claim: Status, eta: Tensor, further: Tensor, limit: arb) -> Proof:
+    def _judge(self, claim: Status, eta: Tensor, further: Tensor, limits: Limits) -> Proof:
         point = vector(eta)
-        value, dual, relaxed = self.value(point), self.bound(), self.relaxation()
-        inside = within(point, self.p, self.radius)
-        out = arb(0) if inside else quotient((length(point, self.p) - self.radius).max(arb(0)), self.radius)
+        dual, relaxed = self.bound(), self.relaxation()
+        inside, out, share = self._inside(point)
+        value = share * self.value(point)  # at η, or at the multiple of it that is inside
         width = None if dual is None else quotient(dual - value, dual)
         gap = arb(0) if relaxed is None else None if dual is None else quotient(dual - relaxed, dual)
-        closed = width is not None and width <= limit
-        proved = Status.UNDECIDED if not inside or dual is None else Status.OPTIMAL if closed else Status.BRACKETED
-        open_by = Enclosure.of(width if claim is Status.OPTIMAL else gap)
-        ends, out_by = (Enclosure.of(value), Enclosure.of(dual)), Enclosure.of(out)
+        closed = width is not None and width <= limits.closed
+        proved = Status.UNDECIDED if dual is None else Status.OPTIMAL if closed else Status.BRACKETED
+        mine = width if claim is Status.OPTIMAL else gap
+        primal, upper, open_by, far = (Enclosure.of(x) for x in (value, dual, mine, out))
 
         def say(verdict: Verdict, why: str, better: Enclosure | None = None, witness: Tensor | None = None) -> Proof:
-            return Proof(verdict, why, claim, proved, *ends, open_by, out_by, better, witness)
+            return Proof(verdict, why, claim, proved, primal, upper, open_by, far, upper, better, witness)
 
-        if inside is False and claim in (Status.OPTIMAL, Status.BRACKETED):
-            return say(Verdict.REFUTED, f"η violates ‖η‖_p ≤ ε, by {shown(out_by)} relative.")
-        if claim is Status.OPTIMAL and proved is claim:
-            return say(Verdict.PROVED, f"η is inside, and no η is better by more than {shown(open_by)} relative.")
-        if claim is Status.BRACKETED and inside and gap is not None and gap <= limit:
-            return say(
-                Verdict.PROVED,
-                f"η is inside, the bound is proved, and no y proves less by more than {shown(open_by)} relative.",
-            )
-        if (
-            claim is Status.OPTIMAL
-            and bool(further.isfinite().all())
-            and within(there := vector(further), self.p, self.radius)
-        ):
+        if claim not in (Status.OPTIMAL, Status.BRACKETED):
+            return say(Verdict.UNDECIDED, "It claims nothing that could be proved.")
+        if inside is False and (out is None or out > limits.loose):
+            return say(Verdict.REFUTED, f"η violates ‖η‖_p ≤ ε, by {shown(far)} relative.")
+        if (verdict := limits.grade(out, mine, inside)) is not None:
+            how = "is inside" if inside else f"is outside by {shown(far)} relative and judged inside"
+            what = "no η is better" if claim is Status.OPTIMAL else "the bound is proved, and no y proves less"
+            return say(verdict, f"η {how}, and {what} by more than {shown(open_by)} relative.")
+        if claim is Status.OPTIMAL and bool(further.isfinite().all()) and self._inside(there := vector(further))[0]:
             better = quotient(self.value(there) - value, value)
-            if better is None or better > limit:
+            if better is None or better > limits.closed:
                 margin = Enclosure.of(better)
                 return say(
                     Verdict.REFUTED, f"The witness is inside and better by {shown(margin)} relative.", margin, further
@@ -130,6 +120,13 @@ class _Bracket:
             Verdict.UNDECIDED,
             f"The multipliers leave a gap of {shown(open_by)} relative, and no better point was found.",
         )
+
+    def _inside(self, eta: Vector) -> tuple[bool | None, arb | None, arb]:
+        """Whether ‖η‖_p ≤ ε, by how much it is not, relative to ε, and a multiple of η that surely is, as a factor."""
+        if inside := within(eta, self.p, self.radius):
+            return True, arb(0), arb(1)
+        size = length(eta, self.p)
+        return inside, quotient((size - self.radius).max(arb(0)), self.radius), (self.radius / size).lower()
 
     def value(self, eta: Vector) -> arb:
         """‖Jη‖₂."""

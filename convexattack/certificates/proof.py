@@ -22,8 +22,13 @@ class Verdict(enum.Enum):
     """What exact arithmetic says of one claim. The value is the sentence to show."""
 
     PROVED = "The claim is true, in exact arithmetic."
+    ROUNDING = "True but for rounding: η is outside by no more than a unit in the last place a coordinate, and proved at a point inside."
+    TOLERATED = "True to within the tolerance: violation, or gap at a point inside, are not 0 but small."
     REFUTED = "The claim is false, in exact arithmetic."
     UNDECIDED = "These vectors prove nothing either way, or the item claims nothing."
+
+
+TRUE = (Verdict.PROVED, Verdict.ROUNDING, Verdict.TOLERATED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +36,11 @@ class Proof:
     """What is known exactly of one item.
 
     Attributes:
-        verdict: of the claim, at the certificate's own tolerance.
+        verdict: of the claim.
         why: the reason, one sentence.
         claimed, proved: the claim, and what the vectors prove whatever was claimed (UNDECIDED where that is nothing).
-        primal, dual, gap, violation: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside every set. `gap` of (9) is
-            that of its bracket where the claim is OPTIMAL, else that of the relaxation.
+        primal, dual, gap, violation, scale: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside every set. `gap` of
+            (9) is that of its bracket where the claim is OPTIMAL, else that of the relaxation.
         better: how much better the witness is than η, relative like the gap; None without a witness.
         witness: (d,) a feasible point that is better than η (of (GN), one with L + gᵀη < 0; for a claim of infeasibility, any), or None.
     """
@@ -48,8 +53,18 @@ class Proof:
     dual: Enclosure
     gap: Enclosure
     violation: Enclosure
+    scale: Enclosure
     better: Enclosure | None = None
     witness: Tensor | None = None
+
+    def within(self, limit: float) -> bool:
+        """Whether the claim is true to within this tolerance."""
+        small = bool(self.violation.upper <= limit)
+        if self.claimed is Status.FEASIBLE:
+            return small and self.verdict in TRUE
+        if self.claimed not in (Status.OPTIMAL, Status.BRACKETED):
+            return self.verdict is Verdict.PROVED
+        return small and bool(self.gap.upper <= limit) and self.proved not in (Status.INFEASIBLE, Status.UNBOUNDED)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,11 +73,9 @@ class ExactCertificate(Certificate):
 
     Attributes:
         proofs: one `Proof` an item, with the enclosures as rational numbers.
-        tolerance: what the gap was allowed by `verdict`, relative; membership is allowed nothing.
     """
 
     proofs: tuple[Proof, ...] = ()
-    tolerance: float = 0.0
 
     @property
     def verdict(self) -> np.ndarray:
@@ -72,24 +85,25 @@ class ExactCertificate(Certificate):
         return found
 
     def holds(self, tolerance: Tolerance | None = None) -> Tensor:
-        """Which claims are PROVED. A tolerance replaces the certificate's own for gaps; for being inside there is none."""
-        proved = [proof.verdict is Verdict.PROVED for proof in self.proofs]
-        if tolerance is not None:
-            limit = tolerance.at(self.dtype)
-            for i, proof in enumerate(self.proofs):
-                if proof.claimed in (Status.OPTIMAL, Status.BRACKETED):
-                    proved[i] = proof.violation.upper == 0 and bool(proof.gap.upper <= limit)
-        return torch.tensor(proved, dtype=torch.bool, device=self.primal.device)
+        """Which claims are PROVED. With a tolerance also those about an η whose violation, and gap at a point inside, are within it."""
+        limit = None if tolerance is None else tolerance.at(self.dtype)
+        held = [proof.verdict is Verdict.PROVED if limit is None else proof.within(limit) for proof in self.proofs]
+        return torch.tensor(held, dtype=torch.bool, device=self.primal.device)
+
+    @property
+    def why(self) -> np.ndarray:
+        """(N,) sentences: the reason of each verdict."""
+        return np.array([proof.why for proof in self.proofs], dtype=object)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{int((self.verdict == verdict).sum())} {verdict.name}" for verdict in Verdict)
-        return f"ExactCertificate({counts}; gaps within {self.tolerance:.0e} relative)"
+        return f"ExactCertificate({counts})"
 
 
 def collected(
-    proofs: Sequence[Proof], eta: Tensor, tolerance: float, tight: bool, decides: bool = False, brackets: bool = False
+    proofs: Sequence[Proof], eta: Tensor, dtype: torch.dtype, decides: bool = False, brackets: bool = False
 ) -> ExactCertificate:
-    """The proofs of N items as a certificate for η."""
+    """The proofs of N items as a certificate for η, gradients being of this dtype."""
 
     def column(end: Callable[[Proof], Fraction | float]) -> Tensor:
         return torch.tensor([as_float(end(proof)) for proof in proofs], dtype=torch.float64, device=eta.device)
@@ -101,7 +115,7 @@ def collected(
     dual = column(lambda proof: proof.dual.upper if brackets else proof.dual.lower)
     residual = torch.where(dual == primal, 0.0, (dual - primal) / dual) if brackets else torch.zeros_like(primal)
     return ExactCertificate(
-        primal, dual, column(lambda proof: proof.gap.upper), column(lambda proof: proof.violation.upper), residual,
-        codes(lambda proof: proof.claimed), codes(lambda proof: proof.proved), eta.dtype, tight,
-        decides=decides, brackets=brackets, proofs=tuple(proofs), tolerance=tolerance,
+        primal, dual, column(lambda proof: proof.gap.upper), column(lambda proof: proof.violation.upper),
+        column(lambda proof: proof.scale.lower), residual, codes(lambda proof: proof.claimed), codes(lambda proof: proof.proved), dtype,
+        decides=decides, brackets=brackets, proofs=tuple(proofs),
     )  # fmt: skip

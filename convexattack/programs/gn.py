@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 import cvxpy as cp
 import torch
+from flint import arb
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from convexattack.enclosures import dot, rounded, vector
 from convexattack.programs.base import Program
 from convexattack.programs.gnii import GNII
-from convexattack.sets import ConvexSet
+from convexattack.sets import ConvexSet, exact
 from convexattack.solution import Multipliers, Status
 
 __all__ = ["GN"]
+
+NEAR = 1e-12  # violations that exact arithmetic may find to be none
+BITS = 256  # of roots
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +49,39 @@ class GN(Program):
         return self.linear(eta)
 
     def decide(self, eta: Float[Tensor, "N d"], multipliers: Multipliers) -> Int[Tensor, " N"]:
-        """The verdict that η and the multipliers prove in float64: codes of FEASIBLE, INFEASIBLE or UNDECIDED."""
+        """The verdict that η and the multipliers prove: codes of FEASIBLE, INFEASIBLE or UNDECIDED.
+
+        Near ties are decided in exact arithmetic, where the sets have exact formulas.
+        """
         wide = eta.to(torch.float64)
-        yes = (self.primal(wide) + self.primal_error(wide) < 0) & (self.violation(wide) == 0)
-        no = self.bound(multipliers).sure >= 0
-        verdict = torch.full(yes.shape, Status.UNDECIDED.code, dtype=torch.int8, device=yes.device)
-        verdict = torch.where(yes, Status.FEASIBLE.code, verdict)
-        return torch.where(no, Status.INFEASIBLE.code, verdict).to(torch.int8)
+        primal, error = self.primal(wide), self.primal_error(wide)
+        out, bound = self.violation(wide), self.bound(multipliers)
+        yes, no = (primal + error < 0) & (out == 0), bound.sure >= 0
+        verdict = torch.where(yes, Status.FEASIBLE.code, Status.UNDECIDED.code)
+        verdict = torch.where(no, Status.INFEASIBLE.code, verdict).to(torch.int8)
+        near = ((primal - error < 0) & (out <= NEAR)) | (bound.value + bound.error >= 0)
+        for i in (near & ~yes & ~no & wide.isfinite().all(-1) & self.valid()).nonzero().flatten().tolist():
+            verdict[i] = self._exactly(i, wide[i], [part[i] for part in multipliers]).code
+        return verdict
+
+    def _exactly(self, i: int, eta: Float[Tensor, " d"], multipliers: list[Tensor]) -> Status:
+        """`decide` for one item in rational numbers, and balls where p wants roots."""
+        try:
+            sets = exact.Family(self.sets, self.g).item(i)
+        except ValueError:  # a set that has no exact formula
+            return Status.UNDECIDED
+        point, g, value = vector(eta), vector(self.g[i]), arb(float(self.L[i]))
+
+        def decided() -> Status:
+            if dot(g, point, value) < 0 and sets.outside(exact.Place(point))[0]:
+                return Status.FEASIBLE
+            if not all(bool(part.isfinite().all()) for part in multipliers):
+                return Status.UNDECIDED
+            u = [part.clip(vector(v.to(torch.float64))) for part, v in zip(sets.parts, multipliers, strict=True)]
+            paid = sets.paid(u, sets.left([-x for x in g], u))
+            return Status.INFEASIBLE if paid is not None and value >= paid else Status.UNDECIDED
+
+        return rounded(BITS, decided)
 
     def problem(self, i: int = 0) -> cp.Problem:
         """maximize s subject to L + gᵀη + s ≤ 0, η ∈ C_j: feasible if and only if the optimal s is positive."""
