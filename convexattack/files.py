@@ -574,7 +574,7 @@ def check_writable(path: str | PathLike[str]) -> None:
 def appending(path: str | PathLike[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A function that appends one object as one line of JSON, to `path`.part until all is well, then renamed to `path`.
 
-    The last line has the count and the digest of the others. Whenever it ends early the .part holds complete lines only;
+    The last line has the count and the digest of the others. Whenever it ends early the .part holds whole lines only;
     without any it goes.
     """
     path = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def test_a_record_comes_back_bit_by_bit(make: Callable[[Tensor, Tensor], ca.Prog
         assert isinstance(alone, ca.Program)
         assert torch.equal(alone.gradient[0], program.gradient[i])
         assert torch.equal(claim.eta[0].nan_to_num(-7.0), solution.eta[i].nan_to_num(-7.0))
-        assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"]["closed_form"]["certificate"]
+        assert files.certificate_records(ca.certify(alone, claim)) == [record["claims"]["closed_form"]["certificate"]]
     held = [record["claims"]["closed_form"]["certificate"]["holds"] for record, _, _ in records]
     assert held == ca.certify(program, solution).holds().tolist() == [True] * N
 
@@ -93,7 +94,9 @@ def test_an_invalid_item_is_recorded_as_json_that_any_reader_takes(tmp_path: Pat
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
-    lines = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    text = (tmp_path / "records.jsonl").read_text()
+    *lines, footer = (json.loads(line, parse_constant=refuse) for line in text.splitlines())
+    assert footer.keys() == {"count", "sha256"}
     assert [line["claims"]["closed_form"]["status"] for line in lines] == [
         "OPTIMAL",
         "INVALID",
@@ -261,16 +264,137 @@ def good_record() -> dict[str, Any]:
 )
 def test_a_line_that_is_no_record_is_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_text(json.dumps(good_record()) + "\n" + line + "\n", encoding="latin-1")
+    text = (json.dumps(good_record()) + "\n" + line + "\n").encode("latin-1")
+    path.write_bytes(text + footer(2, text))
     with pytest.raises(ValueError, match=r"records\.jsonl:2 is no record"):
         list(files.read_records(path))
 
 
-def test_a_file_holds_a_ball_and_a_box_alone(tmp_path: Path) -> None:
-    program = ca.GNII(*numbers(), (ca.Box(-1.0, 1.0), ca.Ball(ca.Lp(2), 1.0)))
-    with pytest.raises(ValueError, match=r"sets \(Box, Ball\) do not fit into a file"):
-        files.write_solution(tmp_path / "a.npz", program, ca.solve(program))
-    assert list(tmp_path.iterdir()) == []
+def footer(count: int, text: bytes) -> bytes:
+    return json.dumps({"count": count, "sha256": hashlib.sha256(text).hexdigest()}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    {
+        "empty": lambda lines: [],
+        "no record": lambda lines: [footer(0, b"")],
+        "cut": lambda lines: lines[:-1],
+        "a record lost": lambda lines: lines[1:],
+        "a record twice": lambda lines: [lines[0], *lines],
+        "another order": lambda lines: [lines[1], lines[0], *lines[2:]],
+        "edited": lambda lines: [lines[0].replace(b"OPTIMAL", b"INVALID"), *lines[1:]],
+        "the file twice": lambda lines: [*lines, *lines],
+        "another count": lambda lines: [*lines[:-1], lines[-1].replace(b'"count": 5', b'"count": 4')],
+    }.items(),
+    ids=lambda case: case[0],
+)
+def test_records_that_are_not_those_written_are_refused(
+    spoil: tuple[str, Callable[[list[bytes]], list[bytes]]], tmp_path: Path
+) -> None:
+    path, program = tmp_path / "records.jsonl", ca.MinNorm(*numbers(), ca.Lp(2))
+    with files.appending(path) as append:
+        for i in range(N):
+            append(files.as_record(program, i, {"closed_form": ca.solve(program)}))
+    assert len(list(files.read_records(path))) == N
+    path.write_bytes(b"".join(spoil[1](path.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(ValueError, match=r"records\.jsonl (is not what was written|holds no record): .*write it anew"):
+        list(files.read_records(path))
+
+
+# --- any sets ---------------------------------------------------------------------------------------------------------
+
+OWN: dict[str, Callable[[], ca.ConvexSet]] = {
+    "halfspaces": lambda: ca.Halfspaces(torch.ones(2, D).double(), torch.tensor([1.0, INF])),
+    "rows an item": lambda: ca.ConvexSet(ca.atoms.Interval(-1.0, 1.0), ca.maps.Rows(torch.ones(N, 1, D)), "mine"),
+    "affine": lambda: ca.Affine(torch.ones(1, D).double(), torch.zeros(N, 1)),
+    "weights": lambda: ca.WeightedBall(ca.Lp(1.5), torch.arange(D).double(), torch.ones(N)),
+    "groups": lambda: ca.GroupBall(torch.arange(D) // 3, 0.5),
+    "total variation": lambda: ca.TotalVariation((1, D), 0.25, isotropic=True),
+    "mask": lambda: ca.Support(torch.arange(D) % 2 == 0),
+    "a moved ball": lambda: ca.Ball(ca.Lp(2), 1.0).shifted(numbers()[1] / 10),
+    "a second ball": lambda: ca.Ball(ca.Lp(INF), torch.ones(N)),
+}
+
+
+def claim_of(program: ca.Program) -> ca.Solution:
+    """Some numbers for every tensor that a claim can have."""
+    generator = torch.Generator().manual_seed(1)
+    made = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in program.multiplier_shapes]
+    eta, inside = torch.randn(2, len(program), D, generator=generator, dtype=torch.float64)
+    codes = torch.full((len(program),), ca.Status.OPTIMAL.code)
+    return ca.Solution(eta, codes, tuple(made), inside=inside, ray=-inside)
+
+
+@pytest.mark.parametrize("kind", ["gnii", "min-norm", "hinge-sum"])
+@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+def test_any_set_comes_back_bit_by_bit(make: Callable[[], ca.ConvexSet], kind: str, tmp_path: Path) -> None:
+    (value, gradient), sets = numbers(), (ca.Ball(ca.Lp(2), 0.5), make())
+    program: ca.Program = {
+        "gnii": lambda: ca.GNII(value, gradient, sets),
+        "min-norm": lambda: ca.MinNorm(value, gradient, ca.Lp(1), sets),
+        "hinge-sum": lambda: ca.HingeSum(value[:, None].repeat(1, 2), gradient[:, None].repeat(1, 2, 1), sets),
+    }[kind]()
+    solution = claim_of(program)
+    files.write_solution(tmp_path / "solution.npz", program, solution)
+    again, claim = files.read_solution(tmp_path / "solution.npz")
+    with files.appending(tmp_path / "records.jsonl") as append:
+        for i in range(2):
+            append(files.as_record(program, i, {"ours": solution}))
+    assert isinstance(claim, ca.Solution)
+    assert isinstance(again, ca.Program)
+    assert [(type(part), part.label) for part in again.sets] == [(type(part), part.label) for part in program.sets]
+    assert all(torch.equal(getattr(claim, name), getattr(solution, name)) for name in ("eta", "inside", "ray"))
+    assert same(ca.certify(again, claim), ca.certify(program, solution))
+    for i, (record, alone, found) in enumerate(files.read_records(tmp_path / "records.jsonl")):
+        assert same(ca.certify(alone, found["ours"]), ca.certify(program[i : i + 1], solution[[i]]))
+        assert files.certificate_records(ca.certify(alone, found["ours"])) == [record["claims"]["ours"]["certificate"]]
+
+
+def own(**changes: Any) -> dict[str, Any]:
+    """An archive with a halfspace, as written by hand."""
+    arrays = archive(set0_label="edge", set0_atom="Interval", set0_atom_low=-INF, set0_atom_high=1.0, set0_map="Rows")
+    arrays |= {"set0_map_matrix": np.ones((1, D))} | changes
+    return {name: entry for name, entry in arrays.items() if entry is not None}
+
+
+def test_a_set_can_be_written_by_hand(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "a.npz", **own(eta=np.ones((N, D)), status=["OPTIMAL"] * N, u0=-np.ones((N, D)), u1=np.ones((N, 1)))
+    )
+    program, claim = files.read_solution(tmp_path / "a.npz")
+    assert isinstance(program, ca.Program)
+    assert isinstance(claim, ca.Solution)
+    assert [part.label for part in program.sets] == ["Ball", "edge"]
+    assert float(program.sets[1].violation(claim.eta)[0]) == D - 1
+    assert [tuple(part.shape) for part in claim.multipliers] == [(N, D), (N, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (own(set0_label=None), "'set0_atom' belongs to no set"),
+        (own(set0_map=None), "set0_map is missing"),
+        (own(set0_atom="Cone"), "set0_atom is 'Cone', which is none of Interval, NormBall"),
+        (own(set0_atom="Rows"), "missing 1 required positional argument: 'matrix'"),
+        (own(set0_atom="Identity"), "atom must be one of convexattack.atoms"),
+        (own(set0_atom_low=2.0), "the box is empty: lower = 2.0 is above upper = 1.0"),
+        (own(set0_atom_high=None), "missing 1 required positional argument: 'high'"),
+        (own(set0_map_matrix=np.ones((1, 3))), "the matrix of rows must have shape (r, d)"),
+        (own(set0_map_matrix=np.full((1, D), np.nan)), "the matrix of rows holds a NaN"),
+        (own(set0_map_weights=np.ones(D)), "'set0_map_weights' belongs to no set"),
+        (own(set2_label="far"), "'set2_label' belongs to no set"),
+        (own(eta=np.ones((N, D)), status=["OPTIMAL"] * N, u0=np.ones((N, D))), "has the multiplier 'u0' but not 'u1'"),
+        (own(eta=np.ones((N, D)), inside=np.ones(D)), "inside has shape (7,) instead of (5, 7)"),
+    ],
+    ids=lambda x: x[:40] if isinstance(x, str) else "",
+)
+def test_a_malformed_set_is_one_sentence(arrays: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=r"a\.npz") as error:
+        files.read_solution(tmp_path / "a.npz")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 # --- (9): a Jacobian, one ball, and the multipliers y and F -----------------------------------------------------------
@@ -323,7 +447,7 @@ def test_a_recorded_bracket_comes_back_bit_by_bit(p: float, tmp_path: Path) -> N
             assert all(
                 torch.equal(a[0], b[i]) for a, b in zip(claim.multipliers, claims[name].multipliers, strict=True)
             )
-            assert files.certificate_record(ca.certify(alone, claim), 0) == record["claims"][name]["certificate"]
+            assert files.certificate_records(ca.certify(alone, claim)) == [record["claims"][name]["certificate"]]
         assert record["claims"]["closed_form"]["certificate"]["holds"]
 
 
@@ -360,7 +484,7 @@ def claimed_norm(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("status", [None, ["OPTIMAL"] * N], ids=["eta alone", "with a status"])
-def test_multipliers_of_a_singular_vector_are_recovered(status: list[str] | None, tmp_path: Path) -> None:
+def test_multipliers_of_a_singular_vector_are_found(status: list[str] | None, tmp_path: Path) -> None:
     arrays = {
         name: entry
         for name, entry in claimed_norm(status=status).items()
@@ -478,7 +602,10 @@ def test_records_are_complete_lines_until_all_are_there(tmp_path: Path) -> None:
     assert (path.read_text(), part.read_text()) == ("old\n", '{"a": 1}\n{"b": 0.1}\n')
     with files.appending(path) as append:
         append({"c": 1})
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("records.jsonl", '{"c": 1}\n')]
+    text = b'{"c": 1}\n'
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [
+        ("records.jsonl", text + footer(1, text))
+    ]
 
 
 def test_records_that_never_began_leave_nothing(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def explain(program: Program | OperatorNorm, i: int = 0) -> Explanation:
             raise ValueError(
                 f"sets ({names}) have no derivation here: give a Ball (not with MinNorm), then at most one Box"
             )
-    one = program[i % len(program) :][:1]
+    k = i % len(program)
+    one = program[k : k + 1]
     solution = solve(one)
     certificate = certify(one, solution, exact=True)
     if isinstance(one, OperatorNorm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,7 +310,9 @@ class Rows(Map):
 
 def _sparse(K: Any) -> Tensor:
     parts = (torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (K.indptr, K.indices))
-    return torch.sparse_csr_tensor(*parts, torch.from_numpy(K.data.copy()), K.shape, check_invariants=False)
+    with warnings.catch_warnings():  # torch calls its sparse rows a beta
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(*parts, torch.from_numpy(K.data.copy()), K.shape, check_invariants=False)
 
 
 def _product(K: Tensor, x: Float[Tensor, "N d"]) -> Tensor:

@@ -23,9 +23,9 @@ SPARSE = ("data", "indices", "indptr", "shape")
 
 
 def ball_and_box(sets: Sequence[ConvexSet]) -> tuple[Ball | None, Box | None] | None:
-    """The ball and the box where that is all there is, in this order; None where there are other sets."""
+    """The ball and the box where they are all there is, in this order; None where a set is another, or has another name."""
     kinds = [type(item) for item in sets]
-    if kinds not in ([], [Ball], [Box], [Ball, Box]):
+    if kinds not in ([], [Ball], [Box], [Ball, Box]) or any(item.label not in ("Ball", "Box") for item in sets):
         return None
     found = dict(zip(kinds, sets, strict=True))
     return found.get(Ball), found.get(Box)  # type: ignore[return-value]
