@@ -13,15 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from convexattack.certificates.certificate import Certificate
-from convexattack.numerics import UNIT, gamma, ratio, rounding_slack, times
+from convexattack.numerics import UNIT, gamma, ratio
 from convexattack.programs import GN, MinNorm, Program
-from convexattack.sets.base import Point
-from convexattack.sets.maps import Identity
+from convexattack.sets.base import Point, met
 from convexattack.solution import Solution, Status
 
 __all__ = ["judged"]
 
-FORGIVEN = 4  # times the slack of one sum over Σ|g_i||η_i|: what evaluating the objective and its bound can cost by themselves
 AROUND = (2.0, 1.0 + 2.0**-20)  # how far (8) is overshot in search of a point beyond its own row
 
 
@@ -64,10 +62,8 @@ def _missing(
         idle = (program.L <= 0) & (program.violation(none) == 0)
         return primal - dual.clamp_min(0), torch.where(dual > 0, dual, torch.where(idle, program.scale(), 0.0))
     total, error = program.shortfall(point, balance)  # type: ignore[arg-type]
-    eta = torch.minimum(program.extent.reach, point.eta.abs())
-    size = times(program.A.abs(), eta[:, None]).sum((-2, -1))
-    missing, scale = total + error - FORGIVEN * rounding_slack(eta.shape[-1] ** 2) * size, program.scale()
-    return torch.where(scale == 0, 0.0, missing), scale  # where the objective cannot vary, every point inside is optimal
+    scale = program.scale()
+    return torch.where(scale == 0, 0.0, total + error), scale  # where the objective cannot vary, every point inside is optimal
 
 
 def _charge(program: Program, balance: object, forgiven: Sequence[Tensor]) -> Float[Tensor, " N"]:
@@ -91,8 +87,8 @@ def _pulled(program: Program, point: Point, solution: Solution) -> tuple[Point, 
     point = Point(point.eta.nan_to_num(0.0, 0.0, 0.0), point.aux)
     best, inside = point, _inside(program, point)
     if not bool(inside.all()):
-        met = _met(program, point)
-        first = met.where(~inside, point)
+        nearest = met(program.sets, program.extent, point)
+        first = nearest.where(~inside, point)
         best, inside = first, _inside(program, first)
         for goal in _goals(program, first, solution):
             if bool(inside.all()):
@@ -113,7 +109,7 @@ def _excesses(program: Program, point: Point) -> list[Float[Tensor, "N b"]]:
 
 def _blurs(program: Program, point: Point) -> list[Float[Tensor, "N b"]]:
     """What rounding can do to each of `_excesses`."""
-    rows = [item.blur(point.eta) for item in program.sets]
+    rows = [item.blur(point.eta, aux) for item, aux in zip(program.sets, point.aux, strict=True)]
     return [*rows, program.linear_error(point.eta)] if isinstance(program, MinNorm) else rows
 
 
@@ -124,34 +120,13 @@ def _inside(program: Program, point: Point) -> Bool[Tensor, " N"]:
     return good
 
 
-def _met(program: Program, point: Point) -> Point:
-    """The nearest point at which the equalities hold: fixed coordinates at their values, other equality rows by least squares."""
-    low, high = program.extent.low, program.extent.high
-    fixed = low == high
-    eta = torch.where(fixed, low, point.eta)
-    tables, offs = [], []
-    for item in program.sets:
-        if not item.atom.separable or isinstance(item.map, Identity):
-            continue
-        rows = item.map(eta)
-        below, above = item.atom.extent(rows)
-        equal = below == above
-        if bool(equal.any()):
-            tables.append(torch.where(equal[..., None], item.map.table(eta.shape[1]).to(eta.device), 0.0))
-            offs.append(torch.where(equal, rows - below, 0.0))
-    if tables:
-        K = torch.where(fixed[:, None], 0.0, torch.cat(tables, 1))
-        same = bool((K == K[:1]).all())  # one factorization serves all
-        eta = eta - (torch.linalg.pinv(K[:1] if same else K) @ torch.cat(offs, 1)[..., None]).squeeze(-1)
-    return Point(eta, point.aux)
-
-
 def _goals(program: Program, point: Point, solution: Solution) -> list[Point]:
     """Points towards which η is pulled: the claimant's `inside`, 0, the middle of the boxes; for (8) points beyond its own row."""
     eta, found = point.eta, []
     if solution.inside is not None:
         aux = solution.witness_inside or point.aux
-        found.append(Point(solution.inside.to(eta).nan_to_num(0.0, 0.0, 0.0), aux))
+        given = Point(solution.inside.to(eta).nan_to_num(0.0, 0.0, 0.0), aux)
+        found.append(met(program.sets, program.extent, given))
     centre = program.extent.centre().nan_to_num(0.0, 0.0, 0.0)
     found += [Point(place, point.aux) for place in (torch.zeros_like(eta), centre)]
     if isinstance(program, MinNorm):

@@ -29,7 +29,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp
-from convexattack.numerics import UNIT, gamma, rounding_slack, times
+from convexattack.numerics import UNIT, gamma, rounding_slack, times, two_level_sum
+from convexattack.programs.normal import Normal
 from convexattack.sets import SETS, ConvexSet, PixelRange
 from convexattack.sets.atoms import replaced
 from convexattack.sets.base import Extent, Point, relative
@@ -66,6 +67,7 @@ class Balance:
         start, start_error: wᵀc.
         paid, paid_error: Σ_j price_j(u_j).
         left, left_error: −Aᵀw − Σ_j K_jᵀu_j, entry by entry.
+        hidden: what unknowns of the sets' texts can take from the bound; part of `paid_error`.
     """
 
     w: Float[Tensor, "N P"]
@@ -76,6 +78,7 @@ class Balance:
     paid_error: Float[Tensor, " N"]
     left: Float[Tensor, "N d"]
     left_error: Float[Tensor, "N d"]
+    hidden: Float[Tensor, " N"]
 
 
 class Program(abc.ABC):
@@ -102,6 +105,7 @@ class Program(abc.ABC):
         for j, item in enumerate(sets):
             check_set(j, item)
             item.check(n, d)
+        sets = tuple(item.fitted(n, d) for item in sets)
         for name, entry in (("gradient", gradient), ("value", value.to(gradient.device)), ("sets", sets)):
             object.__setattr__(self, name, entry)
 
@@ -179,6 +183,11 @@ class Program(abc.ABC):
         return self.g if self.pieces else self.g[:, None]
 
     @cached_property
+    def normal(self) -> Normal:
+        """The sets, sorted for those who solve."""
+        return Normal.of(self.sets, self.gradient[:, 0] if self.pieces else self.gradient)
+
+    @cached_property
     def extent(self) -> Extent:
         """Bounds on each η_i that the sets imply."""
         return Extent.of(self.sets, self._like)
@@ -198,12 +207,13 @@ class Program(abc.ABC):
     def linear(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N *P"]:
         """The linear model L + gᵀη, eq. (1); of a sum of hinges row by row."""
         wide = eta.to(torch.float64)
-        return self.L + ((self.g @ wide[..., None]).squeeze(-1) if self.pieces else (self.g * wide).sum(-1))
+        return self.L + ((self.g @ wide[..., None]).squeeze(-1) if self.pieces else two_level_sum(self.g * wide))
 
     def linear_error(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N P"]:
         """What rounding can do to `linear`."""
         size = (self.A.abs() @ eta.to(torch.float64).abs()[..., None]).squeeze(-1)
-        return gamma(self.gradient.shape[-1] + 2) * (self.c.abs() + size)
+        d = self.gradient.shape[-1]
+        return (gamma(d + 2) if self.pieces else rounding_slack(d)) * (self.c.abs() + size)
 
     # --- the primal side ---------------------------------------------------------------------------------------------------
 
@@ -227,7 +237,7 @@ class Program(abc.ABC):
         """The violations of every row of every set, in units of the rows."""
         found = []
         for item, unit, aux in zip(self.sets, self.units, point.aux, strict=True):
-            found.append(relative(item.excess(point.eta, aux), item.blur(point.eta), unit))
+            found.append(relative(item.excess(point.eta, aux), item.blur(point.eta, aux), unit))
         return found
 
     @cached_property
@@ -258,23 +268,23 @@ class Program(abc.ABC):
     def _variation(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The least known bound on how far vᵀη varies over the sets."""
         apart = (self.highest(v) + self.highest(-v)).clamp_min(0)
-        return torch.minimum(apart, times(v.abs(), self.extent.width).sum(-1))
+        return torch.minimum(apart, two_level_sum(times(v.abs(), self.extent.width)))
 
     def highest(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The least known bound on vᵀη over the sets, rounding included; ∞ where there is none."""
         terms = times(v, torch.where(v > 0, self.extent.high, self.extent.low))
-        least = terms.sum(-1) + rounding_slack(v.shape[-1] ** 2) * terms.abs().sum(-1)
+        least = two_level_sum(terms) + rounding_slack(v.shape[-1]) * two_level_sum(terms.abs())
         for item in self.sets:
             least = torch.minimum(least, item.highest(v))
         return least
 
     def sway(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The least known bound on |vᵀη| over the sets, for v ≥ 0 known in size only."""
-        least = times(v, self.extent.reach).sum(-1)
+        least = two_level_sum(times(v, self.extent.reach))
         for item in self.sets:
             if item.symmetric:
                 least = torch.minimum(least, item.highest(v))
-        return torch.where((v == 0).all(-1), 0.0, least * (1 + rounding_slack(v.shape[-1] ** 2)))
+        return torch.where((v == 0).all(-1), 0.0, least * (1 + rounding_slack(v.shape[-1])))
 
     # --- the dual side -----------------------------------------------------------------------------------------------------
 
@@ -287,8 +297,11 @@ class Program(abc.ABC):
         w, u = self.weight(multipliers)
         return torch.zeros_like(w), u
 
-    def balance(self, w: Float[Tensor, "N P"], multipliers: Multipliers) -> Balance:
-        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball alone, costs nothing."""
+    def balance(self, w: Float[Tensor, "N P"], multipliers: Multipliers, everywhere: bool = False) -> Balance:
+        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball alone, costs nothing.
+
+        `everywhere`: for all η of the sets, and not only where ‖η‖_p is at most twice the bound.
+        """
         c, A = self.c, self.A
         terms = w * c
         start_error = rounded_product(w, c).sum(-1) + gamma(c.shape[1]) * terms.abs().sum(-1) * (c.shape[1] > 1)
@@ -306,7 +319,22 @@ class Program(abc.ABC):
             paid, paid_error = paid + value, paid_error + slip
             paid_error = paid_error + UNIT * paid.abs()
             u.append(mine)
-        return Balance(w, tuple(u), terms.sum(-1), start_error, paid, paid_error, s, error)
+        start = terms.sum(-1)
+        hidden = self._hidden(u, (start - paid).clamp_min(0), s, everywhere)
+        return Balance(w, tuple(u), start, start_error, paid, paid_error + hidden, s, error, hidden)
+
+    def _hidden(self, u: list[Tensor], above: Tensor, left: Tensor, everywhere: bool) -> Float[Tensor, " N"]:
+        """What unknowns of the sets' texts can take from a bound. In (8) only η with ‖η‖_p ≤ R need it, R twice the bound: any other is above it."""
+        hiding = [(item, part) for item, part in zip(self.sets, u, strict=True) if item.hides]
+        total = torch.zeros_like(above)
+        if not hiding:
+            return total
+        reach = self.extent.reach
+        if self.norm is not None and not everywhere:
+            reach = torch.minimum(reach, (2 * above / self.norm.conjugate.length(left).clamp_min(1))[:, None])
+        for item, part in hiding:
+            total = total + item.loose(part, reach)
+        return total
 
     def bound(self, multipliers: Multipliers) -> Bound:
         """A lower bound on the optimal value from any multipliers."""
@@ -330,7 +358,7 @@ class Program(abc.ABC):
     def excludes(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
         """Whether no η is feasible, for certain: by the multipliers, λL − Σ price − |left|ᵀreach > 0 without ψ and with all rounding
         charged; or by bounds that exclude each other."""
-        b = self.balance(*self.idle(multipliers))
+        b = self.balance(*self.idle(multipliers), everywhere=True)
         most = b.paid + b.paid_error + b.start_error + self.sway(b.left.abs() + b.left_error)
         finite = [part.isfinite().reshape(len(self), -1).all(-1) for part in multipliers]
         margin = b.start - most - 4 * UNIT * (b.start.abs() + most.abs())
@@ -348,18 +376,22 @@ class Program(abc.ABC):
     def shortfall(self, point: Point, b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden of it.
 
-        Σ_j (price_j(u_j) − u_jᵀK_jη) − leftᵀη, and what the bound gives away for left.
+        Σ_j (price_j(u_j) − u_jᵀK_jη) and the most that leftᵀ(η′ − η) can be for η′ in the sets.
         """
         eta = point.eta
         total, error = self.slackness(eta, b)
         for item, u in zip(self.sets, b.u, strict=True):
             part, slip = item.apart(u, eta)
             total, error = total + part, error + slip + UNIT * total.abs()
-        away = -(b.left * eta).sum(-1)
-        lost = self.sway(b.left.abs())
-        error = error + gamma(eta.shape[-1]) * (b.left.abs() * eta.abs()).sum(-1) + self.sway(b.left_error)
-        error = error + (b.left_error * eta.abs()).sum(-1) + UNIT * (total.abs() + lost)
-        return total + away + lost, error
+        ends = torch.where(b.left > 0, self.extent.high, self.extent.low)
+        room = (1 + 4 * UNIT) * torch.maximum(self.extent.high - eta, eta - self.extent.low).clamp_min(0)
+        lost = torch.minimum(
+            two_level_sum(times(b.left, ends - eta)), self.sway(b.left.abs()) - two_level_sum(b.left * eta)
+        )
+        far = torch.minimum(two_level_sum(times(b.left_error, room)), self.sway(b.left_error) + two_level_sum(b.left_error * eta.abs()))
+        slack = 2 * rounding_slack(eta.shape[-1])
+        error = error + far * (1 + slack) + slack * two_level_sum(b.left.abs() * eta.abs()) + UNIT * total.abs()
+        return total + lost + slack * lost.abs(), error + b.hidden
 
     def slackness(self, eta: Float[Tensor, "N d"], b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """f(c + Aη) − wᵀ(c + Aη), and its error: 0 where f is linear."""

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp, Mixed, Norm
-from convexattack.numerics import UNIT, rounding_slack, times
+from convexattack.numerics import UNIT, rounding_slack, times, two_level_sum
 
 __all__ = ["Atom", "Interval", "NormBall"]
 
@@ -51,7 +51,7 @@ class Atom(abc.ABC):
         """How far z is beyond each row, in units of z; ≤ 0 inside. `aux` are values of the text's own unknowns, where it has any."""
 
     @abc.abstractmethod
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"]) -> Float[Tensor, "N b"]:
+    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
         """What rounding can do to `excess` if z is known to ±dz."""
 
     @abc.abstractmethod
@@ -185,7 +185,7 @@ class Interval(Atom):
         low, high = self.ends(z)
         return torch.maximum(low - z, z - high)
 
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
+    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N r"]:
         return dz  # a difference of floats has the right sign
 
     def widths(self, reach: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
@@ -195,15 +195,15 @@ class Interval(Atom):
     def support(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         low, high = self.ends(u)
         terms = times(u, torch.where(u > 0, high, low))
-        return terms.sum(-1), terms.abs().sum(-1) * rounding_slack(u.shape[-1] ** 2)
+        return two_level_sum(terms), two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
 
     def apart(self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         low, high = self.ends(u)
         terms = times(u, torch.where(u > 0, high, low) - z)
-        return terms.sum(-1), terms.abs().sum(-1) * rounding_slack(u.shape[-1] ** 2)
+        return two_level_sum(terms), two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
 
     def charge(self, u: Float[Tensor, "N r"], rho: Float[Tensor, "N r"]) -> Float[Tensor, " N"]:
-        return (u.abs() * rho).sum(-1) * (1 + rounding_slack(u.shape[-1] ** 2))
+        return two_level_sum(u.abs() * rho) * (1 + rounding_slack(u.shape[-1]))
 
     def clip(self, u: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
         low, high = self.ends(u)
@@ -297,7 +297,7 @@ class NormBall(Atom):
         away = z if self.centre is None else z - self.middle(z)
         return (self.norm.length(away) - self.radii(z))[:, None]
 
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"]) -> Float[Tensor, "N 1"]:
+    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N 1"]:
         slack = 4 * self.norm.slack(z.shape[-1])
         far = self.norm.length(z if self.centre is None else z.abs() + self.middle(z).abs())
         return (slack * far + self.norm.length(dz) * (1 + slack))[:, None]
@@ -311,13 +311,13 @@ class NormBall(Atom):
         if self.centre is None:
             return value, error
         terms = u * self.middle(u)
-        return value + terms.sum(-1), error + terms.abs().sum(-1) * rounding_slack(u.shape[-1] ** 2) + UNIT * value
+        return value + two_level_sum(terms), error + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1]) + UNIT * value
 
     def apart(self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         value = self.radii(u) * self.norm.conjugate.length(u)
         terms = u * (z - self.middle(z))
-        error = value * (self.norm.slack(u.shape[-1]) + UNIT) + terms.abs().sum(-1) * rounding_slack(u.shape[-1] ** 2)
-        return value - terms.sum(-1), error
+        error = value * (self.norm.slack(u.shape[-1]) + UNIT) + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
+        return value - two_level_sum(terms), error
 
     def charge(self, u: Float[Tensor, "N r"], rho: Float[Tensor, "N 1"]) -> Float[Tensor, " N"]:
         return self.norm.conjugate.length(u) * rho[:, 0] * (1 + 4 * self.norm.slack(u.shape[-1]))

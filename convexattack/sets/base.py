@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp
-from convexattack.numerics import gamma, ratio, times
+from convexattack.numerics import gamma, ratio, round_inwards, times, two_level_sum
 from convexattack.sets.atoms import Atom, Interval, NormBall, replaced
 from convexattack.sets.maps import Diagonal, Identity, Map, Rows
 
@@ -123,6 +123,23 @@ class ConvexSet:
         """Whether this is a ball around 0 whose norm sees sizes alone, so that a bound on vᵀη needs no signs of v."""
         return isinstance(self.atom, NormBall) and self.atom.centre is None and not isinstance(self.map, Rows)
 
+    @property
+    def boxlike(self) -> bool:
+        """Whether bounds on each η_i are all there is to it, so that `extent` is the set itself."""
+        cube = isinstance(self.atom, NormBall) and self.atom.norm == Lp(math.inf) and self.atom.centre is None
+        return isinstance(self.map, Identity) and (self.atom.separable or cube)
+
+    def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
+        """The extent in the dtype of `like`, rounded inwards, and whether 0 is within it everywhere; kept for the next who asks."""
+        key = (like.dtype, like.device, like.shape)
+        kept = self.__dict__.get("_inwards", (None,))
+        if kept[0] != key:
+            bounds = self.extent(like)
+            centred = bounds.low.numel() == 0 or bool((bounds.low.amax() <= 0) & (bounds.high.amin() >= 0))
+            kept = (key, *round_inwards(bounds.low, bounds.high, like.dtype, centred), centred)
+            self.__dict__["_inwards"] = kept
+        return kept[1], kept[2], kept[3]
+
     def rows(self, d: int) -> int:
         """r, the length of a multiplier."""
         return self.map.rows(d)
@@ -131,6 +148,19 @@ class ConvexSet:
         """Raise ValueError unless the set can serve N programs in d dimensions."""
         self.map.check(n, d)
         self.atom.check(n, self.map.rows(d))
+
+    def fitted(self, n: int, d: int) -> ConvexSet:
+        """The set as N programs in d dimensions hold it."""
+        return self
+
+    @property
+    def hides(self) -> bool:
+        """Whether its text has unknowns of its own, whose values are η's witness."""
+        return False
+
+    def loose(self, u: Float[Tensor, "N r"], reach: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
+        """What unknowns of the text can add to uᵀKη beyond `price`, for |η_i| ≤ reach_i."""
+        return torch.zeros_like(u[:, 0])
 
     # --- what duality needs ----------------------------------------------------------------------------------------------
 
@@ -149,7 +179,7 @@ class ConvexSet:
     def apart(self, u: Float[Tensor, "N r"], eta: Float[Tensor, "N d"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """price(u) − uᵀKη ≥ 0 for η in C, with its error: what complementary slackness wants to be 0."""
         value, error = self.atom.apart(u, self.map(eta))
-        return value, error + (u.abs() * self.map.blur(eta)).sum(-1)
+        return value, error + two_level_sum(u.abs() * self.map.blur(eta)) * (1 + gamma(4))
 
     def extent(self, like: Float[Tensor, "N d"]) -> Extent:
         """Bounds on each η_i over C, as far as C itself gives them."""
@@ -196,9 +226,25 @@ class ConvexSet:
         """How far η is beyond each row, in units of that row; ≤ 0 inside."""
         return self.atom.excess(self.map(eta.to(torch.float64)), aux)
 
-    def blur(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, "N b"]:
+    def blur(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
         """What rounding can do to `excess`."""
-        return self.atom.blur(self.map(eta), self.map.blur(eta))
+        return self.atom.blur(self.map(eta), self.map.blur(eta), aux)
+
+    def equalities(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Equalities | None:
+        """The rows that are equalities in some item, where η alone does not give them coordinate by coordinate."""
+        if not self.atom.separable or isinstance(self.map, Identity):
+            return None
+        rows = self.map(eta)
+        low, high = self.atom.extent(rows)
+        equal = low == high
+        some = equal.any(0)
+        if not bool(some.any()):
+            return None
+        table = self.map.table(eta.shape[1]).to(eta.device)[..., some, :]
+        equal, off = equal[:, some], (rows - low)[:, some]
+        if not bool(equal.all()):
+            table, off = torch.where(equal[..., None], table, 0.0), torch.where(equal, off, 0.0)
+        return table, None, off
 
     def violation(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Float[Tensor, " N"]:
         """How far η is outside, in units of the row that is violated most; 0 inside, NaN for NaN."""
@@ -241,6 +287,34 @@ class ConvexSet:
     def constraints(self, eta: cp.Expression, i: int = 0, n: int = 1) -> list[cp.Constraint]:
         """CVXPY constraints that say η ∈ C for item i of n, as on paper."""
         return self.text(eta, {name: rows[i] for name, rows in self.parameters(n, eta.size).items()})
+
+
+Equalities = tuple[Tensor, Tensor | None, Tensor]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
+
+
+def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Point:
+    """The nearest point at which the equalities hold: fixed coordinates at their values, all other equality rows by least squares."""
+    fixed = extent.low == extent.high
+    eta, d = torch.where(fixed, extent.low, point.eta), point.eta.shape[1]
+    fixed = fixed[:1] if bool((fixed == fixed[:1]).all()) else fixed
+    found = [item.equalities(eta, aux) for item, aux in zip(sets, point.aux, strict=True)]
+    rows = [(j, *one) for j, one in enumerate(found) if one is not None]
+    if not rows:
+        return Point(eta, point.aux)
+    widths = [0 if aux is None else aux.shape[1] for aux in point.aux]
+    starts = np.cumsum([d, *widths])
+    tables = []
+    for j, K, A, _ in rows:
+        wide = torch.nn.functional.pad(torch.where(fixed[:, None], 0.0, K), (0, int(starts[-1]) - d))
+        if A is not None:
+            wide[..., starts[j] : starts[j + 1]] = A
+        tables.append(wide)
+    most = max(map(len, tables))
+    whole = torch.cat([part.expand(most, -1, -1) for part in tables], 1)
+    whole = whole[:1] if bool((whole == whole[:1]).all()) else whole  # one factorization serves all
+    step = (torch.linalg.pinv(whole) @ torch.cat([off for *_, off in rows], 1)[..., None]).squeeze(-1)
+    aux = [a if a is None else a - step[:, starts[j] : starts[j + 1]] for j, a in enumerate(point.aux)]
+    return Point(eta - step[:, :d], tuple(aux))
 
 
 ATOMS: set[type[Atom]] = {Interval, NormBall}
