@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from convexattack.cli.terminal import FEW, console, progress, sentences
-
-if TYPE_CHECKING:
-    from convexattack.certificates import Certificate
-    from convexattack.programs import OperatorNorm, Program
 
 __all__ = ["certify", "solve"]
 
@@ -51,6 +47,8 @@ def solve(
 
     \b
     jacobian  (N, m, d)  J of each item
+
+    Sets of other kinds are what a solution.npz holds of them, set0_label, set0_atom, set0_map and the numbers of both.
 
     Exit status 1 if an item could not be solved; the others are written all the same.
     """
@@ -105,7 +103,8 @@ def certify(
     upper bound on the optimum, multipliers are a lower bound, and where the two meet η is optimal, whoever found it. Of
     (9), which maximizes, primal is the lower bound and dual the upper one; where they do not meet the claim is
     BRACKETED, and width says how far apart they are, relative. A solution.npz without multipliers (eta, with or without
-    status) is fine: they are recovered. A records.jsonl is certified line by line, and compared with what it records.
+    status) is fine: those of `solve` are taken. A records.jsonl is refused (exit status 2) unless it is whole, as its
+    count and digest say; it is certified line by line, and a certificate other than the one on record is not proved.
 
     With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3
     (float16), for (9) within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions.
@@ -113,7 +112,7 @@ def certify(
     """
     with sentences():
         items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)
-        failed = [item for item in items if item["why"]]
+        failed = [item for item in items if not item["holds"]]
         how = " in exact arithmetic" if exact else ""
         verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}" + (
             "" if failed else "."
@@ -135,7 +134,7 @@ def certify(
 def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line an item of a solution.npz."""
     from convexattack.judged import certify as run
-    from convexattack.files import certificate_record, name_of, read_solution
+    from convexattack.files import certificate_records, name_of, read_solution
     from convexattack.solution import Solution, Status
 
     program, claim = read_solution(path)
@@ -151,42 +150,52 @@ def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
     members = list(Status)
     name, bare = name_of(program), not isinstance(claim, Solution)
     return [
-        {"item": i, "program": name, "claimed": "(eta alone)" if bare else members[code].name}
-        | {**certificate_record(certificate, i), "why": why}
-        for i, (code, why) in enumerate(zip(certificate.claimed.tolist(), _reasons(program, certificate), strict=True))
+        {"item": i, "program": name, "claimed": "(eta alone)" if bare else members[code].name, **record}
+        for i, (code, record) in enumerate(
+            zip(certificate.claimed.tolist(), certificate_records(certificate), strict=True)
+        )
     ]
 
 
 def _recorded(path: Path, exact: bool) -> list[dict[str, Any]]:
-    """One line a claim of a records.jsonl."""
+    """One line a claim of a records.jsonl; one whose certificate is not the one on record does not hold."""
+    from convexattack.files import certificate_records, name_of, read_records
     from convexattack.judged import certify as run
-    from convexattack.files import certificate_record, name_of, read_records
 
     items = []
     with progress() as update:
         for number, (record, program, claims) in enumerate(read_records(path), 1):
             for name, claim in claims.items():
-                certificate = run(program, claim, exact)
-                found = certificate_record(certificate, 0)
-                item = {"item": f"{number} {name}", "program": name_of(program), "claimed": claim.status[0].name}
-                items.append(item | {**found, "why": _reasons(program, certificate)[0]})
+                found = certificate_records(run(program, claim, exact))[0]
+                item = {
+                    "item": f"{number} {name}",
+                    "program": name_of(program),
+                    "claimed": claim.status[0].name,
+                    **found,
+                }
+                stored = record["claims"][name]["certificate"]
                 if not exact:
-                    items[-1]["same"] = found == record["claims"][name]["certificate"]
+                    item["same"] = found == stored
+                    wrong = _differs(found, stored)
+                    if wrong is not None:
+                        why = f"the record has {wrong} {stored.get(wrong)}, computed anew it is {found[wrong]}"
+                        item |= {"holds": False, "why": why}
+                items.append(item)
             update(number, number, "certifying")
     return items
 
 
-def _reasons(program: Program | OperatorNorm, certificate: Certificate) -> list[str | None]:
-    """Why each claim is not proved; None where it is."""
-    from convexattack.certificates import ExactCertificate, Verdict
-    from convexattack.verify import refusals
-
-    if not isinstance(certificate, ExactCertificate):
-        return refusals(program, certificate)
-    return [
-        None if proof.verdict is Verdict.PROVED else f"{proof.verdict.name}: {proof.why}"
-        for proof in certificate.proofs
-    ]
+def _differs(found: dict[str, Any], stored: dict[str, Any]) -> str | None:
+    """The first entry of a certificate that the last digits of another machine's sums do not explain."""
+    scale = float(found["scale"])
+    units = {"primal": scale, "dual": scale, "scale": scale, "gap": 1.0, "violation": 1.0, "residual": 1.0}
+    for name, entry in found.items():
+        same = entry == stored.get(name) or name == "why"
+        if not same and name in units and isinstance(stored.get(name), float) and isinstance(entry, float):
+            same = abs(entry - stored[name]) <= 1e-9 * max(units[name], abs(entry))
+        if not same:
+            return name
+    return None
 
 
 def _list(items: list[dict[str, Any]]) -> None:
@@ -204,6 +213,6 @@ def _list(items: list[dict[str, Any]]) -> None:
             str(item["item"]),
             item["claimed"],
             *numbers,
-            f"no: {item['why']}" if item["why"] else item.get("verdict", "yes"),
+            item.get("verdict", "yes") if item["holds"] else f"no: {item['why']}",
         )
     console().print(table)

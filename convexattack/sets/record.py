@@ -23,7 +23,7 @@ SPARSE = ("data", "indices", "indptr", "shape")
 
 
 def ball_and_box(sets: Sequence[ConvexSet]) -> tuple[Ball | None, Box | None] | None:
-    """The ball and the box where they are all there is, in this order; None where a set is another, or has another name."""
+    """The ball and the box, in this order, where that is all there is; None where a set is another by kind or name."""
     kinds = [type(item) for item in sets]
     if kinds not in ([], [Ball], [Box], [Ball, Box]) or any(item.label not in ("Ball", "Box") for item in sets):
         return None

@@ -26,7 +26,7 @@ from convexattack.files import PROGRAMS, appending, as_record
 from convexattack.linearize import Linearization, jacobian, linearize
 from convexattack.verify.picture import picture
 from convexattack.verify.report import Report, Row, Side, versions
-from convexattack.verify.rows import default_radius, linearization_error, program_of, refusals, run_row
+from convexattack.verify.rows import default_radius, linearization_error, program_of, run_row
 from convexattack.verify.setting import (
     DTYPES,
     NORMS,
@@ -45,7 +45,7 @@ from convexattack.verify.setting import (
     writable_folder,
 )
 
-__all__ = ["DTYPES", "NORMS", "LeftOut", "Report", "Row", "Side", "refusals", "verify", "versions"]
+__all__ = ["DTYPES", "NORMS", "LeftOut", "Report", "Row", "Side", "verify", "versions"]
 
 
 def verify(

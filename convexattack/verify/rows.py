@@ -17,17 +17,14 @@ from convexattack.files import AnyProgram
 from convexattack.linearize import Linearization
 from convexattack.losses import Model, margin
 from convexattack.norms import Lp
-from convexattack.programs import GN, GNII, MinNorm, OperatorNorm, Program
+from convexattack.programs import GN, GNII, MinNorm, OperatorNorm
 from convexattack.sets import Ball, ConvexSet, PixelRange
 from convexattack.solution import Solution, Status
 from convexattack.solvers import solve
 from convexattack.verify.report import Row, Side
 from convexattack.verify.setting import Planned
 
-__all__ = ["default_radius", "linearization_error", "program_of", "refusals", "run_row"]
-
-_CLAIMS_NOTHING = {Status.INEXACT, Status.INVALID, Status.FAILED}
-_MEMBERS = list(Status)
+__all__ = ["default_radius", "linearization_error", "program_of", "run_row"]
 
 
 def default_radius(norm: Lp, lin: Linearization, piece: Int[Tensor, " B"]) -> float:
@@ -82,7 +79,7 @@ def run_row(
         difference, lower, disagree = _compare_brackets(closed, first, other, second)
         bound = "relaxation" if program.relaxes else "formula"
     else:
-        difference, disagree = _compare(program, closed, first, other, second)
+        difference, disagree = _compare(closed, first, other, second)
     here = closed.eta.isfinite().all(-1)
     errors = error(closed.eta)[here]
     found = Row(
@@ -126,13 +123,13 @@ def _timed(call: Callable[[], Solution]) -> tuple[Solution, float]:
 def _side(program: AnyProgram, solution: Solution, certificate: Certificate, seconds: float) -> Side:
     here = solution.eta.isfinite().all(-1)
     gap, violation, residual = (_worst(getattr(certificate, name)[here]) for name in ("gap", "violation", "residual"))
-    why = next((f"item {i}: {reason}" for i, reason in enumerate(refusals(program, certificate)) if reason), None)
+    held = certificate.holds().tolist()
+    why = f"item {held.index(False)}: {certificate.why[held.index(False)]}" if False in held else None
     counts = dict(Counter(status.name for status in solution.status))
     bracket = None
     if isinstance(program, OperatorNorm) and bool(here.any()):
         bracket = (certificate.primal[here].median().item(), certificate.dual[here].median().item())
-    held = int(certificate.holds().sum())
-    return Side(_solver(solution), counts, held, gap, violation, residual, seconds, why, bracket)
+    return Side(_solver(solution), counts, sum(held), gap, violation, residual, seconds, why, bracket)
 
 
 def _solver(solution: Solution) -> str:
@@ -141,16 +138,14 @@ def _solver(solution: Solution) -> str:
     return "NumPy" if words and words <= {"not needed", "not run"} else str(solution.stats["solver"])
 
 
-def _compare(
-    program: Program, closed: Solution, first: Certificate, other: Solution, second: Certificate
-) -> tuple[float, int]:
+def _compare(closed: Solution, first: Certificate, other: Solution, second: Certificate) -> tuple[float, int]:
     """The worst relative difference in objective, and on how many items the two paths disagree."""
     here, there = (solution.eta.isfinite().all(-1) for solution in (closed, other))
-    apart = (first.primal - second.primal).abs() / torch.where(here, program.scale(closed.eta), 1.0)
+    apart = (first.primal - second.primal).abs() / torch.maximum(first.scale, second.scale)
     apart = torch.where(first.primal == second.primal, 0.0, apart)  # both 0
     apart = torch.where(here & there, apart, torch.where(here | there, torch.inf, 0.0)).nan_to_num(torch.inf, torch.inf)
     same = closed.codes == other.codes
-    if isinstance(program, GN):
+    if first.decides:
         undecided = Status.UNDECIDED.code
         same = same | (closed.codes == undecided) | (other.codes == undecided)
     agree = same & (apart <= Tolerance().at(closed.eta.dtype))
@@ -178,50 +173,3 @@ def _compare_brackets(
 
 def _worst(values: Tensor) -> float:
     return float(values.abs().nan_to_num(torch.inf).max()) if len(values) else 0.0
-
-
-def refusals(program: AnyProgram, certificate: Certificate) -> list[str | None]:
-    """For each claim why it does not hold, in words; None where it does."""
-    limit = Tolerance().at(certificate.dtype)
-    say = _refusal_of_bracket if isinstance(program, OperatorNorm) else _refusal
-    names = ("claimed", "proved", "gap", "violation", "residual")
-    rows = zip(*(getattr(certificate, name).tolist() for name in names), strict=True)
-    words = (say(_MEMBERS[int(claimed)], _MEMBERS[int(proved)], g, v, r, limit) for claimed, proved, g, v, r in rows)
-    return [None if holds else why for holds, why in zip(certificate.holds().tolist(), words, strict=True)]
-
-
-def _refusal(claimed: Status, proved: Status, gap: float, violation: float, residual: float, limit: float) -> str:
-    if claimed in _CLAIMS_NOTHING:
-        return f"{claimed.name} claims nothing: {claimed.value[0].lower()}{claimed.value[1:].rstrip('.')}"
-    if claimed is not Status.INFEASIBLE and not violation <= limit:
-        return f"eta is outside its constraints by {violation:.1e} relative (tolerance {limit:.0e})"
-    if claimed is not Status.OPTIMAL and claimed is not proved:
-        return (
-            f"it claims {claimed.name}, but the vectors prove "
-            f"{'nothing' if proved is Status.UNDECIDED else proved.name}"
-        )
-    if not abs(gap) <= limit and claimed is not Status.INFEASIBLE:
-        return (
-            f"the gap between primal and dual is {gap:.1e} relative (tolerance {limit:.0e}): eta or the multipliers "
-            "are not optimal"
-        )
-    return f"the multipliers miss their own condition by {residual:.1e} relative (tolerance {limit:.0e})"
-
-
-def _refusal_of_bracket(
-    claimed: Status, proved: Status, gap: float, violation: float, width: float, limit: float
-) -> str:
-    if claimed in _CLAIMS_NOTHING:
-        return _refusal(claimed, proved, gap, violation, width, limit)
-    if not violation <= limit:
-        return f"eta is outside its ball by {violation:.1e} relative (tolerance {limit:.0e})"
-    if claimed not in (Status.OPTIMAL, Status.BRACKETED):
-        return f"it claims {claimed.name}, but (9) has an eta and a bracket alone: OPTIMAL or BRACKETED"
-    if not abs(gap) <= limit:
-        return (
-            f"the multipliers leave a gap of {gap:.1e} relative in the relaxation (tolerance {limit:.0e}): the upper "
-            "bound can be lowered"
-        )
-    if width < 0:
-        return f"the value of eta is above the upper bound by {-width:.1e} relative (tolerance {limit:.0e})"
-    return f"it claims OPTIMAL, but the optimum is bracketed to {width:.1e} relative alone (tolerance {limit:.0e})"
