@@ -23,7 +23,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.attacks.loop import Attack, Perturbation, evaluate, lowest_margin
+from convexattack.attacks.live import evaluate, lowest_margin
+from convexattack.attacks.loop import Attack
+from convexattack.attacks.perturbation import Perturbation
 from convexattack.attacks.regression import RegressionAttack, RegressionPerturbation, regression_attack
 from convexattack.linearize import check_images, check_label
 from convexattack.losses import Loss, Model, as_label, class_score, margin, negative_cross_entropy

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,113 +20,85 @@ from torch import Tensor
 
 from convexattack.norms import Lp
 from convexattack.numerics import dot64, largest
-from convexattack.programs import MinNorm, Program
-from convexattack.sets import Box, ConvexSet
+from convexattack.programs import Program
+from convexattack.sets import ConvexSet
 from convexattack.solution import Solution, Status
 
-__all__ = ["LastSteps", "Step", "best_piece", "least_norm", "least_value", "steepness"]
+__all__ = ["Part", "Step", "best_piece", "bounds", "least_norm", "least_value", "steepness"]
+
+
+class Part(NamedTuple):
+    """Of some images: row rows_i of a step is item items_i of a program, and of its solution."""
+
+    rows: Int[Tensor, " n"]
+    items: Int[Tensor, " n"]
+    program: Program
+    solution: Solution
+
+    def where(self, kept: Bool[Tensor, " n"]) -> Part:
+        """Those told alone."""
+        return self._replace(rows=self.rows[kept], items=self.items[kept])
+
+    def renumbered(self, new: Int[Tensor, " m"]) -> Part:
+        """With new_r for row r; −1 leaves it out."""
+        part = self._replace(rows=new[self.rows])
+        return part.where(part.rows >= 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """The convex step chosen for each of n images, with the data of its program."""
+    """The convex step chosen for each of n images.
 
-    value: Float[Tensor, " n"]
-    gradient: Float[Tensor, "n d"]
+    Attributes:
+        eta: (n, d) the step.
+        codes: (n,) the claim about it, positions in `Status`.
+        objective: (n,) what pieces are compared by; 0 where there is one piece alone, NaN where η is not finite.
+        usable: (n,) whether there is a step; `moved`: whether it is not 0.
+        relaxed: (n,) whether it is of (GNII) in place of (8).
+        inside: whether every η is in its sets to the last bit, as closed forms are.
+        parts: where the programs and the multipliers are; a later part replaces an earlier one.
+    """
+
     eta: Float[Tensor, "n d"]
-    objective: Float[Tensor, " n"]  # 0 where there is one piece alone, NaN where η is not finite
-    length: Float[Tensor, " n"]  # ‖η‖_∞
     codes: Int[Tensor, " n"]
-    proof: Callable[[], Proof]  # computed when someone looks
+    objective: Float[Tensor, " n"]
     usable: Bool[Tensor, " n"]
-    relaxed: Bool[Tensor, " n"]  # (GNII) in place of (8)
-    solver: str
+    moved: Bool[Tensor, " n"]
+    relaxed: Bool[Tensor, " n"]
+    inside: bool
+    parts: tuple[Part, ...]
 
     @staticmethod
     def of(program: Program, found: Solution, alone: bool = False) -> Step:
         """Of what a solver found; where no other piece is there to be compared, no objective is computed."""
-        length = largest(found.eta)
-        small = isinstance(program, MinNorm)
+        length, every = largest(found.eta), torch.arange(len(program), device=found.eta.device)
         if alone:
             objective = length.to(torch.float64) * 0
-        elif isinstance(program, MinNorm):
+        elif program.norm is not None:
             objective = program.norm.length(found.eta)
         else:
             objective = program.L + dot64(program.gradient, found.eta)
-        usable = ((found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)) & objective.isfinite()
+        solved = (found.codes == Status.OPTIMAL.code) | (found.codes == Status.INEXACT.code)
+        usable = solved & objective.isfinite()
+        moved, inside = usable & (length > 0), found.stats.get("solver") == "closed_form"
+        parts = (Part(every, every, program, found),)
+        return Step(found.eta, found.codes, objective, usable, moved, torch.zeros_like(usable), inside, parts)
 
-        def proof() -> Proof:
-            lam = found.multipliers[0] if small else torch.zeros_like(objective)
-            return lam, found.multipliers[small:]
+    def put(self, rows: Int[Tensor, " m"], other: Step, index: Int[Tensor, " m"]) -> Step:
+        """These images take the steps `index` of another."""
+        names = ("eta", "codes", "objective", "usable", "moved", "relaxed")
+        mixed = {name: getattr(self, name).index_copy(0, rows, getattr(other, name)[index]) for name in names}
+        new = torch.full_like(other.codes, -1, dtype=torch.int64).index_copy(0, index, rows)
+        parts = (*self.parts, *(part.renumbered(new) for part in other.parts))
+        return dataclasses.replace(self, **mixed, inside=self.inside and other.inside, parts=parts)
 
-        return Step(
-            program.value, program.gradient, found.eta, objective, length, found.codes, proof, usable, torch.zeros_like(usable),
-            str(found.stats.get("solver")),
-        )  # fmt: skip
-
-    def moved(self) -> Bool[Tensor, " n"]:
-        """Whether there was a step; one in place of (8) is none where its linear model gains less than a solver's tolerance."""
-        some = self.usable & (self.length > 0)
-        if not bool(self.relaxed.any()):
-            return some
-        fall = -dot64(self.gradient, self.eta)
-        return some & (~self.relaxed | (fall > 1e-6 * self.value.abs()))
-
-    def at(self, rows: Tensor) -> Step:
-        """These images alone."""
-
-        def proof() -> Proof:
-            lam, multipliers = self.proof()
-            return lam[rows], tuple(part[rows] for part in multipliers)
-
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _TENSORS}, proof=proof)
-
-    def updated(self, rows: Tensor, step: Step) -> Step:
-        """These rows replaced by those of another step."""
-
-        def proof() -> Proof:
-            (lam, multipliers), (new, others) = self.proof(), step.proof()
-            return lam.index_copy(0, rows, new), tuple(
-                _replaced(old, rows, part) for old, part in zip(multipliers, others, strict=True)
-            )
-
-        parts = {name: getattr(self, name).index_copy(0, rows, getattr(step, name)) for name in _TENSORS}
-        return dataclasses.replace(self, **parts, proof=proof)
-
-
-Proof = tuple[Float[Tensor, " n"], tuple[Tensor, ...]]  # λ of (8), and one multiplier a set
-_TENSORS = ("value", "gradient", "eta", "objective", "length", "codes", "usable", "relaxed")
-
-
-def _replaced(old: Tensor, rows: Tensor, new: Tensor) -> Tensor:
-    wide = torch.promote_types(old.dtype, new.dtype)
-    return old.to(wide).index_copy(0, rows, new.to(wide))
-
-
-class LastSteps:
-    """The last step of each of B images, which live for different numbers of steps; put together only when someone looks."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-        self.parts: list[tuple[Tensor, Step, Tensor]] = []  # rows, their step, the total from which it was taken
-
-    def add(self, rows: Int[Tensor, " n"], step: Step, base: Float[Tensor, "n d"]) -> None:
-        """The step of these rows replaces an earlier one of theirs; at most four rows an image are kept."""
-        if len(rows) == self.images:
-            self.parts.clear()
-        self.parts.append((rows, step, base))
-        if sum(len(part[0]) for part in self.parts) > 4 * self.images:
-            whole, start = self.merged()
-            known = whole.proof()
-            whole = dataclasses.replace(whole, proof=lambda: known)
-            self.parts = [(torch.arange(self.images, device=rows.device), whole, start)]
-
-    def merged(self) -> tuple[Step, Float[Tensor, "B d"]]:
-        """The last step of every image, and the total from which it was taken."""
-        (_, whole, start), *others = self.parts
-        for rows, step, base in others:
-            whole, start = whole.updated(rows, step), start.index_copy(0, rows, base)
-        return whole, start
+    def instead(self) -> Step:
+        """As a step in place of (8), which is none where its linear model gains less than a solver's tolerance."""
+        gains = torch.zeros_like(self.moved)
+        for rows, items, program, found in self.parts:
+            fall = -dot64(program.gradient[items], found.eta[items])
+            gains[rows] = fall > 1e-6 * program.L[items].abs()
+        return dataclasses.replace(self, moved=self.moved & gains, relaxed=self.usable)
 
 
 def best_piece(
@@ -150,7 +123,7 @@ def best_piece(
         others = solve(image, piece, False)
         known[image, piece] = torch.where(others.usable, others.objective, torch.inf)
         won = (known.argmin(1)[image] == piece).nonzero().flatten()
-        step = step.updated(image[won], others.at(won))
+        step = step.put(image[won], others, won)
     return step
 
 
@@ -165,7 +138,9 @@ def least_value(
 
     For p = ∞ it is L − Σ|g_i|c_i, with c_i the room that ball and boxes leave along −g_i: the optimum, but for the rounding of bounds.
     """
-    boxes = _boxes(sets, gradient)
+    if value.shape[1] == 1:
+        return torch.full_like(value, -torch.inf)
+    boxes = bounds(sets, gradient[:, 0])
     if boxes is None or norm.p < math.inf:
         reach = radius[:, None] * _dual(norm, gradient, boxes)
     else:
@@ -188,7 +163,9 @@ def least_norm(
 
     `steep` is `steepness` of these gradients, where that is known and there is no box.
     """
-    steep = _dual(norm, gradient, _boxes(sets, gradient)) if steep is None else steep
+    if value.shape[1] == 1:
+        return torch.full_like(value, -torch.inf)
+    steep = _dual(norm, gradient, bounds(sets, gradient[:, 0])) if steep is None else steep
     return _rounded(value.clamp_min(0) / steep * (1 - _slack(gradient)), steep)
 
 
@@ -215,9 +192,9 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
     return length.to(torch.float64)
 
 
-def _boxes(sets: Sequence[ConvexSet], gradient: Tensor) -> tuple[Tensor, Tensor] | None:
-    """All boxes as one, (n, d), as far as η in the dtype of the gradient can go; None where there are none."""
-    pairs = [item.inwards(gradient[:, 0]) for item in sets if isinstance(item, Box)]
+def bounds(sets: Sequence[ConvexSet], like: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor] | None:
+    """All boxes (and ℓ∞ balls) as one, (n, d), as far as η in the dtype of `like` can go; None where there are none."""
+    pairs = [item.inwards(like)[:2] for item in sets if item.boxlike]
     if not pairs:
         return None
     return reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])

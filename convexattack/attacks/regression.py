@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from convexattack.attacks.loop import evaluate
+from convexattack.attacks.live import evaluate
 from convexattack.certificates import Certificate
 from convexattack.judged import certify
 from convexattack.linearize import check_images, jacobian

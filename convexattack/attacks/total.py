@@ -1,92 +1,118 @@
-"""Constraints on the total perturbation: a step η from the total e satisfies them where e + η does, η ∈ C − e."""
+"""The total perturbation: a step η from the total e satisfies the sets where e + η does, η ∈ C − e."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import reduce
+from functools import cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from convexattack.norms import Lp
-from convexattack.numerics import round_down, round_inwards, rounding_slack
-from convexattack.sets import Ball, Box, ConvexSet
+from convexattack.attacks.pieces import Step, bounds
+from convexattack.numerics import largest, round_down
+from convexattack.sets import ConvexSet
 
-__all__ = ["Edges", "bind", "within"]
+__all__ = ["Total", "fraction", "of_rows"]
 
-def bind(
-    sets: Sequence[ConvexSet], total: Float[Tensor, "B d"] | None, index: Int[Tensor, " N"], whole: bool = False
-) -> tuple[ConvexSet, ...]:
-    """The sets of a step of N items: item i belongs to image index_i, whose total so far is row index_i of `total` (None: 0).
 
-    `whole` says that the items are the images, each once and in order, so that nothing has to be copied.
+class Total:
+    """The total perturbation e of B images, inside their sets twice: as it is summed, and as the images get it.
+
+    Args:
+        x: (B, d) the images.
+        sets: what e must satisfy.
+
+    Attributes:
+        sum: (B, d) e in float32 at least.
+        eta: (B, d) e rounded to the dtype of the images.
     """
-    e = total if total is None or whole else total[index]
-    taken = [item if whole else item.take(index) for item in sets]
-    return tuple(item if e is None else item.shifted(e) for item in taken)
+
+    def __init__(self, x: Float[Tensor, "B d"], sets: Sequence[ConvexSet]) -> None:
+        self.sum = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32)).expand(x.shape)
+        self.eta = x.new_zeros(()).expand(x.shape)
+        self.nothing = True  # no step was added so far
+        self._own = False  # whether these tensors are nobody else's, so that they may be written to
+        self._others = [item for item in sets if not item.boxlike]
+        self._mixing = [item for item in self._others if not item.symmetric]  # rounding towards 0 may leave these
+        self._box = cache(lambda dtype: bounds(sets, x.new_empty((), dtype=dtype).expand(x.shape)))
+
+    def left(self, sets: Sequence[ConvexSet], rows: Int[Tensor, " n"]) -> tuple[ConvexSet, ...]:
+        """What e has left of sets of B images for a step of these rows."""
+        taken = sets if len(rows) == len(self.sum) else [item.take(rows) for item in sets]
+        return tuple(taken if self.nothing else [item.shifted(of_rows(self.sum, rows)) for item in taken])
+
+    def add(self, rows: Int[Tensor, " n"], step: Step) -> Bool[Tensor, " n"]:
+        """e + η for these rows, where there is a step; and whether it moved them."""
+        base, moved = of_rows(self.sum, rows), step.moved
+        same, trusted = self.eta.dtype == self.sum.dtype, self.nothing and step.inside
+        reached = step.eta.to(self.sum.dtype) if self.nothing else base + step.eta
+        if not trusted:
+            reached = self._inside(self._others, base.to(torch.float64) + step.eta, reached, rows)
+            moved = moved & (largest(reached - base) > 0)
+        eta = reached
+        if not same:
+            eta = self._inside(self._mixing, reached.to(torch.float64), round_down(reached, self.eta.dtype), rows)
+        if not bool(step.usable.all()):
+            reached = torch.where(step.usable[:, None], reached, base)
+            eta = reached if same else torch.where(step.usable[:, None], eta, of_rows(self.eta, rows))
+        self.sum = self._put(self.sum, rows, reached)
+        self.eta = self.sum if same else self._put(self.eta, rows, eta)
+        self.nothing, self._own = False, len(rows) < len(self.sum)
+        return moved
+
+    def _inside(
+        self, sets: Sequence[ConvexSet], exact: Float[Tensor, "n d"], near: Float[Tensor, "n d"], rows: Tensor
+    ) -> Float[Tensor, "n d"]:
+        """`near`, what `exact` is in its dtype, moved into these sets and all boxes."""
+        if sets:
+            near = shrunk([item if len(rows) == len(self.sum) else item.take(rows) for item in sets], exact, near)
+        box = self._box(near.dtype)
+        if box is None:
+            return near
+        low, high = (of_rows(edge, rows) for edge in box)
+        return torch.minimum(torch.maximum(near, low), high)
+
+    def _put(self, whole: Tensor, rows: Int[Tensor, " n"], part: Tensor) -> Tensor:
+        """The whole with these rows replaced."""
+        if len(rows) == len(whole):
+            return part
+        return whole.index_copy_(0, rows, part) if self._own else whole.index_copy(0, rows, part)
 
 
-@dataclass(frozen=True, eq=False)
-class Edges:
-    """All boxes (and ℓ∞ balls) among the sets of B images, as one: (lower, upper), each (B, d), in a dtype and rounded inwards."""
-
-    bounds: tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]] | None  # None where there are none
-
-    @staticmethod
-    def of(sets: Sequence[ConvexSet], like: Float[Tensor, "B d"], dtype: torch.dtype) -> Edges:
-        pairs = []
-        for item in sets:
-            if isinstance(item, Box):
-                pairs.append(item.bounds(like))
-            elif isinstance(item, Ball) and item.norm.p == math.inf:
-                edge = item.radii(like)[:, None].expand(like.shape)
-                pairs.append((-edge, edge))
-        if not pairs:
-            return Edges(None)
-        box = next((item for item in sets if isinstance(item, Box)), None)
-        if box is not None and len(pairs) == 1 and dtype == like.dtype:
-            return Edges(box.inwards(like)[:2])
-        low, high = (
-            reduce(torch.maximum, [pair[0] for pair in pairs]),
-            reduce(torch.minimum, [pair[1] for pair in pairs]),
-        )
-        return Edges(round_inwards(low, high, dtype))
-
-    def clip(self, total: Float[Tensor, "n d"], rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """The totals of these images, in this dtype: what rounding has moved outside comes back."""
-        if self.bounds is None:
-            return total
-        low, high = (edge if len(rows) == len(edge) else edge.index_select(0, rows) for edge in self.bounds)
-        return torch.minimum(torch.maximum(total, low), high)
+def of_rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
+    """These rows, ascending; without a copy where they are all."""
+    return whole if len(rows) == len(whole) else whole.index_select(0, rows)
 
 
-def within(
-    balls: Sequence[Ball],
-    base: Float[Tensor, "n d"],
-    step: Float[Tensor, "n d"],
-    whole: Float[Tensor, "B d"],
-    rows: Int[Tensor, " n"],
-) -> Float[Tensor, "n d"]:
-    """base + step in the dtype of base, shrunk into the balls of these rows: rounded to nearest where that is inside, else towards zero."""
-    exact = base.to(torch.float64) + step
-    limits = [(item.norm, item.radii(whole)[rows]) for item in balls]
-    for norm, radius in limits:
-        exact = shrink(exact, norm, radius)
-    near = exact.to(base.dtype)
-    if base.dtype == torch.float64:
-        return near
-    slack = 1 - rounding_slack(near.shape[-1] ** 2)
-    outside = torch.stack([norm.length(near) > radius * slack for norm, radius in limits]).any(0)
-    return torch.where(outside[:, None], round_down(exact, base.dtype), near) if bool(outside.any()) else near
+def shrunk(sets: Sequence[ConvexSet], exact: Float[Tensor, "n d"], near: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """`near`, what `exact` is in its dtype, moved towards 0 by the hair by which rounding or a solver left a set.
+
+    Where that does not help, because 0 is outside or on the edge, it stays, and the certificate speaks.
+    """
+    t = fraction(sets, exact)
+    exact, near = exact * t, torch.where(t < 1, (exact * t).to(near.dtype), near)
+    for _ in range(3 * (near.dtype != torch.float64)):  # towards 0 is into a ball, but into another set only mostly
+        t = fraction(sets, near.to(torch.float64))
+        if not bool((t < 1).any()):
+            break
+        near = torch.where(t < 1, round_down(exact, near.dtype), near)
+        exact = exact * t.square()
+    return near
 
 
-def shrink(total: Float[Tensor, "n d"], norm: Lp, radius: Float[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """‖e‖_p ≤ ε in exact arithmetic, for a total whose rounding (or whose solver) may have carried it just outside."""
-    if norm.p == math.inf:
-        return torch.minimum(torch.maximum(total, -radius[:, None]), radius[:, None])
-    slack, length = rounding_slack(total.shape[-1]), norm(total)
-    factor = torch.where(length > radius * (1 - 2 * slack), radius * (1 - 3 * slack) / length, 1.0)
-    return total * torch.where(length > 0, factor, 1.0)[:, None]
+def fraction(sets: Sequence[ConvexSet], eta: Float[Tensor, "n d"]) -> Float[Tensor, "n 1"]:
+    """The largest t ≤ 1 known with tη in all sets for certain, by the convexity of each row between 0 and η.
+
+    1 for a set that 0 is outside of, and for a row that it is on the edge of.
+    """
+    least = torch.ones_like(eta[:, :1])
+    for item in sets:
+        beyond = item.excess(eta) + item.blur(eta)
+        if not bool((beyond > 0).any()):
+            continue
+        room = -item.excess(torch.zeros_like(eta))
+        helps = (beyond > 0) & (room > 0) & (room >= 0).all(-1, keepdim=True)
+        t = torch.where(helps, room / (room + beyond), 1.0)
+        least = torch.minimum(least, t.amin(-1, keepdim=True))
+    return least

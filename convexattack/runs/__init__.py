@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from convexattack.attacks import Attack, Perturbation, RandomSign, RegressionAttack, RegressionPerturbation, deepfool
-from convexattack.attacks.loop import evaluate
+from convexattack.attacks.live import evaluate
 from convexattack.certificates import Certificate
 from convexattack.files import atomically, check_writable
 from convexattack.norms import Lp

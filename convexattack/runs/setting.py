@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convexattack import datasets
-from convexattack.attacks.loop import evaluate
+from convexattack.attacks.live import evaluate
 from convexattack.datasets import Images, Table
 from convexattack.verify import DTYPES, versions
 from convexattack.verify.setting import (

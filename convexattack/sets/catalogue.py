@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp, Mixed, Norm
-from convexattack.numerics import round_inwards
 from convexattack.sets.atoms import Atom, Interval, NormBall, replaced
 from convexattack.sets.base import ConvexSet
 from convexattack.sets.maps import Diagonal, Identity, Map, Rows
@@ -100,17 +99,6 @@ class Box(ConvexSet):
     def bounds(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
         """(lower, upper), each (N, d) in float64, without a copy where a number or a row serves all."""
         return self.atom.ends(like)
-
-    def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
-        """The bounds in the dtype of `like`, rounded into the box, and whether 0 is within them everywhere; kept for the next who asks."""
-        key = (like.dtype, like.device, like.shape)
-        kept = self.__dict__.get("_inwards", (None,))
-        if kept[0] != key:
-            low, high = self.bounds(like)
-            centred = low.numel() == 0 or bool((low.amax() <= 0) & (high.amin() >= 0))
-            kept = (key, *round_inwards(low, high, like.dtype, centred), centred)
-            self.__dict__["_inwards"] = kept
-        return kept[1], kept[2], kept[3]
 
     def _as(self, atom: Atom, map: Map) -> ConvexSet:
         return self if atom is self.atom else replaced(self, atom=atom)
