@@ -55,8 +55,9 @@ def as_sets(sets: Any) -> tuple[ConvexSet | PixelRange, ...]:
 
 def resolved(sets: Sequence[ConvexSet | PixelRange], x: Tensor) -> tuple[ConvexSet, ...]:
     """The sets at these images, each checked against them."""
+    n, d = len(x), x[0].numel()
     known = [item.at(x) if hasattr(item, "at") else item for item in sets]
     for j, item in enumerate(known):
         check_set(j, item)
-        item.check(len(x), x[0].numel())
-    return tuple(known)
+        item.check(n, d)
+    return tuple(item.fitted(n, d) for item in known)

@@ -21,6 +21,7 @@ from convexattack.linearize import Linearization, check_images, check_label
 from convexattack.losses import Loss, Model
 from convexattack.norms import Lp
 from convexattack.programs import GNII, MinNorm, Program
+from convexattack.programs.normal import Normal
 from convexattack.sets import Ball, ConvexSet, PixelRange
 from convexattack.solvers import solve
 
@@ -130,7 +131,7 @@ class Attack:
         value, here = lin.value.to(torch.float64), total.left(sets, live.rows)
         if self.radius is None:
             e = None if total.nothing else of_rows(total.sum, live.rows)
-            scale = Lp(2) if self.norm.p not in (1, 2, math.inf) or any(item.boxlike for item in here) else self.norm
+            scale = Lp(2) if self.norm.p not in (1, 2, math.inf) or Normal.of(here, live.x).boxes else self.norm
             steep = steepness(scale, lin.gradient)
             value = value + beyond(lin, output, of_rows(live.x, live.rows), e, self.overshoot, scale, steep)
             return self._shortest(value, lin.gradient, here, steep if scale is self.norm else None)

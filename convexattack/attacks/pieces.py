@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from convexattack.norms import Lp
 from convexattack.numerics import dot64, largest
 from convexattack.programs import Program
+from convexattack.programs.normal import Normal
 from convexattack.sets import ConvexSet
 from convexattack.solution import Solution, Status
 
@@ -146,7 +146,8 @@ def least_value(
     else:
         g = _wide(gradient)
         down, up = (
-            torch.minimum(room, radius[:, None]).clamp_min(0).to(g)[:, :, None] for room in (-boxes[0], boxes[1])
+            torch.minimum(room, radius[:, None]).clamp_min(0).to(g).expand_as(g[:, 0])[:, :, None]
+            for room in (-boxes[0], boxes[1])
         )
         reach = (g.clamp_min(0) @ down - g.clamp_max(0) @ up)[:, :, 0].to(torch.float64)
     return _rounded(value - reach * (1 + _slack(gradient)), reach)
@@ -193,11 +194,9 @@ def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Fl
 
 
 def bounds(sets: Sequence[ConvexSet], like: Float[Tensor, "n d"]) -> tuple[Tensor, Tensor] | None:
-    """All boxes (and ℓ∞ balls) as one, (n, d), as far as η in the dtype of `like` can go; None where there are none."""
-    pairs = [item.inwards(like)[:2] for item in sets if item.boxlike]
-    if not pairs:
-        return None
-    return reduce(torch.maximum, [pair[0] for pair in pairs]), reduce(torch.minimum, [pair[1] for pair in pairs])
+    """All boxes as one, (n, d) or (n, 1), as far as η in the dtype of `like` can go; None where there are none."""
+    normal = Normal.of(tuple(sets), like)
+    return normal.ends if normal.boxes else None
 
 
 def _wide(gradient: Tensor) -> Tensor:

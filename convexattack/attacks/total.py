@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convexattack.attacks.pieces import Step, bounds
 from convexattack.numerics import largest, round_down
+from convexattack.programs.normal import Normal
 from convexattack.sets import ConvexSet
 
 __all__ = ["Total", "fraction", "of_rows"]
@@ -33,7 +34,8 @@ class Total:
         self.eta = x.new_zeros(()).expand(x.shape)
         self.nothing = True  # no step was added so far
         self._own = False  # whether these tensors are nobody else's, so that they may be written to
-        self._others = [item for item in sets if not item.boxlike]
+        boxes = Normal.of(tuple(sets), x).boxes
+        self._others = [item for j, item in enumerate(sets) if j not in boxes]
         self._mixing = [item for item in self._others if not item.symmetric]  # rounding towards 0 may leave these
         self._box = cache(lambda dtype: bounds(sets, x.new_empty((), dtype=dtype).expand(x.shape)))
 
