@@ -1,7 +1,8 @@
-"""Numbers without floating-point trust: floats as the dyadic rationals they are, roots and powers as balls (Arb, by python-flint).
+"""Numbers without floating-point trust: floats as the dyadic rationals they are, roots and powers as balls (Arb).
 
-Sums, differences and products of floats are formed exactly, in balls of radius 0; a root or a power is a ball that contains it, of `bits`
-precision. A comparison of balls is True only if it holds for all their points, so that a false answer means "not known to be".
+Sums, differences and products of floats are formed exactly, in balls of radius 0; a root or a power is a ball that
+contains it, of `bits` precision. A comparison of balls is True only if it holds for all their points, so that a false
+answer means "not known to be".
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def vector(row: Tensor) -> Vector:
 
 @dataclass(frozen=True)
 class Enclosure:
-    """Rational numbers between which a real one lies; equal where it is known exactly, ±∞ where it is infinite or unknown.
+    """Rational numbers between which a real one lies: equal where it is known exactly, ±∞ where nothing is known.
 
     >>> print(Enclosure(Fraction(1, 3), Fraction(1, 3)))
     0.3333333333333333 exactly
@@ -104,7 +105,7 @@ def as_float(x: Fraction | float) -> float:
     try:
         return float(x)
     except OverflowError:
-        return math.copysign(math.inf, x)
+        return math.inf if x > 0 else -math.inf
 
 
 def dual_exponent(p: float) -> int | float | arb:

@@ -24,6 +24,7 @@ from convexattack.enclosures import (
     dot,
     dual_exponent,
     exactly,
+    largest,
     length,
     minus,
     quotient,
@@ -80,13 +81,14 @@ def prove(
         program: any but (9).
         solution: the claims, already checked.
         tick: called with 1 after each item.
-        rival: gives a point (d,) of item i that may be better than η; asked where a claim is in doubt, and believed nothing.
+        rival: gives a point (d,) of item i that may be better than η; asked for where a claim is in doubt, and checked.
 
     Raises:
         ValueError: a set that exact arithmetic does not know.
     """
-    family, good, members = Family(program.sets, program.g.cpu()), program.valid().tolist(), list(Status)
-    limits = Limits.of(program.gradient.dtype, program.gradient.shape[-1])
+    n, d = len(program), program.gradient.shape[-1]
+    family, good, members = Family(program.sets, n, d), program.valid().tolist(), list(Status)
+    limits = Limits.of(program.gradient.dtype, d)
     data = _Data.of(program, solution)
     proofs = []
     for i, code in enumerate(solution.codes.tolist()):
@@ -154,7 +156,7 @@ class _Item:
         norm: p of (8), None for the others.
         pieces, strict: whether the program is a sum of hinges, or (GN).
         eta, inside, ray: what was claimed; None where a number in it is not finite.
-        w, u: the multipliers, those of the sets clipped to finite prices; u is None where a number in them is not finite.
+        w, u: the multipliers, those of the sets clipped to finite prices; u is None where one of them is not finite.
     """
 
     c: Vector
@@ -169,7 +171,7 @@ class _Item:
     w: Vector
     u: list[Vector] | None
 
-    # --- what any point and any multipliers are worth ----------------------------------------------------------------------
+    # --- what any point and any multipliers are worth -----------------------------------------------------------------
 
     def linear(self, place: Place) -> Vector:
         """c + Aη times the denominator of η."""
@@ -233,14 +235,14 @@ class _Item:
             scale = bound if known else self.sets.reach() if idle else ZERO
             return quotient(missing, scale), scale
         scale = total(self.sets.swing(a) for a in self.A)
-        if scale is not None and scale == 0:  # every point of the sets is as good
+        if scale is not None and scale == 0 and self.u is not None:  # every point of the sets is as good
             return ZERO, scale
         return quotient(missing, scale), scale
 
-    # --- a point inside ----------------------------------------------------------------------------------------------------
+    # --- a point inside -----------------------------------------------------------------------------------------------
 
     def goals(self) -> Iterator[Vector]:
-        """Points towards which η is pulled: the claimant's, 0, the middle of the extents; for (8) points beyond its own row."""
+        """Towards which η is pulled: the claimant's `inside`, 0, the middle of the extents; of (8) beyond its own row."""
         if self.inside is not None:
             yield self.inside
         yield [ZERO] * self.sets.d
@@ -285,12 +287,12 @@ class _Item:
         ends = zip(self.A[0], *self.sets.extent, strict=True)
         own = [-g if (low if g > 0 else high) is None else ZERO for g, low, high in ends]
         rays = [ray for ray in (self.ray, own) if ray is not None and dot(self.A[0], ray) < 0]
-        if not any(all(part.recedes(part.map(ray)) for part in self.sets.parts) for ray in rays):
+        if not any(all(part.recedes(ray) for part in self.sets.parts) for ray in rays):
             return False
         places = [*([] if self.eta is None else [self.eta]), *map(Place, self.goals())]
         return any(self.outside(found)[0] for place in places for found in (place, self.sets.met(place)))
 
-    # --- the verdict -------------------------------------------------------------------------------------------------------
+    # --- the verdict --------------------------------------------------------------------------------------------------
 
     def judge(self, claim: Status, limits: Limits, rival: Callable[[], Tensor | None]) -> Proof:
         """Raise the precision until the claim is decided, or more cannot help; then ask for a better point."""
@@ -311,6 +313,9 @@ class _Item:
         bound, (inside, out, where) = self.bound(), (None, None, "") if self.eta is None else self.outside(self.eta)
         place = self.eta if inside else self.pulled(self.eta) if self.eta is not None and claim in _SETTLED else None
         gap, scale = (None, None) if place is None else self.gap(place, bound)
+        if place is not self.eta and self.eta is not None and bound is not None and gap is not None:
+            stolen = minus(bound, self.objective(self.eta))  # what η gains by being outside
+            gap = largest([gap, quotient(stolen, scale)])
         shown_at = place or self.eta
         proved = self._proved(claim, bound, place, gap, limits)
         proof = Proof(

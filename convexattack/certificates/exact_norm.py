@@ -1,7 +1,8 @@
-"""(9) without floating-point trust: ‖Jη‖₂ as it is, and upper bounds proved by an exact LDLᵀ of an m × m matrix of integers.
+"""(9) without floating-point trust: ‖Jη‖₂ as it is, and bounds proved by an exact LDLᵀ of an m × m matrix of integers.
 
-For y > 0 the bound is ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2}. Its eigenvalue is enclosed from below by a Rayleigh quotient and from
-above by a number t for which tI − J Diag(1/y) Jᵀ has positive pivots only. Any y does, so 1/y is taken as the nearest float.
+For y > 0 the bound is ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2}. Its eigenvalue is enclosed from below by a Rayleigh
+quotient and from above by a number t for which tI − J Diag(1/y) Jᵀ has positive pivots only. Any y does, so 1/y is
+taken as the nearest float.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import torch
 from flint import arb, arb_mat, fmpz
 from torch import Tensor
 
+from convexattack.certificates.certificate import Tolerance
+from convexattack.certificates.exact import BITS, Limits, nothing
+from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
 from convexattack.enclosures import (
     Enclosure,
     Vector,
@@ -27,9 +31,6 @@ from convexattack.enclosures import (
     vector,
     within,
 )
-from convexattack.certificates.certificate import Tolerance
-from convexattack.certificates.exact import BITS, Limits, nothing
-from convexattack.certificates.proof import ExactCertificate, Proof, Verdict, collected
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
 
@@ -42,7 +43,8 @@ MARGINS = (44, 36, 28, 20, 12, 4)  # −log2 of how far above the estimate the b
 def prove_bracket(program: OperatorNorm, solution: Solution, tick: Callable[[int], object]) -> ExactCertificate:
     """Judge N claims about (9) exactly; arguments as for `prove`.
 
-    PROVED is OPTIMAL where bound and value meet within `Tolerance()`, BRACKETED where η is inside and the relaxation solved to within it.
+    PROVED is OPTIMAL where bound and value meet within `Tolerance()`, BRACKETED where η is inside and the relaxation
+    is solved to within it.
 
     Raises:
         ValueError: J is not held, so that nothing about it can be proved.
@@ -160,7 +162,10 @@ class _Bracket:
         return self.radius * (_largest(scaled, inverse) * size).sqrt()
 
     def _by_rows(self) -> arb:
-        """(Σ_k ‖(AJ)_k‖_q²/(1 − ‖AᵀA − I‖_F))^{1/2} with the rows' principal axes as A: ‖Jη‖₂ ≤ ‖A⁻¹‖‖AJη‖₂, and A is nearly orthogonal."""
+        """(Σ_k ‖(AJ)_k‖_q²/(1 − ‖AᵀA − I‖_F))^{1/2} with the rows' principal axes as A.
+
+        ‖Jη‖₂ ≤ ‖A⁻¹‖‖AJη‖₂, and A is nearly orthogonal.
+        """
         axes = arb_mat(torch.linalg.eigh(self.jacobian @ self.jacobian.mT)[1].mT.tolist())
         m, d = self.matrix.nrows(), self.matrix.ncols()
         turned = exactly(lambda: axes * self.matrix)
@@ -213,7 +218,10 @@ def _floor(x: arb) -> fmpz:
 
 
 def _positive_definite(matrix: list[list[fmpz]]) -> bool:
-    """Whether all pivots of LDLᵀ are positive, in integers: after each step every entry is a minor (Bareiss), a pivot a quotient of two."""
+    """Whether all pivots of LDLᵀ are positive, in integers.
+
+    After each step every entry is a minor (Bareiss), a pivot a quotient of two.
+    """
     last = fmpz(1)
     for k, row in enumerate(matrix):
         pivot = row[k]

@@ -1,4 +1,4 @@
-"""What exact arithmetic says of N claims: a verdict each, its reason, and enclosures of every number that it rests on."""
+"""What exact arithmetic says of N claims: a verdict each, its reason, and enclosures of every number it rests on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convexattack.enclosures import Enclosure, as_float
 from convexattack.certificates.certificate import Certificate, Tolerance
+from convexattack.enclosures import Enclosure, as_float
 from convexattack.solution import Status
 
 __all__ = ["ExactCertificate", "Proof", "Verdict", "collected"]
@@ -22,8 +22,8 @@ class Verdict(enum.Enum):
     """What exact arithmetic says of one claim. The value is the sentence to show."""
 
     PROVED = "The claim is true, in exact arithmetic."
-    ROUNDING = "True but for rounding: η is outside by no more than a unit in the last place a coordinate, and proved at a point inside."
-    TOLERATED = "True to within the tolerance: violation, or gap at a point inside, are not 0 but small."
+    ROUNDING = "True but for rounding: η is outside by at most d units in the last place; proved at a point inside."
+    TOLERATED = "True to within the tolerance: the violation, or the gap at a point inside, is small but not 0."
     REFUTED = "The claim is false, in exact arithmetic."
     UNDECIDED = "These vectors prove nothing either way, or the item claims nothing."
 
@@ -39,10 +39,11 @@ class Proof:
         verdict: of the claim.
         why: the reason, one sentence.
         claimed, proved: the claim, and what the vectors prove whatever was claimed (UNDECIDED where that is nothing).
-        primal, dual, gap, violation, scale: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside every set. `gap` of
-            (9) is that of its bracket where the claim is OPTIMAL, else that of the relaxation.
+        primal, dual, gap, violation, scale: as in `Certificate`, enclosed. `violation` is 0 exactly where η is inside
+            every set. `gap` of (9) is that of its bracket where the claim is OPTIMAL, else that of the relaxation.
         better: how much better the witness is than η, relative like the gap; None without a witness.
-        witness: (d,) a feasible point that is better than η (of (GN), one with L + gᵀη < 0; for a claim of infeasibility, any), or None.
+        witness: (d,) a feasible point that is better than η, in floats (of (GN), one with L + gᵀη < 0; for a claim of
+            infeasibility, any), or None.
     """
 
     verdict: Verdict
@@ -69,7 +70,7 @@ class Proof:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExactCertificate(Certificate):
-    """A `Certificate` whose numbers are proved: its tensors are the ends of the enclosures that are worse for the claim, as float64.
+    """A `Certificate` whose numbers are proved: the ends of the enclosures that are worse for the claim, as float64.
 
     Attributes:
         proofs: one `Proof` an item, with the enclosures as rational numbers.
@@ -85,7 +86,7 @@ class ExactCertificate(Certificate):
         return found
 
     def holds(self, tolerance: Tolerance | None = None) -> Tensor:
-        """Which claims are PROVED. With a tolerance also those about an η whose violation, and gap at a point inside, are within it."""
+        """Which claims are PROVED; with a tolerance, which are true to within it, in violation and gap."""
         limit = None if tolerance is None else tolerance.at(self.dtype)
         held = [proof.verdict is Verdict.PROVED if limit is None else proof.within(limit) for proof in self.proofs]
         return torch.tensor(held, dtype=torch.bool, device=self.primal.device)
@@ -116,6 +117,6 @@ def collected(
     residual = torch.where(dual == primal, 0.0, (dual - primal) / dual) if brackets else torch.zeros_like(primal)
     return ExactCertificate(
         primal, dual, column(lambda proof: proof.gap.upper), column(lambda proof: proof.violation.upper),
-        column(lambda proof: proof.scale.lower), residual, codes(lambda proof: proof.claimed), codes(lambda proof: proof.proved), dtype,
-        decides=decides, brackets=brackets, proofs=tuple(proofs),
+        column(lambda proof: proof.scale.lower), residual, codes(lambda proof: proof.claimed),
+        codes(lambda proof: proof.proved), dtype, decides=decides, brackets=brackets, proofs=tuple(proofs),
     )  # fmt: skip

@@ -26,10 +26,9 @@ BITS = 256  # of roots
 class GN(Program):
     """find η  subject to  L + gᵀη < 0,  η ∈ C_1 ∩ … ∩ C_k.
 
-    Decided from (GNII), which has the same sets: a point with L + gᵀη < 0 proves FEASIBLE; multipliers whose (GNII) bound is ≥ 0
-    prove INFEASIBLE (Farkas). The inequality is strict, so equality in (5), ε‖g‖_q = L, is infeasible as well: the case that
-    Proposition 1 leaves out. Both verdicts allow for rounding; what is nearer to the edge than that is UNDECIDED in float64.
-    Arguments, multipliers, scale and errors as in `GNII`.
+    Decided from (GNII), which has the same sets: a point with L + gᵀη < 0 proves FEASIBLE; multipliers whose (GNII)
+    bound is ≥ 0 prove INFEASIBLE (Farkas). The inequality is strict, so equality in (5), ε‖g‖_q = L, is infeasible as
+    well: the case that Proposition 1 leaves out. Arguments, multipliers, scale and errors as in `GNII`.
     """
 
     value: Float[Tensor, " N"]
@@ -67,7 +66,7 @@ class GN(Program):
     def _exactly(self, i: int, eta: Float[Tensor, " d"], multipliers: list[Tensor]) -> Status:
         """`decide` for one item in rational numbers, and balls where p wants roots."""
         try:
-            sets = exact.Family(self.sets, self.g).item(i)
+            sets = exact.Family(self.sets, *self.gradient.shape).item(i)
         except ValueError:  # a set that has no exact formula
             return Status.UNDECIDED
         point, g, value = vector(eta), vector(self.g[i]), arb(float(self.L[i]))

@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import torch
 from flint import arb, fmpz, fmpz_mat, nmod_mat
-from jaxtyping import Float
 from torch import Tensor
 
 from convexattack.enclosures import (
@@ -456,8 +455,8 @@ class Family:
         ValueError: a set whose rows or prices are no formula in rationals and roots.
     """
 
-    def __init__(self, sets: Sequence[ConvexSet], like: Float[Tensor, "N d"]) -> None:
-        self.sets, self.like = tuple(sets), like
+    def __init__(self, sets: Sequence[ConvexSet], n: int, d: int) -> None:
+        self.sets, self.n, self.d = tuple(sets), n, d
         self.tables: dict[int, Table] = {}  # rows that serve all items
         for j, item in enumerate(self.sets):
             atom, map = type(item.atom), type(item.map)
@@ -469,36 +468,35 @@ class Family:
 
     def item(self, i: int) -> Sets:
         """The sets of item i, whose numbers are finite."""
-        return Sets([self._part(j, item, i) for j, item in enumerate(self.sets)], self.like.shape[1])
+        return Sets([self._part(j, item, i) for j, item in enumerate(self.sets)], self.d)
 
     def _part(self, j: int, item: ConvexSet, i: int) -> _Span | _Round:
         map = self._map(j, item, i)
-        r = item.map.rows(self.like.shape[1])
-        like = self.like.new_empty((), dtype=torch.float64).expand(len(self.like), r)
+        like = torch.empty((), dtype=torch.float64).expand(self.n, item.map.rows(self.d))
         atom = item.atom
         if isinstance(atom, Interval):
             low, high = (
                 [None if abs(x) == float("inf") else arb(x) for x in end[i].tolist()] for end in atom.ends(like)
             )
-            text = "lower ≤ η ≤ upper" if map.plain else f"a {item.label}"
+            text = "lower ≤ η ≤ upper" if map.plain else f"the {item.label}"
             return _Span(map, low, high, text)
         assert isinstance(atom, NormBall)
         radius, centre = arb(float(atom.radii(like)[i])), None if atom.centre is None else vector(atom.middle(like)[i])
         if isinstance(atom.norm, Lp):
             text = f"‖η‖_{'∞' if atom.norm.p == float('inf') else f'{atom.norm.p:g}'} ≤ {float(radius):g}"
-            return _Round(map, atom.norm.p, radius, centre, None, text if map.plain else f"a {item.label}")
+            return _Round(map, atom.norm.p, radius, centre, None, text if map.plain else f"the {item.label}")
         assert isinstance(atom.norm, Mixed)
         groups: list[list[int]] = [[] for _ in range(atom.norm.groups)]
         for k, label in enumerate(atom.norm.labels.tolist()):
             groups[label].append(k)
-        return _Round(map, atom.norm.outer.p, radius, centre, groups, f"a {item.label}")
+        return _Round(map, atom.norm.outer.p, radius, centre, groups, f"the {item.label}")
 
     def _map(self, j: int, item: ConvexSet, i: int) -> _Map:
-        d = self.like.shape[1]
+        d = self.d
         if isinstance(item.map, Identity):
             return _Map(d)
         if isinstance(item.map, Diagonal):
-            return _Map(d, weights=vector(item.map.of(self.like)[i]))
+            return _Map(d, weights=vector(item.map.of(torch.empty(self.n, d, dtype=torch.float64))[i]))
         assert isinstance(item.map, Rows)
         matrix = item.map.matrix
         if matrix.ndim == 3:
