@@ -57,6 +57,7 @@ _SCALARS = {"program", "p"}
 _PROBLEM = ("value", "gradient", "jacobian", "program", "p", "radius", "lower", "upper")
 _CLAIM = ("eta", "status", "inside", "ray", "lam", "u", "v_ball", "v_box", "y", "F")
 _NOT_MULTIPLIERS = 4  # of `_CLAIM`
+_POINTS = ("eta", "inside", "ray")
 _SET, _OWN = re.compile(r"set\d+_\w+"), re.compile(r"u\d+")
 _FLOATS = {"float16", "float32", "float64"}
 _UNREADABLE = (
@@ -116,10 +117,8 @@ def read_solution(path: str | PathLike[str]) -> Read:
     if "eta" not in arrays:
         raise ValueError(f"{path} has no array 'eta': add it, or let `convexattack solve` write the file")
     shape = _eta_shape(program)
-    points = {
-        name: torch.from_numpy(_floating(path, name, arrays[name]))
-        for name in ("eta", "inside", "ray")
-        if name in arrays
+    points: dict[str, Any] = {
+        name: torch.from_numpy(_floating(path, name, arrays[name])) for name in _POINTS if name in arrays
     }
     for name, point in points.items():
         _check_shape(path, name, point, shape)
@@ -147,12 +146,11 @@ def read_solution(path: str | PathLike[str]) -> Read:
     codes = _codes(path, arrays["status"], len(program))
     if not given and names:
         found = solve(program)
-        known: dict[str, Any] = {"inside": found.inside, "ray": found.ray, **points}
-        return program, Solution(eta, codes, found.multipliers, **known)
+        return program, Solution(eta, codes, found.multipliers, **{"inside": found.inside, "ray": found.ray, **points})
     multipliers = tuple(torch.from_numpy(_floating(path, name, arrays[name])) for name in names)
     for name, part, wanted in zip(names, multipliers, _multiplier_shapes(program, multipliers), strict=True):
         _check_shape(path, name, part, wanted)
-    return program, Solution(eta, codes, multipliers, **points)  # type: ignore[arg-type]
+    return program, Solution(eta, codes, multipliers, **points)
 
 
 def write_solution(path: str | PathLike[str], program: AnyProgram, solution: Solution) -> None:
@@ -312,7 +310,7 @@ def built(fields: Mapping[str, Any], data: Mapping[str, Tensor]) -> AnyProgram:
             f"radius is missing: without it, or lower and upper, nothing bounds the perturbation of {name}"
         )
     ball = () if radius is None else (Ball(Lp(p), radius),)  # type: ignore[arg-type]
-    return _HELD[name](value, gradient, (*ball, *sets))  # type: ignore[call-arg,arg-type,return-value]
+    return _HELD[name](value, gradient, (*ball, *sets))  # type: ignore[call-arg,arg-type]
 
 
 def _own_sets(fields: Mapping[str, Any]) -> tuple[ConvexSet, ...]:
@@ -369,7 +367,7 @@ def _described(program: AnyProgram) -> dict[str, Any]:
 
 def _claimed(program: AnyProgram, solution: Solution) -> dict[str, Tensor]:
     """The tensors of a claim, by their names in a file."""
-    points = {name: getattr(solution, name) for name in ("eta", "inside", "ray")}
+    points = {name: getattr(solution, name) for name in _POINTS}
     multipliers = dict(zip(_multiplier_names(program), solution.multipliers, strict=True))
     return {name: point for name, point in points.items() if point is not None} | multipliers
 
@@ -403,7 +401,7 @@ def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> di
     """
     data = _data(program)
     dtype = str(data[_needs(name_of(program))[0][-1]].dtype).removeprefix("torch.")
-    alone, found = program[i : i + 1], {}
+    alone, found = program[i : i + 1], dict[str, Any]()
     fields = {name: _of_item(name, entry) for name, entry in _described(alone).items()}
     problem = {"program": name_of(program), **fields, "dtype": dtype} | {
         name: _plain(entry[i]) for name, entry in data.items()
@@ -411,7 +409,7 @@ def as_record(program: AnyProgram, i: int, claims: Mapping[str, Solution]) -> di
     for path, solution in claims.items():
         claim = solution.take(torch.tensor([i]))
         parts = {name: _plain(part[0]) for name, part in _claimed(program, claim).items()}
-        points = {name: parts.pop(name) for name in ("eta", "inside", "ray") if name in parts}
+        points = {name: parts.pop(name) for name in _POINTS if name in parts}
         certificate = certificate_records(certify(alone, claim))[0]
         found[path] = {"status": claim.status[0].name, **points, "multipliers": parts, "certificate": certificate}
     return {"problem": problem, "claims": found}
@@ -507,8 +505,8 @@ def _from_record(record: Mapping[str, Any]) -> tuple[AnyProgram, dict[str, Solut
             _tensor(claim["multipliers"][name], torch.float64)[None] for name in _multiplier_names(program)
         )
         code = torch.tensor([Status[claim["status"]].code], dtype=torch.int8)
-        points = {name: _tensor(claim[name], dtype)[None] for name in ("inside", "ray") if name in claim}
-        claims[path] = Solution(_tensor(claim["eta"], dtype)[None], code, multipliers, **points)  # type: ignore[arg-type]
+        points: dict[str, Any] = {name: _tensor(claim[name], dtype)[None] for name in _POINTS if name in claim}
+        claims[path] = Solution(codes=code, multipliers=multipliers, **points)
     return program, claims
 
 

@@ -321,7 +321,6 @@ def test_a_corrupted_solution_fails(changes: Changes, failed: set[int], folder: 
     change(**changes)
     out, _ = run("certify", "solution.npz", "--json", status=1)
     items = json.loads(out)["items"]
-    assert {item["item"] for item in items if item["why"]} == failed
     assert {item["item"] for item in items if not item["holds"]} == failed
     table, _ = run("certify", "solution.npz", status=1)
     assert (

@@ -133,8 +133,8 @@ def certify(
 
 def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
     """One line an item of a solution.npz."""
-    from convexattack.judged import certify as run
     from convexattack.files import certificate_records, name_of, read_solution
+    from convexattack.judged import certify as run
     from convexattack.solution import Solution, Status
 
     program, claim = read_solution(path)

@@ -37,6 +37,7 @@ from convexattack.solution import Multipliers
 
 __all__ = ["OperatorNorm"]
 
+
 @dataclass(frozen=True, eq=False)
 class OperatorNorm:
     """maximize ‖Jη‖₂  subject to  ‖η‖_p ≤ ε: equation (9), N of them.
@@ -206,7 +207,7 @@ class OperatorNorm:
         value = value * (1 + (J.shape[1] + 64) * UNIT)
         value = torch.where(radius > 0, radius * top * value, 0.0)
         value = torch.where(valid, value, torch.nan)
-        return Bound(value, value * slack, torch.zeros_like(value))
+        return Bound(value, value * slack)
 
     def _estimate(self, F: Float[Tensor, "N m r"]) -> Bound:
         """Without J: ε d^{1/2 − 1/p}‖J‖₂ (the power only for p > 2), with ‖J‖₂² ≤ θ² + ‖JJᵀw − θ²w‖, which holds if w is near its top."""
@@ -219,7 +220,7 @@ class OperatorNorm:
         error = Lp(2)(image - squared[:, None] * w)
         factor = self.ball.radii(w) * self.shape[2] ** max(0.0, 0.5 - 1 / p)
         value = factor * (squared + error).sqrt()
-        return Bound(value, value * ratio(error, squared), torch.zeros_like(value))
+        return Bound(value, value * ratio(error, squared))
 
     def relaxation(self, multipliers: Multipliers) -> Float[Tensor, " N"]:
         """ε‖s(W)‖_q/(tr W)^{1/2} for W = FFᵀ: a value of the relaxation (p ≥ 2), which no upper bound from any y can go below."""

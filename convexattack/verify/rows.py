@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from convexattack.certificates import Certificate, Tolerance
-from convexattack.judged import certify
 from convexattack.files import AnyProgram
+from convexattack.judged import certify
 from convexattack.linearize import Linearization
 from convexattack.losses import Model, margin
 from convexattack.norms import Lp
