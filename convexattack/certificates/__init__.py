@@ -52,7 +52,11 @@ def judge(
 
 
 def judge(
-    program: AnyProgram, solution: Solution, exact: bool = False, progress: Progress | None = None, rival: Rival | None = None
+    program: AnyProgram,
+    solution: Solution,
+    exact: bool = False,
+    progress: Progress | None = None,
+    rival: Rival | None = None,
 ) -> Certificate:
     """Judge a claim from the program and the claimed vectors alone; `convexattack.certify` is its face.
 
@@ -61,7 +65,7 @@ def judge(
         solution: what is claimed of them.
         exact: whether to trust no floating-point number, see `certify`.
         progress: called with the number of items done since the last call.
-        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where a claim is in doubt, and checks it.
+        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where in doubt, and checks it.
 
     Raises:
         ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are not rational.
@@ -69,7 +73,11 @@ def judge(
     """
     claim, tick = check(program, solution), progress or (lambda items: None)
     if exact:
-        return prove_bracket(program, claim, tick) if isinstance(program, OperatorNorm) else prove(program, claim, tick, rival)
+        return (
+            prove_bracket(program, claim, tick)
+            if isinstance(program, OperatorNorm)
+            else prove(program, claim, tick, rival)
+        )
     tick(len(claim))
     return bracketed(program, claim) if isinstance(program, OperatorNorm) else judged(program, claim)
 
@@ -90,5 +98,9 @@ def check(program: AnyProgram, solution: Solution) -> Solution:
         raise ValueError(f"codes must have the shape (N,) = ({n},), got {tuple(codes.shape)}")
     if n and not 0 <= int(codes.min()) <= int(codes.max()) < len(Status):
         raise ValueError(f"codes must be positions in ca.Status, 0 to {len(Status) - 1}, got {int(codes.max())}")
+    for name in ("inside", "ray"):
+        part = getattr(solution, name)
+        if part is not None and tuple(part.shape) != (n, d):
+            raise ValueError(f"{name} must have the shape (N, d) = {(n, d)}, got {tuple(part.shape)}")
     program.check(solution.multipliers)
     return solution.to(device)

@@ -13,37 +13,40 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from convexattack.certificates.certificate import Certificate
-from convexattack.numerics import UNIT, gamma, ratio
+from convexattack.numerics import UNIT, gamma, ratio, rounding_slack
 from convexattack.programs import GN, MinNorm, Program
+from convexattack.programs.base import Balance
 from convexattack.sets.base import Point, met
 from convexattack.solution import Solution, Status
 
 __all__ = ["judged"]
 
+LEAST = 1e-280  # below it products lose digits to underflow, and no error bound here counts that
+TIE = 1e-9  # relative: (GN) nearer to its edge than this is decided in exact arithmetic, where its sets have that
 AROUND = (2.0, 1.0 + 2.0**-20)  # how far (8) is overshot in search of a point beyond its own row
 
 
 def judged(program: Program, solution: Solution) -> Certificate:
     """Judge N claims about (GN), (GNII), (8) or sums of hinges; arguments as for `certify`, already checked."""
-    claimed, sound = solution.codes, program.valid() & _finite(solution, len(program))
+    sound = program.valid() & _finite(solution, len(program))
     point = Point(solution.eta.to(torch.float64), solution.witness or (None,) * len(program.sets))
     balance = program.balance(*program.weight(solution.multipliers))
-    bound = program.bound_of(balance)
-    dual = torch.where(sound, bound.sure, -torch.inf)
+    dual = torch.where(sound, program.bound_of(balance).sure, -torch.inf)
     violation = program.violation(point.eta, point.aux)
     found, inside, forgiven = _pulled(program, point, solution)
     primal = program.primal(found.eta) + program.primal_error(found.eta)
     primal = torch.where(point.eta.isfinite().all(-1), primal, torch.nan)
     missing, scale = _missing(program, found, balance, dual, primal)
     charge = _charge(program, balance, forgiven)
-    primal = primal + charge
-    gap = torch.where(inside & sound, ratio((missing + charge).clamp_min(0), scale), torch.inf)
-    gap = torch.where(scale < torch.inf, gap, torch.where(missing + charge <= 0, gap, torch.inf))
-    gap = torch.where(primal < dual, torch.inf, gap)
+    primal, missing = primal + charge, (missing + charge).clamp_min(0)
+    moved = (program.primal(point.eta) - program.primal(found.eta)).abs()  # what being outside bought, or cost
+    gap = ratio(torch.where(missing >= moved, missing, moved), scale)
+    gap = torch.where(inside & sound & (primal >= dual) & ((scale < torch.inf) | (missing == 0)), gap, torch.inf)
+    gap = torch.where(violation.isnan() | primal.isnan(), torch.nan, gap)
     proved = _proved(program, solution, found, inside & sound, primal, dual, sound)
     return Certificate(
-        primal, dual, torch.where(violation.isnan(), torch.nan, gap), violation, scale, torch.zeros_like(gap), claimed, proved,
-        program.gradient.dtype, program.rigorous, decides=isinstance(program, GN),
+        primal, dual, gap, violation, scale, torch.zeros_like(gap), solution.codes, proved, program.gradient.dtype,
+        program.rigorous, decides=isinstance(program, GN),
     )  # fmt: skip
 
 
@@ -54,26 +57,30 @@ def _finite(solution: Solution, n: int) -> Bool[Tensor, " N"]:
 
 
 def _missing(
-    program: Program, point: Point, balance: object, dual: Tensor, primal: Tensor
+    program: Program, point: Point, b: Balance, dual: Tensor, primal: Tensor
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """primal − dual, summed so that nothing large cancels, and the scale that it is relative to."""
+    """primal − dual, summed so that nothing large cancels, and the scale that it is relative to.
+
+    Where the objective can vary by no more than the rounding of its own evaluation, every point inside is optimal.
+    """
     if isinstance(program, MinNorm):
         none = torch.zeros_like(point.eta)
         idle = (program.L <= 0) & (program.violation(none) == 0)
         return primal - dual.clamp_min(0), torch.where(dual > 0, dual, torch.where(idle, program.scale(), 0.0))
-    total, error = program.shortfall(point, balance)  # type: ignore[arg-type]
-    scale = program.scale()
-    return torch.where(scale == 0, 0.0, total + error), scale  # where the objective cannot vary, every point inside is optimal
+    total, error = program.shortfall(point, b)
+    scale, width = program.scale(), program.extent.width[:, None]
+    still = ((program.A == 0) | (width == 0)).flatten(1).all(-1)
+    own = (program.A.abs() * (point.eta.abs()[:, None] * (width > 0))).sum((1, 2)) * 4 * rounding_slack(width.shape[-1])
+    alike = still | ((scale <= own) & (own > LEAST))
+    return torch.where(alike, 0.0, torch.where(scale > LEAST, total + error, torch.inf)), scale
 
 
-def _charge(program: Program, balance: object, forgiven: Sequence[Tensor]) -> Float[Tensor, " N"]:
+def _charge(program: Program, b: Balance, forgiven: Sequence[Tensor]) -> Float[Tensor, " N"]:
     """What the multipliers pay for rows that rounding was forgiven."""
-    total = torch.zeros_like(forgiven[0][:, 0]) if forgiven else torch.zeros_like(program.L.reshape(len(program), -1)[:, 0])
-    for item, u, rho in zip(program.sets, balance.u, forgiven, strict=False):  # type: ignore[attr-defined]
+    total = torch.zeros_like(b.start)
+    for item, u, rho in zip(program.sets, b.u, forgiven, strict=False):
         total = total + item.atom.charge(u, rho)
-    if isinstance(program, MinNorm) and forgiven:
-        total = total + balance.w[:, 0] * forgiven[-1][:, 0]  # type: ignore[attr-defined]
-    return total
+    return total + b.w[:, 0] * forgiven[-1][:, 0] if isinstance(program, MinNorm) else total
 
 
 # --- a point inside ---------------------------------------------------------------------------------------------------------
@@ -88,14 +95,14 @@ def _pulled(program: Program, point: Point, solution: Solution) -> tuple[Point, 
     best, inside = point, _inside(program, point)
     if not bool(inside.all()):
         nearest = met(program.sets, program.extent, point)
-        first = nearest.where(~inside, point)
-        best, inside = first, _inside(program, first)
-        for goal in _goals(program, first, solution):
-            if bool(inside.all()):
-                break
-            tried = first.towards(goal, _fraction(program, first, goal))
-            good = ~inside & _inside(program, tried)
-            best, inside = tried.where(good, best), inside | good
+        best = nearest.where(~inside, point)
+        outside, inside = ~inside, _inside(program, best)
+        start, least = best, torch.where(inside, 0.0, torch.inf)
+        for goal in _goals(program, start, solution):
+            t = _fraction(program, start, goal)
+            tried = start.towards(goal, t)
+            good = outside & (t < least) & _inside(program, tried)
+            best, inside, least = tried.where(good, best), inside | good, torch.where(good, t, least)
     rows = _excesses(program, best)
     blurs = _blurs(program, best)
     return best, inside, [torch.minimum(e.clamp_min(0), b) for e, b in zip(rows, blurs, strict=True)]
@@ -141,7 +148,9 @@ def _goals(program: Program, point: Point, solution: Solution) -> list[Point]:
 def _fraction(program: Program, point: Point, goal: Point) -> Float[Tensor, " N"]:
     """The least t for which (1 − t)·point + t·goal is inside, by the convexity of each row, and a little more."""
     t = torch.zeros_like(point.eta[:, 0])
-    rows = zip(_excesses(program, point), _blurs(program, point), _excesses(program, goal), _blurs(program, goal), strict=True)
+    rows = zip(
+        _excesses(program, point), _blurs(program, point), _excesses(program, goal), _blurs(program, goal), strict=True
+    )
     for here, blur, there, other in rows:
         out, room = here + blur, (-there - other).clamp_min(0)
         need = torch.where(here > blur, ratio(out, out + room), 0.0)
@@ -168,6 +177,13 @@ def _proved(
     none = empty & ~there
     if isinstance(program, GN):
         yes, no = there & (primal < 0), sound & (dual >= 0)
+        near = (
+            (there & sound & ~yes & ~no & (primal - dual <= TIE * (program.L.abs() + primal.abs()))).nonzero().flatten()
+        )
+        if len(near):
+            known = program.take(near).decide(solution.eta[near], tuple(part[near] for part in solution.multipliers))
+            yes = yes.index_copy(0, near, known == Status.FEASIBLE.code)
+            no = no.index_copy(0, near, known == Status.INFEASIBLE.code)
         none = (no | empty) & ~yes & ~(empty & there)
         proved = torch.where(yes & ~no & ~empty, Status.FEASIBLE.code, proved)
     if program.norm is None and not program.pieces:

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp
-from convexattack.numerics import gamma, ratio, round_inwards, times, two_level_sum
+from convexattack.numerics import gamma, ratio, times, two_level_sum
 from convexattack.sets.atoms import Atom, Interval, NormBall, replaced
 from convexattack.sets.maps import Diagonal, Identity, Map, Rows
 
@@ -109,7 +109,9 @@ class ConvexSet:
 
     def __post_init__(self) -> None:
         if type(self.atom) not in ATOMS:
-            raise TypeError(f"atom must be one of convexattack.atoms, got {self.atom!r}; write ca.atoms.Interval(low, high)")
+            raise TypeError(
+                f"atom must be one of convexattack.atoms, got {self.atom!r}; write ca.atoms.Interval(low, high)"
+            )
         if type(self.map) not in MAPS:
             raise TypeError(f"map must be one of convexattack.maps, got {self.map!r}; write ca.maps.Rows(A)")
 
@@ -122,23 +124,6 @@ class ConvexSet:
     def symmetric(self) -> bool:
         """Whether this is a ball around 0 whose norm sees sizes alone, so that a bound on vᵀη needs no signs of v."""
         return isinstance(self.atom, NormBall) and self.atom.centre is None and not isinstance(self.map, Rows)
-
-    @property
-    def boxlike(self) -> bool:
-        """Whether bounds on each η_i are all there is to it, so that `extent` is the set itself."""
-        cube = isinstance(self.atom, NormBall) and self.atom.norm == Lp(math.inf) and self.atom.centre is None
-        return isinstance(self.map, Identity) and (self.atom.separable or cube)
-
-    def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
-        """The extent in the dtype of `like`, rounded inwards, and whether 0 is within it everywhere; kept for the next who asks."""
-        key = (like.dtype, like.device, like.shape)
-        kept = self.__dict__.get("_inwards", (None,))
-        if kept[0] != key:
-            bounds = self.extent(like)
-            centred = bounds.low.numel() == 0 or bool((bounds.low.amax() <= 0) & (bounds.high.amin() >= 0))
-            kept = (key, *round_inwards(bounds.low, bounds.high, like.dtype, centred), centred)
-            self.__dict__["_inwards"] = kept
-        return kept[1], kept[2], kept[3]
 
     def rows(self, d: int) -> int:
         """r, the length of a multiplier."""
@@ -176,7 +161,9 @@ class ConvexSet:
         """The nearest u of finite price."""
         return self.atom.clip(u)
 
-    def apart(self, u: Float[Tensor, "N r"], eta: Float[Tensor, "N d"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    def apart(
+        self, u: Float[Tensor, "N r"], eta: Float[Tensor, "N d"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """price(u) − uᵀKη ≥ 0 for η in C, with its error: what complementary slackness wants to be 0."""
         value, error = self.atom.apart(u, self.map(eta))
         return value, error + two_level_sum(u.abs() * self.map.blur(eta)) * (1 + gamma(4))
@@ -289,13 +276,15 @@ class ConvexSet:
         return self.text(eta, {name: rows[i] for name, rows in self.parameters(n, eta.size).items()})
 
 
-Equalities = tuple[Tensor, Tensor | None, Tensor]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
+Equalities = tuple[
+    Tensor, Tensor | None, Tensor
+]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
 
 
 def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Point:
-    """The nearest point at which the equalities hold: fixed coordinates at their values, all other equality rows by least squares."""
+    """The nearest point within the bounds on each coordinate, then moved so that other equality rows hold, by least squares."""
     fixed = extent.low == extent.high
-    eta, d = torch.where(fixed, extent.low, point.eta), point.eta.shape[1]
+    eta, d = torch.minimum(torch.maximum(point.eta, extent.low), extent.high), point.eta.shape[1]
     fixed = fixed[:1] if bool((fixed == fixed[:1]).all()) else fixed
     found = [item.equalities(eta, aux) for item, aux in zip(sets, point.aux, strict=True)]
     rows = [(j, *one) for j, one in enumerate(found) if one is not None]
@@ -321,7 +310,9 @@ ATOMS: set[type[Atom]] = {Interval, NormBall}
 MAPS: set[type[Map]] = {Identity, Diagonal, Rows}
 
 
-def relative(excess: Float[Tensor, "N b"], blur: Float[Tensor, "N b"], unit: Float[Tensor, "N b"]) -> Float[Tensor, "N b"]:
+def relative(
+    excess: Float[Tensor, "N b"], blur: Float[Tensor, "N b"], unit: Float[Tensor, "N b"]
+) -> Float[Tensor, "N b"]:
     """Violations in units of their rows; where a unit is 0 or unknown, what rounding explains is forgiven and the rest is ∞."""
     known = (unit > 0) & (unit < math.inf)
     beyond = torch.where(excess <= blur, 0.0, torch.where(excess.isnan(), excess, math.inf))
