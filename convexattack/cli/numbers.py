@@ -90,7 +90,8 @@ def certify(
     exact: Annotated[
         bool,
         typer.Option(
-            "--exact", help="Trust no floating-point number: PROVED, REFUTED or UNDECIDED in exact arithmetic."
+            "--exact",
+            help="Trust no float: PROVED, ROUNDING, TOLERATED, REFUTED or UNDECIDED in exact arithmetic.",
         ),
     ] = False,
     as_json: Annotated[
@@ -106,18 +107,21 @@ def certify(
     status) is fine: those of `solve` are taken. A records.jsonl is refused (exit status 2) unless it is whole, as its
     count and digest say; it is certified line by line, and a certificate other than the one on record is not proved.
 
-    With --exact an η must be inside its sets to the last bit and its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3
-    (float16), for (9) within 1e-6, 1e-5 or 1e-2; the numbers shown are proved, and --json has enclosures as fractions.
-    A claim that is not proved is refuted by what is outside, or by a better point; any machine can check a file.
+    With --exact the numbers shown are proved, and --json has enclosures as fractions. PROVED: η is inside its sets to
+    the last bit, its gap within 1e-12 (float64), 1e-6 (float32) or 1e-3 (float16), for (9) within 1e-6, 1e-5 or 1e-2.
+    ROUNDING: outside by at most d units in the last place. TOLERATED: violation and gap within 1e-6, 1e-5 or 1e-2, as
+    a conic solver's are. REFUTED: by what is outside, or by a better point. Exit status 3 if nothing is worse than
+    ROUNDING or TOLERATED, but not all is PROVED.
     """
     with sentences():
         items = _recorded(solution, exact) if solution.suffix == ".jsonl" else _certified(solution, exact)
         failed = [item for item in items if not item["holds"]]
         how = " in exact arithmetic" if exact else ""
-        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}" + (
-            "" if failed else "."
-        )
-        verdict += f"; {len(failed):,} {'is' if len(failed) == 1 else 'are'} not." if failed else ""
+        near = sum(item.get("verdict") in ("ROUNDING", "TOLERATED") for item in failed)
+        wrong = len(failed) - near
+        verdict = f"{len(items) - len(failed):,} of {len(items):,} claims in {solution} are proved{how}"
+        verdict += f"; {near:,} more but for rounding or a tolerance" if near else ""
+        verdict += f"; {wrong:,} {'is' if wrong == 1 else 'are'} not." if wrong else "."
         if solution.suffix == ".jsonl" and not exact:
             verdict += f" {sum(item['same'] for item in items):,} certificates are bit by bit those on record."
         if as_json:
@@ -128,7 +132,7 @@ def certify(
             if len(items) > FEW and len(failed) > FEW:
                 print(f"... and {len(failed) - FEW:,} more that are not proved; --json lists all")
             print(verdict)
-        raise typer.Exit(1 if failed else 0)
+        raise typer.Exit(1 if wrong else 3 if near else 0)
 
 
 def _certified(path: Path, exact: bool) -> list[dict[str, Any]]:
@@ -213,6 +217,6 @@ def _list(items: list[dict[str, Any]]) -> None:
             str(item["item"]),
             item["claimed"],
             *numbers,
-            item.get("verdict", "yes") if item["holds"] else f"no: {item['why']}",
+            item.get("verdict", "yes") if item["holds"] else f"{item.get('verdict', 'no')}: {item['why']}",
         )
     console().print(table)
