@@ -1,4 +1,4 @@
-"""The reference for (9): the m × m relaxation through CVXPY, item by item, and η by rounding along the eigenvectors of W.
+"""(9) through CVXPY: the m × m relaxation, item by item, and η by rounding along the eigenvectors of W.
 
 The text is normalised, in the range of J and with columns of length 1, and written in K, whose rows are the entries of j_ij_iᵀ:
 j_iᵀWj_i = K_i vec(W).
@@ -7,10 +7,8 @@ j_iᵀWj_i = K_i vec(W).
 from __future__ import annotations
 
 import math
-import time
-import warnings
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import cvxpy as cp
 import numpy as np
@@ -19,71 +17,38 @@ import torch
 from convexattack.norms import Lp
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
+from convexattack.solvers.conic.compiled import SECOND, Compiled, compiled, refused
 
 __all__ = ["solve"]
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "CLARABEL": {"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9},
-    "SCS": {"eps_abs": 1e-8, "eps_rel": 1e-8, "max_iters": 100_000},
-}
 
-
-def solve(
-    program: OperatorNorm, solver: str | None = None, progress: Callable[[int], object] | None = None
-) -> Solution:
-    """Solve item by item; p < 2 and p = 2 by NumPy's singular values instead, as there is no cone program to ask.
-
-    Args:
-        program: with J held.
-        solver: an installed CVXPY solver for semidefinite and (2 < p < ∞) power cones; None picks Clarabel, and asks SCS where that one
-            gave up.
-        progress: called with 1 after each item.
-
-    Raises:
-        ValueError: a solver that is unknown, not installed, or without these cones; or a matrix-free Jacobian.
-    """
-    if not program.explicit:
-        raise ValueError(
-            "solver='reference' needs the Jacobian itself; write ca.OperatorNorm(ca.jacobian(model, x), ball)"
-        )
-    names = [_installed(solver)] if solver else [cp.CLARABEL, cp.SCS]
+def solve(program: OperatorNorm, solver: str | None, progress: Callable[[int], object] | None) -> Solution:
+    """Solve item by item; p < 2 and p = 2 by NumPy's singular values, as there is no cone program to ask. See `conic.solve`."""
+    names = [solver] if solver else [cp.CLARABEL, SECOND[cp.CLARABEL]]
     J = program.J.cpu().numpy()
-    radius = program.ball.radii(program.J).cpu().numpy()
+    radius = program.ball.radii(program.J).cpu()
     n, m, d = J.shape
     eta, y, F = np.full((n, d), np.nan), np.ones((n, d)), np.zeros((n, m, m))
     codes, words, seconds = np.full(n, Status.INVALID.code, dtype=np.int8), ["not run"] * n, np.zeros(n)
     for i in range(n):
         if np.isfinite(J[i]).all():
-            begin = time.perf_counter()
             for name in names:
-                codes[i], word, eta[i], y[i], F[i] = _one(J[i], program.norm, name)
+                codes[i], word, spent, eta[i], y[i], F[i] = _one(J[i], program.norm, name)
                 words[i] = word if name == names[0] else f"{words[i]}, {name}: {word}"
+                seconds[i] += spent
                 if codes[i] != Status.FAILED.code:
                     break
-            seconds[i] = time.perf_counter() - begin
         if progress is not None:
             progress(1)
     like = program.J
-    step = torch.from_numpy(eta) * torch.from_numpy(np.asarray(radius))[:, None]
-    found = (torch.from_numpy(y).to(like), torch.from_numpy(F).to(like))
+    step = (torch.from_numpy(eta) * radius[:, None]).to(program.jacobian.dtype)
     stats = {"solver": names[0] if program.norm.p > 2 else "NumPy", "words": words, "seconds": seconds}
-    return Solution(
-        step.to(program.jacobian.dtype).to(like.device), torch.from_numpy(codes).to(like.device), found, stats
-    )
+    proof = (torch.from_numpy(y).to(like), torch.from_numpy(F).to(like))
+    return Solution(step.to(like.device), torch.from_numpy(codes).to(like.device), proof, stats)
 
 
-def _installed(solver: str) -> str:
-    found: dict[str, str] = {name.upper(): name for name in cp.installed_solvers()}
-    if str(solver).upper() not in found:
-        raise ValueError(
-            f"solver={solver!r} is neither 'closed_form', 'enumeration', 'reference' nor an installed CVXPY solver; "
-            f"installed are {', '.join(found)}"
-        )
-    return found[str(solver).upper()]
-
-
-def _one(J: np.ndarray, norm: Lp, solver: str) -> tuple[int, str, np.ndarray, np.ndarray, np.ndarray]:
-    """Code, the solver's word, η for ε = 1, y and F of one item."""
+def _one(J: np.ndarray, norm: Lp, solver: str) -> tuple[int, str, float, np.ndarray, np.ndarray, np.ndarray]:
+    """Code, the solver's word, seconds, η for ε = 1, y and F of one item."""
     m, d = J.shape
     p, q = norm.p, norm.q
     largest = np.abs(J).max()
@@ -91,7 +56,7 @@ def _one(J: np.ndarray, norm: Lp, solver: str) -> tuple[int, str, np.ndarray, np
     size = np.linalg.norm(A)
     A = A / size if size > 0 else A
     lengths = np.linalg.norm(A, axis=0)
-    word, W, y = "not needed", np.eye(m) / m, np.ones(d)
+    word, spent, W, y = "not needed", 0.0, np.eye(m) / m, np.ones(d)
     if p == 1:
         k = int(lengths.argmax())
         W = np.outer(A[:, k], A[:, k])
@@ -99,9 +64,9 @@ def _one(J: np.ndarray, norm: Lp, solver: str) -> tuple[int, str, np.ndarray, np
         u = np.linalg.svd(A, full_matrices=False)[0][:, 0]
         W = np.outer(u, u)
     elif size > 0:
-        word, found, slope = _relax(A, q, solver)
+        word, spent, found, slope = _relax(A, q, solver)
         if found is None or slope is None:
-            return Status.FAILED.code, word, np.full(d, np.nan), np.ones(d), np.eye(m)
+            return Status.FAILED.code, word, spent, np.full(d, np.nan), np.ones(d), np.eye(m)
         W = found
         y = np.where(lengths > 0, 1 / np.maximum(slope, 1e-12 * slope.max()), 0.0)
     values, vectors = np.linalg.eigh((W + W.T) / 2)
@@ -118,7 +83,7 @@ def _one(J: np.ndarray, norm: Lp, solver: str) -> tuple[int, str, np.ndarray, np
             best = step
     if p in (1, 2) or size == 0:
         code = Status.OPTIMAL.code
-    return code, word, best, y, F
+    return code, word, spent, best, y, F
 
 
 def _steepest(v: np.ndarray, p: float, q: float) -> np.ndarray:
@@ -134,7 +99,7 @@ def _steepest(v: np.ndarray, p: float, q: float) -> np.ndarray:
     return np.asarray(step / np.linalg.norm(step, ord=p) * (1 - 1e-14))
 
 
-def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None, np.ndarray | None]:
+def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, float, np.ndarray | None, np.ndarray | None]:
     """maximize Σ_i l_i^q r_i^{q/2} subject to r = K vec(V), V ⪰ 0, tr V = 1, in the range of A and for columns of length 1 (l_i is theirs).
 
     With W = UVUᵀ, U a basis of the range, and the dual value u_i of the row of r_i, 1/y_i ~ u_i/l_i².
@@ -148,6 +113,18 @@ def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None
     m, d = B.shape
     K = (B[:, None] * B[None]).reshape(m * m, d).T
     weights = (lengths[kept] / lengths.max()) ** q
+    made = compiled(None, partial(_write, K, weights, q, solver))
+    answer = made.run({})
+    get = made.reads[0]
+    if answer.primal is None or get is None:
+        return answer.word, made.seconds, None, None
+    slope = np.zeros(len(lengths))
+    slope[kept] = np.abs(get()) / lengths[kept] ** 2
+    return answer.word, made.seconds, U @ made.value(answer, "V").reshape(m, m) @ U.T, slope
+
+
+def _write(K: np.ndarray, weights: np.ndarray, q: float, solver: str) -> Compiled:
+    d, m = len(K), math.isqrt(K.shape[1])
     V, r = cp.Variable((m, m), PSD=True), cp.Variable(d)
     link = r == K @ cp.vec(V, order="C")
     rows = [link, cp.trace(V) == 1]
@@ -161,17 +138,5 @@ def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, np.ndarray | None
     try:
         problem._construct_chain(solver=solver)
     except cp.error.SolverError as error:
-        raise ValueError(
-            f"solver={solver!r} cannot take this program: {str(error).rstrip('.')}; use 'CLARABEL' or 'SCS'"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": the certificate says how much
-            problem.solve(solver=solver, **_OPTIONS.get(solver, {}))
-    except Exception as error:  # solvers raise what they like, Rust panics included
-        return f"{type(error).__name__}: {error}", None, None
-    if V.value is None or link.dual_value is None:
-        return str(problem.status), None, None
-    slope = np.zeros(len(lengths))
-    slope[kept] = np.abs(link.dual_value) / lengths[kept] ** 2
-    return str(problem.status), U @ V.value @ U.T, slope
+        raise refused(solver, error) from error
+    return Compiled(problem, {}, solver, [lambda: np.ravel(link.dual_value)], {"V": V})
