@@ -308,9 +308,9 @@ CORRUPTED: dict[
     "all undecided": ({"status": lambda a: np.array(["UNDECIDED"] * 3)}, {0, 1, 2}),
     "another value": ({"value": lambda a: a + 4}, {0, 1}),
     "another radius": ({"radius": lambda a: a / 2}, {0, 1}),
-    "another gradient": ({"gradient": lambda a: -a}, {0, 1, 2}),
+    "another gradient": ({"gradient": lambda a: -a}, {0, 1}),
     "another norm": ({"p": lambda a: 1.0}, {0, 1}),
-    "other multipliers": ({"v_ball": lambda a: -a}, {2}),
+    "other multipliers": ({"v_ball": lambda a: 100 * a}, {2}),
 }
 
 
@@ -372,30 +372,30 @@ CORRUPTED_NORM: dict[
 ] = {  # item 0 has rank 1, where the bracket is closed and the claim OPTIMAL
     "outside": (
         {"eta": lambda a: a * (1 + 1e-5)},
-        dict.fromkeys(range(3), "eta is outside its ball by 1.0e-05 relative"),
+        dict.fromkeys(range(3), "η is outside its ball by 1.0e-05 of the radius"),
     ),
     "inside": (
         {"eta": lambda a: a * 0.9},
-        {0: "it claims OPTIMAL, but the optimum is bracketed to 1.0e-01 relative alone"},
+        {0: "OPTIMAL is claimed, but the optimum is bracketed to 1.0e-01 alone"},
     ),
-    "nan": ({"eta": lambda a: a * math.nan}, dict.fromkeys(range(3), "eta is outside its ball by nan relative")),
+    "nan": ({"eta": lambda a: a * math.nan}, dict.fromkeys(range(3), "η, or the data of its program, holds a NaN")),
     "all optimal": (
         {"status": lambda a: np.array(["OPTIMAL"] * 3)},
-        dict.fromkeys((1, 2), "it claims OPTIMAL, but the optimum is bracketed"),
+        dict.fromkeys((1, 2), "OPTIMAL is claimed, but the optimum is bracketed"),
     ),
     "all bracketed": ({"status": lambda a: np.array(["BRACKETED"] * 3)}, {}),
     "all feasible": (
         {"status": lambda a: np.array(["FEASIBLE"] * 3)},
-        dict.fromkeys(range(3), "it claims FEASIBLE, but (9) has"),
+        dict.fromkeys(range(3), "FEASIBLE is claimed, but (9) has"),
     ),
     "given up": ({"status": lambda a: np.array(["FAILED"] * 3)}, dict.fromkeys(range(3), "FAILED claims nothing")),
     "another radius": (
         {"radius": lambda a: a / 2},
-        dict.fromkeys(range(3), "eta is outside its ball by 1.0e+00 relative"),
+        dict.fromkeys(range(3), "η is outside its ball by 1.0e+00 of the radius"),
     ),
-    "another y": ({"y": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
-    "another F": ({"F": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "the multipliers leave a gap of ")),
-    "no y": ({"y": lambda a: 0 * a}, dict.fromkeys(range(3), "the multipliers leave a gap of nan")),
+    "another y": ({"y": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "The multipliers leave a gap of ")),
+    "another F": ({"F": lambda a: a[:, ::-1]}, dict.fromkeys(range(3), "The multipliers leave a gap of ")),
+    "no y": ({"y": lambda a: 0 * a}, dict.fromkeys(range(3), "The multipliers leave a gap of nan")),
 }
 
 
@@ -405,11 +405,7 @@ def test_a_corrupted_bracket_fails(changes: Changes, wrong: dict[int, str], fold
     run("solve", "problem.npz", "-o", "solution.npz")
     change(**changes)
     items = json.loads(run("certify", "solution.npz", "--json", status=1 if wrong else 0)[0])["items"]
-    assert (
-        {item["item"] for item in items if item["why"]}
-        == {item["item"] for item in items if not item["holds"]}
-        == set(wrong)
-    )
+    assert {item["item"] for item in items if not item["holds"]} == set(wrong)
     for i, sentence in wrong.items():
         assert items[i]["why"].startswith(sentence)
 
@@ -417,7 +413,7 @@ def test_a_corrupted_bracket_fails(changes: Changes, wrong: dict[int, str], fold
 def test_someone_elses_multipliers_fail(folder: Path) -> None:
     problem(program="min-norm", radius=None)
     run("solve", "problem.npz", "-o", "solution.npz")
-    change(lam=lambda a: a[[1, 2, 0]])
+    change(lam=lambda a: a / 2)
     out, _ = run("certify", "solution.npz", status=1)
     assert out.count("no: ") == 3
     change(lam=lambda a: None)

@@ -17,6 +17,7 @@ __all__ = ["Certificate", "Tolerance"]
 _DEFAULT = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 _CLOSED_FORM = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 2e-2}
 _MEMBERS = list(Status)
+_NAN = "η, or the data of its program, holds a NaN or an infinite number."
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,14 @@ class Certificate:
         open_ = (self.proved != Status.INFEASIBLE.code) & (self.proved != Status.UNBOUNDED.code)
         sound = self.primal >= self.dual
         return (
-            (self._claims(Status.OPTIMAL) & inside & tight & open_ & (self.residual.abs() <= limit) & (sound | self.brackets))
+            (
+                self._claims(Status.OPTIMAL)
+                & inside
+                & tight
+                & open_
+                & (self.residual.abs() <= limit)
+                & (sound | self.brackets)
+            )
             | (self._claims(Status.BRACKETED) & inside & tight & (self.residual >= 0) & self.brackets)
             | (self._claims(Status.FEASIBLE) & inside & agrees)
             | (self._claims(Status.INFEASIBLE) & agrees)
@@ -109,9 +117,9 @@ class Certificate:
     def why(self) -> np.ndarray:
         """(N,) sentences: why each claim holds, or does not, at the default tolerance."""
         limit, held = Tolerance().at(self.dtype), self.holds().tolist()
-        columns = (self.claimed, self.proved, self.primal, self.dual, self.gap, self.violation, self.scale)
+        columns = (self.claimed, self.proved, self.primal, self.dual, self.gap, self.violation, self.scale, self.residual)
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        return np.array([_sentence(*row, limit, good) for row, good in zip(rows, held, strict=True)], dtype=object)
+        return np.array([_sentence(*row, limit, good, self.brackets) for row, good in zip(rows, held, strict=True)], dtype=object)
 
     def _claims(self, status: Status) -> Bool[Tensor, " N"]:
         return self.claimed == status.code
@@ -125,20 +133,36 @@ class Certificate:
 
 
 def _sentence(
-    claimed: int, proved: int, primal: float, dual: float, gap: float, violation: float, scale: float, limit: float, held: bool
+    claimed: int,
+    proved: int,
+    primal: float,
+    dual: float,
+    gap: float,
+    violation: float,
+    scale: float,
+    width: float,
+    limit: float,
+    held: bool,
+    brackets: bool,
 ) -> str:
     """Why a claim holds, or does not."""
     claim, found = _MEMBERS[claimed], _MEMBERS[proved]
     if held:
-        return f"{claim.name} holds: violation {violation:.1e}, gap {gap:.1e}." if primal == primal else f"{claim.name} holds."
+        return (
+            f"{claim.name} holds: violation {violation:.1e}, gap {gap:.1e}."
+            if primal == primal
+            else f"{claim.name} holds."
+        )
     if claim in (Status.INEXACT, Status.INVALID, Status.FAILED):
         return f"{claim.name} claims nothing that could be proved."
+    if brackets:
+        return _of_bracket(claim, gap, violation, width, limit)
     if found in (Status.INFEASIBLE, Status.UNBOUNDED, Status.FEASIBLE) and found is not claim:
         return f"{claim.name} is contradicted: the vectors prove {found.name}."
     if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
         return f"The vectors do not prove {claim.name}, or a point inside contradicts it."
     if violation != violation or primal != primal:
-        return "η, or the data of its program, holds a NaN or an infinite number."
+        return _NAN
     if violation > limit:
         return f"η is outside by {violation:.1e} of the violated row's own unit."
     if claim is Status.FEASIBLE:
@@ -148,3 +172,18 @@ def _sentence(
     if gap == math.inf and dual > -math.inf:
         return "No point of the sets was found near η: hand one over that is well inside (`Solution.inside`)."
     return f"The multipliers prove {dual:.6g} where η has {primal:.6g}: a gap of {gap:.1e}."
+
+
+def _of_bracket(claim: Status, gap: float, violation: float, width: float, limit: float) -> str:
+    """Why a claim about (9) does not hold."""
+    if violation != violation:
+        return _NAN
+    if violation > limit:
+        return f"η is outside its ball by {violation:.1e} of the radius."
+    if claim not in (Status.OPTIMAL, Status.BRACKETED):
+        return f"{claim.name} is claimed, but (9) has an η and a bracket alone: OPTIMAL or BRACKETED."
+    if not gap <= limit:
+        return f"The multipliers leave a gap of {gap:.1e} in the relaxation: the upper bound can be lowered."
+    if width < 0:
+        return f"The value of η is above the upper bound by {-width:.1e} of it."
+    return f"OPTIMAL is claimed, but the optimum is bracketed to {width:.1e} alone."
