@@ -53,9 +53,9 @@ class Solution:
     Attributes:
         eta: (N, d) perturbations, dtype and device of the gradient; NaN where the claim is that there is none.
         codes: (N,) positions in `Status`, on the device of eta (reading `status` copies them to the host).
-        multipliers: one tensor (N, r_j) for each set, in order, in that set's own rows; (8) has λ, (N,), first, and the sum of hinges u,
-            (N, P); (9) has (y, F). See the program. A solver may hand over a function that returns them, which is called once, when
-            someone looks.
+        multipliers: one tensor (N, r_j) for each set, in order, in that set's own rows; (8) has λ, (N,), first, and the
+            sum of hinges u, (N, P); (9) has (y, F). See the program. A solver may hand over a function that returns
+            them, which is called once, when someone looks.
         stats: what the solver wants to tell: its name, times, its own status words, why others were passed over.
         inside: (N, d) a point well inside the sets, towards which η may be pulled; None where the solver knows none.
         witness: for each set the values of its text's own unknowns at η (N, m), or None; `()` where no set has any.
@@ -132,7 +132,9 @@ class Solution:
             return self
         return self._each([self], lambda parts: parts[0].to(device))
 
-    def _each(self, parts: list[Solution], join: Callable[[Sequence[Tensor]], Tensor], new: Tensor | None = None) -> Solution:
+    def _each(
+        self, parts: list[Solution], join: Callable[[Sequence[Tensor]], Tensor], new: Tensor | None = None
+    ) -> Solution:
         """One solution from several, tensor by tensor; multipliers only when someone looks."""
 
         def joined(name: str) -> Any:

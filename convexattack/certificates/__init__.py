@@ -1,4 +1,6 @@
-"""Certificates: what a claimed perturbation and its multipliers prove, recomputed from the program alone. Nothing here knows a solver."""
+"""Certificates: what a claimed perturbation and its multipliers prove, recomputed from the program alone. Nothing here
+knows a solver.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,12 @@ def judge(
         solution: what is claimed of them.
         exact: whether to trust no floating-point number, see `certify`.
         progress: called with the number of items done since the last call.
-        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where in doubt, and checks it.
+        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where in doubt, and checks
+            it.
 
     Raises:
-        ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are not rational.
+        ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are
+            not rational.
         TypeError: η that is no floating-point tensor, codes that are no ints.
     """
     claim, tick = check(program, solution), progress or (lambda items: None)

@@ -1,4 +1,6 @@
-"""The judge of (9) in float64: ‖Jη‖₂ from η alone, the upper bound from y alone, the value of the relaxation from F alone."""
+"""The judge of (9) in float64: ‖Jη‖₂ from η alone, the upper bound from y alone, the value of the relaxation from F
+alone.
+"""
 
 from __future__ import annotations
 
@@ -30,5 +32,15 @@ def bracketed(program: OperatorNorm, solution: Solution) -> Certificate:
     proved = torch.where(sound, Status.BRACKETED.code, Status.UNDECIDED.code)
     proved = torch.where(sound & (width <= gamma(d + m)), Status.OPTIMAL.code, proved).to(torch.int8)
     return Certificate(
-        primal, dual, gap, violation, dual, width, solution.codes, proved, program.jacobian.dtype, program.rigorous, brackets=True
+        primal,
+        dual,
+        gap,
+        violation,
+        dual,
+        width,
+        solution.codes,
+        proved,
+        program.jacobian.dtype,
+        program.rigorous,
+        brackets=True,
     )

@@ -22,11 +22,12 @@ _NAN = "η, or the data of its program, holds a NaN or an infinite number."
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much a certificate forgives: violations in units of their rows, gaps in units of what the sets let the objective vary.
+    """How much a certificate forgives: violations in units of their rows, gaps in units of what the sets let the
+    objective vary.
 
     Args:
-        relative: bounds gap and violation alike; None takes 1e-6 for float64, 1e-5 for float32, 1e-2 for float16 and 1e-1 for bfloat16, by
-            the dtype of the program's gradient.
+        relative: bounds gap and violation alike; None takes 1e-6 for float64, 1e-5 for float32, 1e-2 for float16 and
+            1e-1 for bfloat16, by the dtype of the program's gradient.
     """
 
     relative: float | None = None
@@ -39,7 +40,9 @@ class Tolerance:
 
     @staticmethod
     def closed_form(dtype: torch.dtype = torch.float64) -> Tolerance:
-        """The tight one, which kernels must meet: 1e-12 for float64, 1e-6 for float32, 1e-3 for float16, 2e-2 for bfloat16."""
+        """The tight one, which kernels must meet: 1e-12 for float64, 1e-6 for float32, 1e-3 for float16, 2e-2 for
+        bfloat16.
+        """
         return Tolerance(_CLOSED_FORM[dtype])
 
     def at(self, dtype: torch.dtype) -> float:
@@ -52,18 +55,18 @@ class Certificate:
     """What was proved of N claims. All tensors have shape (N,), float64.
 
     Attributes:
-        primal: the objective at the judged η, plus its own rounding error: an upper bound on the optimum wherever η is feasible. The
-            judged η is the claimed one, or, where that is outside by less than a tolerance, a point inside nearby. For (9), which
-            maximizes, it is a lower bound, minus its error.
-        dual: the bound on the optimum from the other side that the multipliers prove, its own rounding error charged. For (9)
-            `primal` ≤ `dual` bracket the norm itself, not its square.
-        gap: how far the objective at the judged η is above the bound, relative to `scale`; optimal if 0 to within the tolerance, ∞ where
-            no point inside was found. For (9) the gap of the relaxation, (dual − value of W) / dual.
+        primal: the objective at the judged η, plus its own rounding error: an upper bound on the optimum wherever η is
+            feasible. The judged η is the claimed one, or, where that is outside by less than a tolerance, a point
+            inside nearby. For (9), which maximizes, it is a lower bound, minus its error.
+        dual: the bound on the optimum from the other side that the multipliers prove, its own rounding error charged.
+            For (9) `primal` ≤ `dual` bracket the norm itself, not its square.
+        gap: how far the objective at the judged η is above the bound, relative to `scale`; optimal if 0 to within the
+            tolerance, ∞ where no point inside was found. For (9) the gap of the relaxation, (dual − value of W) / dual.
         violation: how far the claimed η is outside, each row in its own unit; 0 inside.
         scale: what the gap is relative to; ∞ where the sets do not say how far the objective can vary.
         residual: for (9) how wide the bracket is, (dual − primal) / dual; 0 elsewhere.
-        claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing, or contradict
-            each other).
+        claimed, proved: codes of `Status`: the claim, and what the vectors prove (UNDECIDED where they prove nothing,
+            or contradict each other).
         dtype: of the program's gradient, from which tolerances follow.
         rigorous: False where a bound leans on an estimate.
         decides: whether the program is (GN), which alone may be left UNDECIDED.
@@ -86,11 +89,12 @@ class Certificate:
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.
 
-        OPTIMAL needs violation and gap within tolerance, and nothing that contradicts it. FEASIBLE needs a violation within tolerance
-        and, for certain, L + gᵀη < 0 at a point inside. BRACKETED, (9), needs a violation and a gap within tolerance and primal ≤ dual,
-        however wide the bracket is. INFEASIBLE needs multipliers that exclude every η, UNBOUNDED a point inside and a ray. UNDECIDED, (GN),
-        holds where that is all one can say: a tight bracket around zero. INEXACT, INVALID and FAILED claim nothing, so nothing holds. A
-        NaN fails everything.
+        OPTIMAL needs violation and gap within tolerance, and nothing that contradicts it. FEASIBLE needs a violation
+        within tolerance and, for certain, L + gᵀη < 0 at a point inside. BRACKETED, (9), needs a violation and a gap
+        within tolerance and primal ≤ dual, however wide the bracket is. INFEASIBLE needs multipliers that exclude every
+        η, UNBOUNDED a point inside and a ray. UNDECIDED, (GN),
+        holds where that is all one can say: a tight bracket around zero. INEXACT, INVALID and FAILED claim nothing, so
+            nothing holds. A NaN fails everything.
         """
         limit = (tolerance or Tolerance()).at(self.dtype)
         inside, tight = self.violation <= limit, self.gap <= limit
@@ -117,9 +121,20 @@ class Certificate:
     def why(self) -> np.ndarray:
         """(N,) sentences: why each claim holds, or does not, at the default tolerance."""
         limit, held = Tolerance().at(self.dtype), self.holds().tolist()
-        columns = (self.claimed, self.proved, self.primal, self.dual, self.gap, self.violation, self.scale, self.residual)
+        columns = (
+            self.claimed,
+            self.proved,
+            self.primal,
+            self.dual,
+            self.gap,
+            self.violation,
+            self.scale,
+            self.residual,
+        )
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        return np.array([_sentence(*row, limit, good, self.brackets) for row, good in zip(rows, held, strict=True)], dtype=object)
+        return np.array(
+            [_sentence(*row, limit, good, self.brackets) for row, good in zip(rows, held, strict=True)], dtype=object
+        )
 
     def _claims(self, status: Status) -> Bool[Tensor, " N"]:
         return self.claimed == status.code

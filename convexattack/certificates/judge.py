@@ -1,7 +1,9 @@
-"""The judge in float64: what a claimed η and its multipliers prove, recomputed from the program alone, every rounding error charged.
+"""The judge in float64: what a claimed η and its multipliers prove, recomputed from the program alone, every rounding
+error charged.
 
-Nothing here knows a solver. Weak duality does the work: any multipliers give a lower bound, any point of the sets an upper bound, and
-where the two meet the point is optimal, whoever found it. A point outside buys nothing: it is pulled inside before it is judged.
+Nothing here knows a solver. Weak duality does the work: any multipliers give a lower bound, any point of the sets an
+upper bound, and where the two meet the point is optimal, whoever found it. A point outside buys nothing: it is pulled
+inside before it is judged.
 """
 
 from __future__ import annotations
@@ -83,7 +85,7 @@ def _charge(program: Program, b: Balance, forgiven: Sequence[Tensor]) -> Float[T
     return total + b.w[:, 0] * forgiven[-1][:, 0] if isinstance(program, MinNorm) else total
 
 
-# --- a point inside ---------------------------------------------------------------------------------------------------------
+# --- a point inside ---------------------------------------------------------------------------------------------------
 
 
 def _pulled(program: Program, point: Point, solution: Solution) -> tuple[Point, Bool[Tensor, " N"], list[Tensor]]:
@@ -128,7 +130,9 @@ def _inside(program: Program, point: Point) -> Bool[Tensor, " N"]:
 
 
 def _goals(program: Program, point: Point, solution: Solution) -> list[Point]:
-    """Points towards which η is pulled: the claimant's `inside`, 0, the middle of the boxes; for (8) points beyond its own row."""
+    """Points towards which η is pulled: the claimant's `inside`, 0, the middle of the boxes; for (8) points beyond its
+    own row.
+    """
     eta, found = point.eta, []
     if solution.inside is not None:
         aux = solution.witness_inside or point.aux
@@ -158,7 +162,7 @@ def _fraction(program: Program, point: Point, goal: Point) -> Float[Tensor, " N"
     return (t * (1 + 8 * UNIT)).clamp(0, 1)
 
 
-# --- verdicts -----------------------------------------------------------------------------------------------------------------
+# --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
 def _proved(
@@ -170,7 +174,9 @@ def _proved(
     dual: Float[Tensor, " N"],
     sound: Bool[Tensor, " N"],
 ) -> Tensor:
-    """What the vectors prove by themselves: INFEASIBLE, UNBOUNDED, and for (GN) FEASIBLE; UNDECIDED where that is nothing or too much."""
+    """What the vectors prove by themselves: INFEASIBLE, UNBOUNDED, and for (GN) FEASIBLE; UNDECIDED where that is
+    nothing or too much.
+    """
     proved = torch.full_like(solution.codes, Status.UNDECIDED.code)
     there = inside & primal.isfinite()
     empty = program.excludes(solution.multipliers) & sound
@@ -192,7 +198,9 @@ def _proved(
 
 
 def _falls(program: Program, solution: Solution, point: Point, inside: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
-    """Whether some point of the sets and a ray along which L + gᵀη falls without end are known, for items that claim it."""
+    """Whether some point of the sets and a ray along which L + gᵀη falls without end are known, for items that claim
+    it.
+    """
     claims = solution.codes == Status.UNBOUNDED.code
     if not bool(claims.any()):
         return claims

@@ -25,16 +25,16 @@ class MinNorm(Program):
     """minimize ‖η‖_p  subject to  L + gᵀη ≤ 0,  η ∈ C_1 ∩ … ∩ C_k;  in the paper without sets.
 
     Args:
-        value: L, shape (N,). Where L ≤ 0 the answer is the point of the sets nearest to 0 (0 itself, mostly), if that satisfies
-            the inequality.
+        value: L, shape (N,). Where L ≤ 0 the answer is the point of the sets nearest to 0 (0 itself, mostly), if that
+            satisfies the inequality.
         gradient: g = ∇L, shape (N, d).
         norm: an `Lp`; the optimum is in the units of the input.
         sets: further convex sets.
 
     Dual: for λ ≥ 0 and any u_j let u = −λg − Σ_j K_jᵀu_j. After division of (λ, u_j) by max(1, ‖u‖_q),
     ‖η‖_p ≥ uᵀη ≥ λL − Σ_j price_j(u_j). Without sets, λ = 1/‖g‖_q and the bound is L/‖g‖_q.
-    Multipliers: (λ, u_1, …, u_k), λ of shape (N,). A claim of infeasibility has u = 0 and λL − Σ_j price_j(u_j) > 0. A gap is relative
-    to the bound itself, and where 0 is optimal to the least reach of the sets.
+    Multipliers: (λ, u_1, …, u_k), λ of shape (N,). A claim of infeasibility has u = 0 and λL − Σ_j price_j(u_j) > 0. A
+        gap is relative to the bound itself, and where 0 is optimal to the least reach of the sets.
 
     Raises:
         ValueError, TypeError: as `GNII`, and for a norm that is no `Lp`.
@@ -71,7 +71,9 @@ class MinNorm(Program):
         return torch.maximum(super().violation(eta, aux), own)
 
     def scale(self) -> Float[Tensor, " N"]:
-        """What ‖η‖ is relative to where 0 is optimal, that is where L ≤ 0 and 0 is in the sets: their least reach, 0 where they have none."""
+        """What ‖η‖ is relative to where 0 is optimal, that is where L ≤ 0 and 0 is in the sets: their least reach, 0
+        where they have none.
+        """
         least = self.extent.reach.amin(-1)
         return torch.where(least < torch.inf, least, 0.0)
 
