@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from examples import INF, normal
+from examples import INF, normal, random
 from torch import Tensor
 
 import convexattack as ca
+from convexattack.attacks.perturbation import LastSteps
 from convexattack.attacks.pieces import Step, best_piece, least_norm, least_value
 
 IMAGES, PIECES, D = 12, 5, 30
@@ -127,3 +128,25 @@ def test_one_bad_piece_leaves_the_others() -> None:
     found = best_piece(least_value(value, gradient, norm, torch.ones(1).double(), ()), solve)
     assert found.usable.all()
     assert found.objective.item() == pytest.approx(2 - 5)
+
+
+def test_last_steps_are_those_of_their_images() -> None:
+    """Against what each image was given last; many small steps are put together on the way."""
+
+    def step(number: int, rows: Tensor) -> Step:
+        g = torch.full((len(rows), 2), float(number)).double()
+        programs = [ca.GNII(1000 * k + rows.double(), g, (ca.Ball(ca.Lp(2), 1.0),)) for k in (0, 1)]
+        first, second = (Step.of(one, ca.solve(one)) for one in programs)
+        even = (rows % 2 == 0).nonzero().flatten()
+        return first.put(even, second, even)
+
+    images, generator = 5, random(5)
+    kept, wanted = LastSteps(images), torch.zeros(images).double()
+    for number in range(1, 30):
+        some = (torch.rand(images, generator=generator) < (0.4 if number > 1 else 2)).nonzero().flatten()
+        kept.add(some, step(number, some))
+        wanted[some] = some.double() + 1000 * (some % 2 == 0) - number * math.sqrt(2)
+        assert sum(len(part.rows) for part in kept.parts) <= 4 * images
+        certificate = kept.certificate()
+        assert certificate.holds().all()
+        torch.testing.assert_close(certificate.primal, wanted, rtol=1e-12, atol=0)

@@ -34,41 +34,29 @@ from convexattack.numerics import round_down
 from convexattack.sets import Ball, ConvexSet, PixelRange
 
 __all__ = [
-    "Attack",
-    "Perturbation",
-    "RandomSign",
-    "RegressionAttack",
-    "RegressionPerturbation",
-    "algorithm1",
-    "algorithm2",
-    "deepfool",
-    "fastgrad",
-    "random_sign",
-    "regression_attack",
-]
+    "Attack", "Perturbation", "RandomSign", "RegressionAttack", "RegressionPerturbation", "algorithm1", "algorithm2",
+    "deepfool", "fastgrad", "random_sign", "regression_attack",
+]  # fmt: skip
 
 CUBE = Lp(math.inf)
+Radius = float | Tensor
 Sets = Sequence[ConvexSet | PixelRange]
 
 
 def algorithm1(
-    radius: float | Tensor,
-    norm: Lp = CUBE,
-    steps: int = 1,
-    piece: str = "best",
-    sets: Sets = (),
-    loss: Loss = margin,
+    radius: Radius, norm: Lp = CUBE, steps: int = 1, piece: str = "best", sets: Sets = (), loss: Loss = margin,
     solver: str | None = None,
-) -> Attack:
-    """Algorithm 1, and Algorithm 1-n for steps = n: minimize the linearized margin (3) within ‖η‖_p ≤ ε, that is (GNII).
+) -> Attack:  # fmt: skip
+    """Algorithm 1, and Algorithm 1-n for steps = n: minimize the linearized margin (3) within ‖η‖_p ≤ ε, by (GNII).
 
     Args:
-        radius: ε, a number or one per image (B,), in the units of the images. The total obeys it in exact arithmetic; each of n steps
-            has the ball of radius ε/n.
+        radius: ε, a number or one per image (B,), in the units of the images. The total obeys it in exact arithmetic;
+            each of n steps has the ball of radius ε/n.
         norm: ‖·‖_p.
         steps: n, each with a new linearization and a new choice of class.
-        piece: "best" solves (GNII) for every class l ≠ k and keeps the smallest optimal value, as the paper's figures have it; "active"
-            linearizes L itself, the class of the smallest margin at x, as its text has it, for one backward pass.
+        piece: "best" solves (GNII) for every class l ≠ k and keeps the smallest optimal value, as the paper's figures
+            have it; "active" linearizes L itself, the class of the smallest margin at x, as its text has it, for one
+            backward pass.
         sets: what the total perturbation must satisfy besides, after every step.
         loss: `ca.targeted(t)` aims at class t.
         solver: as for `ca.solve`.
@@ -82,59 +70,50 @@ def algorithm1(
     >>> result.eta, result.fooled
     (tensor([[-0.3000, -0.4000]]), tensor([True]))
     """
-    name = "Algorithm 1" if steps == 1 else f"Algorithm 1-{steps}"
-    return Attack(name, loss, norm, _given(radius), steps, False, 0.0, piece, sets, solver)
+    return _within("Algorithm 1", radius, norm, steps, sets, loss, solver, piece)
 
 
 def algorithm2(
-    radius: float | Tensor,
+    radius: Radius,
     norm: Lp = CUBE,
     steps: int = 1,
     sets: Sets = (),
     loss: Loss = class_score,
     solver: str | None = None,
 ) -> Attack:
-    """Algorithm 2: (GNII) with L ≈ f_k, the score of the class alone: one backward pass, whatever the number of classes.
+    """Algorithm 2: (GNII) with L ≈ f_k, the score of the class: one backward pass, whatever the number of classes.
 
-    Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score. With
-    `ca.targeted(t, ca.class_score)` for its loss it raises the score of class t.
+    Arguments and errors are those of `algorithm1`. On a model of one score (anomaly detection) it lowers that score.
+    With `ca.targeted(t, ca.class_score)` for its loss it raises the score of class t.
     """
-    name = "Algorithm 2" if steps == 1 else f"Algorithm 2-{steps}"
-    return Attack(name, loss, norm, _given(radius), steps, sets=sets, solver=solver)
+    return _within("Algorithm 2", radius, norm, steps, sets, loss, solver)
 
 
 def fastgrad(
-    radius: float | Tensor,
-    norm: Lp = CUBE,
-    steps: int = 1,
-    sets: Sets = (),
-    loss: Loss = negative_cross_entropy,
+    radius: Radius, norm: Lp = CUBE, steps: int = 1, sets: Sets = (), loss: Loss = negative_cross_entropy,
     solver: str | None = None,
-) -> Attack:
-    """FastGrad (Goodfellow et al.): (GNII) with the negative training loss, L = −cross entropy. For p = ∞ it is eq. (7).
+) -> Attack:  # fmt: skip
+    """FastGrad (Goodfellow et al.): (GNII) with the negative training loss, L = −cross entropy; for p = ∞, eq. (7).
 
-    Arguments and errors are those of `algorithm1`. The model returns logits. `ca.targeted(t, ca.negative_cross_entropy)` aims at class t:
-    it lowers the training loss of t.
+    Arguments and errors are those of `algorithm1`. The model returns logits. The loss
+    `ca.targeted(t, ca.negative_cross_entropy)` aims at class t: it lowers the training loss of t.
     """
-    name = "FastGrad" if steps == 1 else f"FastGrad-{steps}"
-    return Attack(name, loss, norm, _given(radius), steps, sets=sets, solver=solver)
+    return _within("FastGrad", radius, norm, steps, sets, loss, solver)
 
 
 def deepfool(
-    norm: Lp = CUBE,
-    max_steps: int = 50,
-    overshoot: float = 0.02,
-    sets: Sets = (),
-    loss: Loss = margin,
+    norm: Lp = CUBE, max_steps: int = 50, overshoot: float = 0.02, sets: Sets = (), loss: Loss = margin,
     solver: str | None = None,
-) -> Attack:
-    """DeepFool (Moosavi-Dezfooli et al.): repeat (8), the shortest step that the linear model calls adversarial, until the real one agrees.
+) -> Attack:  # fmt: skip
+    """DeepFool (Moosavi-Dezfooli et al.): repeat (8), the shortest step that the linear model calls adversarial, until
+    the real one agrees.
 
-    Every step minimizes ‖η‖_p subject to L(1 + overshoot) + gᵀη ≤ 0 and e + η in `sets`, e the total so far, for every class, and keeps
-    the shortest. So the overshoot never leaves a set, and on an affine model the result is (1 + overshoot) times the shortest
-    perturbation. The overshoot is never less than what rounding hides, 2u(‖f‖_∞ + Σ|g_i||x_i|) with the unit u of the images' dtype:
-    1e-15 of the scale of the scores in float64, which moves images at the boundary past it and is out of sight for any other. Where (8)
-    has no solution within the sets the step is the (GNII) minimizer over them, and the image is `flagged`.
+    Every step minimizes ‖η‖_p subject to L(1 + overshoot) + gᵀη ≤ 0 and e + η in `sets`, e the total so far, for every
+    class, and keeps the shortest. So the overshoot never leaves a set, and on an affine model the result is
+    (1 + overshoot) times the shortest perturbation. The overshoot is never less than what rounding hides,
+    2u(‖f‖_∞ + Σ|g_i||x_i|) with the unit u of the images' dtype: 1e-15 of the scale of the scores in float64, which
+    moves images at the boundary past it and is out of sight for any other. Where (8) has no solution within the sets
+    the step is the (GNII) minimizer over them, and the image is `flagged`.
 
     Args:
         norm: ‖·‖_p, in the units of the images.
@@ -152,7 +131,7 @@ def deepfool(
     return Attack("DeepFool", loss, norm, None, max_steps, True, overshoot, "best", sets, solver)
 
 
-def random_sign(radius: float | Tensor, generator: torch.Generator | None = None) -> RandomSign:
+def random_sign(radius: Radius, generator: torch.Generator | None = None) -> RandomSign:
     """Random: every entry of η is +ε or −ε with probability 1/2, the yardstick of Figure 2.
 
     Args:
@@ -165,18 +144,20 @@ def random_sign(radius: float | Tensor, generator: torch.Generator | None = None
     return RandomSign(radius, generator)
 
 
-def _given(radius: float | Tensor) -> float | Tensor:
-    """Only (8) does without a radius."""
+def _within(
+    name: str, radius: Radius, norm: Lp, steps: int, sets: Sets, loss: Loss, solver: str | None, piece: str = "best"
+) -> Attack:
+    """A row with (GNII); only (8) does without a radius."""
     if radius is None:
         raise TypeError("radius must be a number or a tensor, got None; ca.deepfool finds its own size")
-    return radius
+    return Attack(name if steps == 1 else f"{name}-{steps}", loss, norm, radius, steps, False, 0.0, piece, sets, solver)
 
 
 @dataclass(frozen=True, eq=False)
 class RandomSign:
-    """See `random_sign`. It costs two forward passes: at x, for the label and for what is misclassified there, and at x + η."""
+    """See `random_sign`. It costs two forward passes: at x, for the label and who is misclassified, and at x + η."""
 
-    radius: float | Tensor
+    radius: Radius
     generator: torch.Generator | None = None
     name: str = "Random"
     norm: Lp = CUBE
@@ -184,14 +165,13 @@ class RandomSign:
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", Ball(self.norm, self.radius).radius)
 
-    def at(self, radius: float | Tensor) -> RandomSign:
+    def at(self, radius: Radius) -> RandomSign:
         """The same attack with another radius ε."""
         return dataclasses.replace(self, radius=radius)
 
     def part(self, rows: Int[Tensor, " n"], images: int) -> RandomSign:
         """The same attack on these rows of a batch of `images` images."""
-        radius = self.radius
-        return self.at(radius[rows.to(radius.device)]) if isinstance(radius, Tensor) and radius.ndim else self
+        return self.at(Ball(self.norm, self.radius).atom.take(rows).radius)  # type: ignore[attr-defined]
 
     def __call__(self, model: Model, x: Float[Tensor, "B *S"], label: Int[Tensor, " B"] | None = None) -> Perturbation:
         """As for `Attack`."""
@@ -205,17 +185,7 @@ class RandomSign:
         source = x.device if self.generator is None else self.generator.device
         signs = torch.randint(2, x.shape, generator=self.generator, device=source).to(x.device) * 2 - 1
         eta = signs * round_down(ball.radii(x), x.dtype).view(-1, *[1] * (x.ndim - 1))
-        output = evaluate(model, x.detach() + eta)
-        there = lowest_margin(output, label)
-        none = torch.zeros_like(start, dtype=torch.bool)
-        return Perturbation(
-            eta=eta,
-            fooled=there < 0,
-            wrong=~(start >= 0) if output.shape[1] > 1 else none,
-            label=label,
-            size=self.norm(eta.flatten(1).to(torch.float64)),
-            margin=there,
-            loss=there,
-            steps=torch.zeros_like(label),
-            flagged=none,
-        )
+        there = lowest_margin(evaluate(model, x.detach() + eta), label)
+        wrong, none = ~(start >= 0) & (output.shape[1] > 1), torch.zeros_like(start, dtype=torch.bool)
+        size = self.norm(eta.flatten(1).to(torch.float64))
+        return Perturbation(eta, there < 0, wrong, label, size, there, there, torch.zeros_like(label), none)

@@ -20,7 +20,8 @@ def check_row(row: Any) -> None:
     over = row.overshoot
     if not callable(row.loss):
         raise TypeError(
-            f"loss must be a function (output, label) -> pieces (B, K), got {row.loss!r}; use ca.margin or ca.targeted(t)"
+            f"loss must be a function (output, label) -> pieces (B, K), got {row.loss!r}; "
+            "use ca.margin or ca.targeted(t)"
         )
     if not isinstance(row.norm, Lp):
         raise TypeError(f"norm must be a ca.Lp, got {row.norm!r}; write ca.Lp(2)")

@@ -101,7 +101,7 @@ class Live:
 
 
 def of_batch(loss: Loss, output: Float[Tensor, "n m"], label: Int[Tensor, " B"], rows: Int[Tensor, " n"]) -> Tensor:
-    """The loss of these rows alone; it is shown a whole batch, for it may hold one number (a target class) per image."""
+    """The loss of these rows alone; it sees a whole batch, for it may hold one number (a target class) per image."""
     if len(output) == len(label):
         return loss(output, label)
     whole = torch.zeros(len(label), output.shape[1], dtype=output.dtype, device=output.device)

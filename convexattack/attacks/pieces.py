@@ -1,8 +1,8 @@
 """Which of K linearized pieces is the best, without solving K programs: weak duality rules most of them out.
 
-Every piece has a lower bound on its optimal value that takes one pass over its gradient. The piece of the lowest bound is solved first;
-another is solved only where its bound is below the value found. Without a box the bound is the optimal value itself, equation (6), so
-that one program an image is left.
+Every piece has a lower bound on its optimal value that takes one pass over its gradient. The piece of the lowest bound
+is solved first; another is solved only where its bound is below the value found. Without a box the bound is the optimal
+value itself, equation (6), so that one program an image is left.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def best_piece(
 
     Args:
         least: a lower bound on each objective, −∞ where none is known.
-        solve: (image, piece, whole) → the steps of these m programs; `whole` where they are one of each image, in order.
+        solve: (image, piece, whole) → the steps of these m programs; `whole`: they are one of each image, in order.
     """
     images, known = torch.arange(len(least), device=least.device), torch.full_like(least, torch.inf)
     first = least.argmin(1)
@@ -134,9 +134,10 @@ def least_value(
     radius: Float[Tensor, " n"],
     sets: Sequence[ConvexSet],
 ) -> Float[Tensor, "n K"]:
-    """A lower bound on (GNII) over ‖η‖_p ≤ ε and the boxes among `sets`, (n, d): L − ε‖g‖_q over the coordinates that no box blocks.
+    """A lower bound on (GNII) over ‖η‖_p ≤ ε and the boxes among `sets`: L − ε‖g‖_q over what no box blocks.
 
-    For p = ∞ it is L − Σ|g_i|c_i, with c_i the room that ball and boxes leave along −g_i: the optimum, but for the rounding of bounds.
+    For p = ∞ it is L − Σ|g_i|c_i, c_i the room that ball and boxes leave along −g_i: the optimum, but for rounding.
+    −∞ where there is one piece alone.
     """
     if value.shape[1] == 1:
         return torch.full_like(value, -torch.inf)
@@ -209,6 +210,6 @@ def _slack(gradient: Tensor) -> float:
 
 
 def _rounded(least: Float[Tensor, "n K"], size: Float[Tensor, "n K"]) -> Float[Tensor, "n K"]:
-    """−∞ where the size it was computed from is so small or large that float32 has lost some of it, and where it is no number."""
+    """−∞ where it is no number, or where what it was computed from leaves what float32 holds exactly enough."""
     known = least.isfinite() & (size > 1e-15) & (size < 1e15)
     return torch.where(known, least, -torch.inf)

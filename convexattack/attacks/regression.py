@@ -1,4 +1,4 @@
-"""The regression attack (Section III): the largest change of the output that the linear model allows, and the change there really is."""
+"""The regression attack (Section III): the most that the linear model lets the output change, and the real change."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RegressionPerturbation:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """The bracket of (9): `primal` is `predicted`, `dual` bounds ‖J_fη‖₂ over the whole ball. The real change knows no such bound."""
+        """The bracket of (9): `dual` bounds ‖J_fη‖₂ over the whole ball. The real change knows no such bound."""
         return certify(self.program, self.solution)
 
     def __len__(self) -> int:
@@ -77,14 +77,14 @@ class RegressionAttack:
         return RegressionAttack(radius, self.norm, self.solver)
 
     def __call__(self, model: Callable[[Tensor], Tensor], x: Float[Tensor, "B *S"]) -> RegressionPerturbation:
-        """Perturb B inputs; of the two signs of η, which the linear model cannot tell apart, the one that changes the output more.
+        """Perturb B inputs; of ±η, which are one to the linear model, the one that changes the output more.
 
         Args:
             model: (B, *S) → (B, ...), any differentiable callable; outputs are flattened to m numbers.
             x: inputs of any floating-point dtype, on any device.
 
         Raises:
-            TypeError, ValueError: as `linearize`; a radius that does not fit the inputs; a solver that cannot take the program.
+            TypeError, ValueError: as `linearize`; a radius that does not fit the inputs; a solver that cannot take (9).
         """
         check_images(x)
         clean = evaluate(model, x, flat=True).to(torch.float64)
@@ -103,20 +103,14 @@ class RegressionAttack:
         there, back = measured(step), measured(-step)
         flip = back > there
         eta = torch.where(flip[:, None], -step, step)
-        found = Solution(eta, found.codes, found.multipliers, found.stats)
-        return RegressionPerturbation(
-            eta=eta.view_as(x),
-            size=self.norm(eta.to(torch.float64)),
-            predicted=program.primal(eta),
-            change=torch.where(flip, back, there),
-            steps=torch.ones_like(found.codes, dtype=torch.int64),
-            solution=found,
-            program=program,
-        )
+        claim = Solution(eta, found.codes, lambda: found.multipliers, found.stats)
+        size, steps = self.norm(eta.to(torch.float64)), torch.ones_like(found.codes, dtype=torch.int64)
+        change = torch.where(flip, back, there)
+        return RegressionPerturbation(eta.view_as(x), size, program.primal(eta), change, steps, claim, program)
 
 
 def regression_attack(radius: float | Tensor, norm: Lp, solver: str | None = None) -> RegressionAttack:
-    """The perturbation that changes the output most to first order: maximize ‖J_f(x)η‖₂ subject to ‖η‖_p ≤ ε, equation (9).
+    """The perturbation that changes the output most to first order: maximize ‖J_f(x)η‖₂ subject to ‖η‖_p ≤ ε, eq. (9).
 
     Args:
         radius: ε ≥ 0, a number or one per input (B,), in the units of the inputs.

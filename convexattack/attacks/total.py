@@ -33,7 +33,6 @@ class Total:
         self.sum = x.new_zeros((), dtype=torch.promote_types(x.dtype, torch.float32)).expand(x.shape)
         self.eta = x.new_zeros(()).expand(x.shape)
         self.nothing = True  # no step was added so far
-        self._own = False  # whether these tensors are nobody else's, so that they may be written to
         boxes = Normal.of(tuple(sets), x).boxes
         self._others = [item for j, item in enumerate(sets) if j not in boxes]
         self._mixing = [item for item in self._others if not item.symmetric]  # rounding towards 0 may leave these
@@ -58,9 +57,9 @@ class Total:
         if not bool(step.usable.all()):
             reached = torch.where(step.usable[:, None], reached, base)
             eta = reached if same else torch.where(step.usable[:, None], eta, of_rows(self.eta, rows))
-        self.sum = self._put(self.sum, rows, reached)
-        self.eta = self.sum if same else self._put(self.eta, rows, eta)
-        self.nothing, self._own = False, len(rows) < len(self.sum)
+        self.nothing, whole = False, len(rows) == len(self.sum)
+        self.sum = reached if whole else self.sum.index_copy(0, rows, reached)
+        self.eta = self.sum if same else eta if whole else self.eta.index_copy(0, rows, eta)
         return moved
 
     def _inside(
@@ -74,12 +73,6 @@ class Total:
             return near
         low, high = (of_rows(edge, rows) for edge in box)
         return torch.minimum(torch.maximum(near, low), high)
-
-    def _put(self, whole: Tensor, rows: Int[Tensor, " n"], part: Tensor) -> Tensor:
-        """The whole with these rows replaced."""
-        if len(rows) == len(whole):
-            return part
-        return whole.index_copy_(0, rows, part) if self._own else whole.index_copy(0, rows, part)
 
 
 def of_rows(whole: Tensor, rows: Int[Tensor, " n"]) -> Tensor:
