@@ -30,6 +30,7 @@ COMMANDS: dict[
     str, Callable[[], ModuleType]
 ] = {  # a first word, and the module whose `main(arguments) -> int` takes the rest
     "audit": lambda: import_module("verification.audit"),
+    "judge": lambda: import_module("verification.judge"),
     "lessons": lambda: import_module("verification.lessons"),
     "mutants": lambda: import_module("verification.mutants"),
 }
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "  python -m verification min_norm --instances 1000 --seed 7 --json records.json\n"
         "  python -m verification --report evidence.html            one page to read, print or send\n"
         "  python -m verification audit --help                      other libraries' steps, by the same yardstick\n"
+        "  python -m verification judge --help                      wrong claims must not hold, right ones must\n"
         "  python -m verification mutants --help                    whether the tests notice a small error",
     )
     parser.add_argument("claim", nargs="*", metavar="CLAIM", help="names from the list below (default: all)")
