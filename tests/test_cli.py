@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -129,7 +130,7 @@ def test_verify_ends_with_1_if_anything_does_not_hold(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("convexattack.verify.rows.solve", solve)
     out, _ = run("verify", "--images", "3", "--norms", "2", "--programs", "gnii", "--no-box", status=1)
-    assert "NOT OK: p = 2, ball: 1 of 3 by CVXPY not proved (item 1: the gap between primal and dual is " in out
+    assert "NOT OK: p = 2, ball: 1 of 3 by CVXPY not proved (item 1: The multipliers prove " in out
     assert "; the paths disagree on 1\n" in out
     assert "NOT VERIFIED: 1 of 6 certificates do not hold, and the paths disagree on 1 of 3 items" in out
 
@@ -194,13 +195,17 @@ def test_verify_writes_records_that_certify_again(folder: Path) -> None:
         == "48 of 48 claims in evidence/records.jsonl are proved. 48 certificates are bit by bit those on record.\n"
     )
     path = folder / "evidence" / "records.jsonl"
-    lines = path.read_text().splitlines()
+    *lines, footer = path.read_text().splitlines()
     record = json.loads(lines[-1])
     assert record["problem"]["program"] == "min-norm"
-    record["claims"]["reference"]["eta"][3] += 0.01
-    path.write_text("\n".join([*lines[:-1], json.dumps(record)]) + "\n")
+    record["claims"]["reference"]["certificate"]["dual"] *= 1 + 1e-6
+    text = "".join(f"{line}\n" for line in [*lines[:-1], json.dumps(record)])
+    path.write_text(text + footer + "\n")
+    assert "is not what was written: it is empty, cut, or changed" in refused("certify", "evidence/records.jsonl")
+    path.write_text(text + json.dumps({"count": 24, "sha256": hashlib.sha256(text.encode()).hexdigest()}) + "\n")
     again, _ = run("certify", "evidence/records.jsonl", status=1)
     assert f"{len(lines)} reference" in again
+    assert "no: the record has dual " in again
     assert (
         "47 of 48 claims in evidence/records.jsonl are proved; 1 is not. 47 certificates are bit by bit those" in again
     )

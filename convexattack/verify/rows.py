@@ -124,7 +124,7 @@ def _side(program: AnyProgram, solution: Solution, certificate: Certificate, sec
     here = solution.eta.isfinite().all(-1)
     gap, violation, residual = (_worst(getattr(certificate, name)[here]) for name in ("gap", "violation", "residual"))
     held = certificate.holds().tolist()
-    why = f"item {held.index(False)}: {certificate.why[held.index(False)]}" if False in held else None
+    why = f"item {held.index(False)}: {certificate.why[held.index(False)].rstrip('.')}" if False in held else None
     counts = dict(Counter(status.name for status in solution.status))
     bracket = None
     if isinstance(program, OperatorNorm) and bool(here.any()):
