@@ -1,7 +1,8 @@
-"""Atoms: sets S ⊂ R^r, known by what duality needs of them. A set of perturbations is an atom seen through a map, see `base`.
+"""Atoms: sets S ⊂ R^r, known by what duality needs of them. A set of perturbations is an atom seen through a map, see
+`base`.
 
-Every atom serves N items at once; z, u are (N, r) in float64. Rows are what a violation is measured in: the r entries of an interval, the
-one norm of a ball.
+Every atom serves N items at once; z, u are (N, r) in float64. Rows are what a violation is measured in: the r entries
+of an interval, the one norm of a ball.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Atom(abc.ABC):
     Attributes:
         rigorous: False where a bound leans on an estimate.
         separable: whether each entry of z is a row by itself.
-        shared: how many dimensions the data of an atom have that serves all items, by field; one more means a row an item.
+        shared: how many dimensions the data of an atom have that serves all items, by field; one more means a row an
+            item.
     """
 
     rigorous: bool = True
@@ -48,23 +50,37 @@ class Atom(abc.ABC):
 
     @abc.abstractmethod
     def excess(self, z: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
-        """How far z is beyond each row, in units of z; ≤ 0 inside. `aux` are values of the text's own unknowns, where it has any."""
+        """How far z is beyond each row, in units of z; ≤ 0 inside. `aux` are values of the text's own unknowns, where
+        it has any.
+        """
 
     @abc.abstractmethod
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
+    def blur(
+        self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None
+    ) -> Float[Tensor, "N b"]:
         """What rounding can do to `excess` if z is known to ±dz."""
+
+    def tied(self, excess: Float[Tensor, "N b"]) -> Bool[Tensor, "N b"]:
+        """Which rows are equalities; `excess` are their excesses at any point."""
+        return torch.zeros_like(excess, dtype=torch.bool)
 
     @abc.abstractmethod
     def widths(self, reach: Float[Tensor, "N r"]) -> Float[Tensor, "N b"]:
-        """How wide S is along each row, the unit of its violation; 0 or ∞ where the rows themselves give none. |z| ≤ reach is known."""
+        """How wide S is along each row, the unit of its violation; 0 or ∞ where the rows themselves give none. |z| ≤
+        reach is known.
+        """
 
     @abc.abstractmethod
     def support(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """σ(u) = sup {uᵀz : z ∈ S} and a bound on its rounding error."""
 
     @abc.abstractmethod
-    def apart(self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """σ(u) − uᵀz, summed so that nothing large cancels (complementary slackness), and a bound on its rounding error."""
+    def apart(
+        self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """σ(u) − uᵀz, summed so that nothing large cancels (complementary slackness), and a bound on its rounding
+        error.
+        """
 
     @abc.abstractmethod
     def charge(self, u: Float[Tensor, "N r"], rho: Float[Tensor, "N b"]) -> Float[Tensor, " N"]:
@@ -173,7 +189,8 @@ class Interval(Atom):
     def ends(self, like: Float[Tensor, "N r"]) -> tuple[Float[Tensor, "N r"], Float[Tensor, "N r"]]:
         """(low, high), each (N, r), without a copy where a number or a row serves all."""
         low, high = (
-            torch.as_tensor(b, dtype=torch.float64, device=like.device).expand(like.shape) for b in (self.low, self.high)
+            torch.as_tensor(b, dtype=torch.float64, device=like.device).expand(like.shape)
+            for b in (self.low, self.high)
         )
         return low, high
 
@@ -185,8 +202,14 @@ class Interval(Atom):
         low, high = self.ends(z)
         return torch.maximum(low - z, z - high)
 
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N r"]:
+    def blur(
+        self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None
+    ) -> Float[Tensor, "N r"]:
         return dz  # a difference of floats has the right sign
+
+    def tied(self, excess: Float[Tensor, "N r"]) -> Bool[Tensor, "N r"]:
+        low, high = self.ends(excess)
+        return low == high
 
     def widths(self, reach: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
         low, high = self.ends(reach)
@@ -197,7 +220,9 @@ class Interval(Atom):
         terms = times(u, torch.where(u > 0, high, low))
         return two_level_sum(terms), two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
 
-    def apart(self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    def apart(
+        self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         low, high = self.ends(u)
         terms = times(u, torch.where(u > 0, high, low) - z)
         return two_level_sum(terms), two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
@@ -221,7 +246,9 @@ class Interval(Atom):
         return replaced(self, low=low + by, high=high + by)
 
     def scaled(self, by: Float[Tensor, " N"]) -> Interval:
-        low, high = (torch.as_tensor(b, dtype=torch.float64, device=by.device) * by[:, None] for b in (self.low, self.high))
+        low, high = (
+            torch.as_tensor(b, dtype=torch.float64, device=by.device) * by[:, None] for b in (self.low, self.high)
+        )
         return replaced(self, low=low, high=high)
 
     def parameters(self, n: int, r: int) -> dict[str, np.ndarray]:
@@ -238,7 +265,11 @@ class Interval(Atom):
             return [z == low]
         if below.all() and above.all():
             return [z >= low, z <= high]
-        for pick, make in ((equal, lambda k: z[k] == low[k]), (below, lambda k: z[k] >= low[k]), (above, lambda k: z[k] <= high[k])):
+        for pick, make in (
+            (equal, lambda k: z[k] == low[k]),
+            (below, lambda k: z[k] >= low[k]),
+            (above, lambda k: z[k] <= high[k]),
+        ):
             if pick.any():
                 rows.append(make(np.flatnonzero(pick)))
         return rows
@@ -276,7 +307,9 @@ class NormBall(Atom):
 
     def check(self, n: int, r: int) -> None:
         if isinstance(self.radius, Tensor) and self.radius.ndim and self.radius.shape != (n,):
-            raise ValueError(f"radius must be a number or have shape (N,) = ({n},), got shape {tuple(self.radius.shape)}")
+            raise ValueError(
+                f"radius must be a number or have shape (N,) = ({n},), got shape {tuple(self.radius.shape)}"
+            )
         self.norm.check(r)
         if self.centre is not None:
             fits("centre", self.centre, (n, r), "(N, d)")
@@ -297,7 +330,9 @@ class NormBall(Atom):
         away = z if self.centre is None else z - self.middle(z)
         return (self.norm.length(away) - self.radii(z))[:, None]
 
-    def blur(self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N 1"]:
+    def blur(
+        self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None
+    ) -> Float[Tensor, "N 1"]:
         slack = 4 * self.norm.slack(z.shape[-1])
         far = self.norm.length(z if self.centre is None else z.abs() + self.middle(z).abs())
         return (slack * far + self.norm.length(dz) * (1 + slack))[:, None]
@@ -311,9 +346,13 @@ class NormBall(Atom):
         if self.centre is None:
             return value, error
         terms = u * self.middle(u)
-        return value + two_level_sum(terms), error + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1]) + UNIT * value
+        return value + two_level_sum(terms), error + two_level_sum(terms.abs()) * rounding_slack(
+            u.shape[-1]
+        ) + UNIT * value
 
-    def apart(self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    def apart(
+        self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         value = self.radii(u) * self.norm.conjugate.length(u)
         terms = u * (z - self.middle(z))
         error = value * (self.norm.slack(u.shape[-1]) + UNIT) + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])

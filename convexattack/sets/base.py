@@ -1,7 +1,7 @@
 """A convex set of perturbations: an atom seen through a linear map, C = {η : Kη ∈ S}.
 
-A multiplier u of the set lives in the rows of K. For every η in C, uᵀKη ≤ σ_S(u): `price(u)` is that number and `pull(u)` = Kᵀu, and
-these two are all that duality needs. σ_C itself is never needed.
+A multiplier u of the set lives in the rows of K. For every η in C, uᵀKη ≤ σ_S(u): `price(u)` is that number and
+`pull(u)` = Kᵀu, and these two are all that duality needs. σ_C itself is never needed.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class ConvexSet:
         """What unknowns of the text can add to uᵀKη beyond `price`, for |η_i| ≤ reach_i."""
         return torch.zeros_like(u[:, 0])
 
-    # --- what duality needs ----------------------------------------------------------------------------------------------
+    # --- what duality needs -------------------------------------------------------------------------------------------
 
     def price(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         """sup {uᵀKη : η ∈ C} is at most this number; and a bound on its rounding error."""
@@ -202,7 +202,7 @@ class ConvexSet:
         lengths = other.map.row_lengths(self.atom.norm.conjugate, like.shape[-1]).to(like.device)
         return 2 * times(self.atom.radii(like)[:, None], lengths)
 
-    # --- membership --------------------------------------------------------------------------------------------------------
+    # --- membership ---------------------------------------------------------------------------------------------------
 
     def valid(self, like: Float[Tensor, "N d"]) -> Bool[Tensor, " N"]:
         """Whether the numbers of each item describe a set."""
@@ -241,7 +241,7 @@ class ConvexSet:
         """Whether η + t·ray stays in C for every η in C and t ≥ 0, for certain."""
         return self.atom.recedes(self.map(ray), self.map.blur(ray))
 
-    # --- the same set for other items, after a step, in other units --------------------------------------------------------
+    # --- the same set for other items, after a step, in other units ---------------------------------------------------
 
     def take(self, rows: Int[Tensor, " M"]) -> ConvexSet:
         """The set of these items; what serves all items stays."""
@@ -261,7 +261,7 @@ class ConvexSet:
     def _as(self, atom: Atom, map: Map) -> ConvexSet:
         return self if atom is self.atom and map is self.map else replaced(self, atom=atom, map=map)
 
-    # --- CVXPY -------------------------------------------------------------------------------------------------------------
+    # --- CVXPY --------------------------------------------------------------------------------------------------------
 
     def parameters(self, n: int, d: int) -> dict[str, np.ndarray]:
         """The numbers in the text of C, one row an item."""
@@ -281,29 +281,69 @@ Equalities = tuple[
 ]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
 
 
+@dataclass(frozen=True, eq=False)
+class _Equations:
+    """The equality rows of all sets that no single coordinate settles, as one system in (η, the sets' own unknowns)."""
+
+    table: Float[Tensor, "M m D"]  # 0 in the columns of fixed coordinates; M = 1 where it serves all items
+    off: Float[Tensor, "N m"]  # by how much η misses them
+    size: Float[Tensor, "N m"]  # Σ|K_ij||η_j|, what rounding in `off` is relative to
+    starts: np.ndarray  # where the unknowns of each set begin among the D columns
+
+    @staticmethod
+    def of(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> _Equations | None:
+        eta, d = point.eta, point.eta.shape[1]
+        found = [item.equalities(eta, aux) for item, aux in zip(sets, point.aux, strict=True)]
+        rows = [(j, *one) for j, one in enumerate(found) if one is not None]
+        if not rows:
+            return None
+        fixed = extent.low == extent.high
+        fixed = fixed[:1] if bool((fixed == fixed[:1]).all()) else fixed
+        starts = np.cumsum([d, *(0 if aux is None else aux.shape[1] for aux in point.aux)])
+        tables, sizes = [], []
+        for j, K, A, off in rows:
+            sizes.append((K.abs() @ eta.abs()[..., None]).squeeze(-1).expand(off.shape))
+            wide = torch.nn.functional.pad(torch.where(fixed[:, None], 0.0, K), (0, int(starts[-1]) - d))
+            if A is not None:
+                wide[..., starts[j] : starts[j + 1]] = A
+            tables.append(wide)
+        most = max(map(len, tables))
+        whole = torch.cat([part.expand(most, -1, -1) for part in tables], 1)
+        whole = whole[:1] if bool((whole == whole[:1]).all()) else whole  # one factorization serves all
+        return _Equations(whole, torch.cat([off for *_, off in rows], 1), torch.cat(sizes, 1), starts)
+
+
 def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Point:
-    """The nearest point within the bounds on each coordinate, then moved so that other equality rows hold, by least squares."""
-    fixed = extent.low == extent.high
-    eta, d = torch.minimum(torch.maximum(point.eta, extent.low), extent.high), point.eta.shape[1]
-    fixed = fixed[:1] if bool((fixed == fixed[:1]).all()) else fixed
-    found = [item.equalities(eta, aux) for item, aux in zip(sets, point.aux, strict=True)]
-    rows = [(j, *one) for j, one in enumerate(found) if one is not None]
-    if not rows:
+    """The nearest point within the bounds on each coordinate, moved onto the other equality rows by least squares."""
+    eta = torch.minimum(torch.maximum(point.eta, extent.low), extent.high)
+    system = _Equations.of(sets, extent, Point(eta, point.aux))
+    if system is None:
         return Point(eta, point.aux)
-    widths = [0 if aux is None else aux.shape[1] for aux in point.aux]
-    starts = np.cumsum([d, *widths])
-    tables = []
-    for j, K, A, _ in rows:
-        wide = torch.nn.functional.pad(torch.where(fixed[:, None], 0.0, K), (0, int(starts[-1]) - d))
-        if A is not None:
-            wide[..., starts[j] : starts[j + 1]] = A
-        tables.append(wide)
-    most = max(map(len, tables))
-    whole = torch.cat([part.expand(most, -1, -1) for part in tables], 1)
-    whole = whole[:1] if bool((whole == whole[:1]).all()) else whole  # one factorization serves all
-    step = (torch.linalg.pinv(whole) @ torch.cat([off for *_, off in rows], 1)[..., None]).squeeze(-1)
+    step = (torch.linalg.pinv(system.table) @ system.off[..., None]).squeeze(-1)
+    starts = system.starts
     aux = [a if a is None else a - step[:, starts[j] : starts[j + 1]] for j, a in enumerate(point.aux)]
-    return Point(eta - step[:, :d], tuple(aux))
+    return Point(eta - step[:, : eta.shape[1]], tuple(aux))
+
+
+def drift(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Float[Tensor, "N d"]:
+    """How far from η, entry by entry, some point is at which the equality rows hold exactly; ∞ where that is not known.
+
+    With P near K⁺ and ‖KP − I‖_∞ ≤ ½, the system Kδ = −r has the solution δ = −P(KP)⁻¹r, and |δ| ≤ 2|P|·‖r‖_∞.
+    """
+    system = _Equations.of(sets, extent, point)
+    if system is None:
+        return torch.zeros_like(point.eta)
+    K, d = system.table, point.eta.shape[1]
+    if K.shape[-1] != d:
+        return torch.full_like(point.eta, torch.inf)
+    P, used = torch.linalg.pinv(K), (K != 0).any(-1).to(K)
+    eye = torch.diag_embed(used)
+    wrong = (K @ P - eye).abs() + gamma(d + 2) * (K.abs() @ P.abs())
+    close = (wrong * used[:, None] * used[..., None]).sum(-1).amax(-1) <= 0.5
+    missed = (system.off.abs() + gamma(d + 4) * (2 * system.size + system.off.abs())).amax(-1)
+    missed = torch.where((missed > 0) & ((used == 0) & (system.off != 0)).any(-1), torch.inf, missed)
+    far = 2 * (1 + gamma(d)) * (P.abs() @ used[..., None]).squeeze(-1) * missed[:, None]
+    return torch.where(close[:, None], far, torch.inf)
 
 
 ATOMS: set[type[Atom]] = {Interval, NormBall}
@@ -313,7 +353,9 @@ MAPS: set[type[Map]] = {Identity, Diagonal, Rows}
 def relative(
     excess: Float[Tensor, "N b"], blur: Float[Tensor, "N b"], unit: Float[Tensor, "N b"]
 ) -> Float[Tensor, "N b"]:
-    """Violations in units of their rows; where a unit is 0 or unknown, what rounding explains is forgiven and the rest is ∞."""
+    """Violations in units of their rows; where a unit is 0 or unknown, what rounding explains is forgiven and the rest
+    is ∞.
+    """
     known = (unit > 0) & (unit < math.inf)
     beyond = torch.where(excess <= blur, 0.0, torch.where(excess.isnan(), excess, math.inf))
     return torch.where(known, ratio(excess.clamp_min(0), unit), beyond)

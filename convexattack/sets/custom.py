@@ -85,6 +85,9 @@ class ConeSlice(Atom):
             ds = ds + self.hidden.blur(aux.to(z)) + 2 * UNIT * self.hidden.absolute(aux.to(z).abs())
         return self.cones.blur(s, ds)
 
+    def tied(self, excess: Float[Tensor, "N k"]) -> Bool[Tensor, "N k"]:
+        return (torch.arange(excess.shape[1], device=excess.device) < self.cones.zero).expand(excess.shape)
+
     def widths(self, reach: Float[Tensor, "N m"]) -> Float[Tensor, "N k"]:
         b = self.right(reach)
         size = torch.where(b.isfinite(), b.abs(), 0.0) + reach
