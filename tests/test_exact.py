@@ -260,7 +260,7 @@ def test_operator_norm(p: float, m: int, d: int) -> None:
 def test_the_bound_of_an_operator_norm_does_not_trust_eigenvalues(
     share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too small an estimate of λ_max, with another eigenvector, is refused by the pivots of LDLᵀ; a larger one is tried."""
+    """Too small an estimate of λ_max, with another eigenvector, is refused by the pivots of LDLᵀ."""
     program = ca.OperatorNorm(random(3, 6, 9), ca.Ball(ca.Lp(2), 1.0))
     solution = ca.solve(program)
     exact = np.linalg.eigh
@@ -371,7 +371,8 @@ PROGRAMS: dict[str, Callable[[tuple[ca.ConvexSet, ...]], ca.Program]] = {
 def conic(program: ca.Program) -> ca.Solution:
     """Clarabel's answers, their multipliers as the duals of K_j η = z_j, and a point well inside but for equalities."""
     n, d = len(program), program.gradient.shape[-1]
-    points, found = [], []
+    points: list[np.ndarray] = []
+    found: list[list[np.ndarray]] = []
     for i in range(n):
         eta, links, texts = cp.Variable(d), [], []
         for item in program.sets:
@@ -386,7 +387,7 @@ def conic(program: ca.Program) -> ca.Solution:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             cp.Problem(cp.Minimize(goal), [*links, *texts, *own]).solve(cp.CLARABEL)
-        points.append(eta.value)
+        points.append(np.asarray(eta.value))
         first = [own[0].dual_value] if own else []
         found.append([np.asarray(part) for part in (*first, *(link.dual_value for link in links))])
     made = [torch.tensor(np.stack(column)) for column in zip(*found, strict=True)]
@@ -423,7 +424,7 @@ def test_a_conic_solvers_answer_is_tolerated_and_what_is_worse_refuted(name: str
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("p", [2, 3])
 def test_a_users_step_is_right_to_rounding(p: float, dtype: torch.dtype) -> None:
-    """−ε g/‖g‖ as one writes it: some rows are inside by luck, the others outside by a unit in the last place or less."""
+    """−ε g/‖g‖ as one writes it: some are inside by luck, others outside by a unit in the last place."""
     g = random(40, 50).to(dtype)
     power = g.abs() ** (1 / (p - 1)) * g.sign()
     eta = -0.1 * power / power.norm(p, dim=1, keepdim=True)
@@ -546,7 +547,7 @@ def test_rows_pulls_prices_and_membership_against_fractions(seed: int) -> None:
     x, u, K = normal(seed, d).mul(8).round() / 8, normal(seed + 1, r), normal(seed + 2, r, d).mul(4).round() / 4
     low, high = -normal(seed + 3, r).abs(), normal(seed + 4, r).abs().mul(16).round() / 16
     item = ca.ConvexSet(ca.atoms.Interval(low, high), ca.maps.Rows(K))
-    sets = Family((item,), 1, d).item(0)
+    sets = Family((item,), d).item(0)
     (part,) = sets.parts
     f = [Fraction(entry) for entry in x.tolist()]
     image = [sum(Fraction(a) * b for a, b in zip(row, f, strict=True)) for row in K.tolist()]
@@ -565,18 +566,18 @@ def test_rows_pulls_prices_and_membership_against_fractions(seed: int) -> None:
 def test_equality_rows_are_met_exactly_or_not_at_all(copies: int) -> None:
     K, b = normal(0, 3, 7), normal(1, 3)
     tables, right = K.repeat(copies, 1), b.repeat(copies)
-    sets = Family((ca.Affine(tables, right), ca.Support(torch.arange(7) > 0)), 1, 7).item(0)
+    sets = Family((ca.Affine(tables, right), ca.Support(torch.arange(7) > 0)), 7).item(0)
     met = sets.met(Place(vector(normal(2, 7))))
     assert sets.outside(met)[0] is True
     assert met.top[0] == 0
     right[-1] += 2.0**-52
-    off = Family((ca.Affine(tables, right), ca.Support(torch.arange(7) > 0)), 1, 7).item(0)
+    off = Family((ca.Affine(tables, right), ca.Support(torch.arange(7) > 0)), 7).item(0)
     assert off.outside(off.met(Place(vector(normal(2, 7)))))[0] is (copies == 1)
 
 
 @pytest.mark.parametrize("outer", [1, 2, 3, INF])
 def test_groups_are_measured_exactly_where_they_can_be(outer: float) -> None:
-    sets = Family((ca.GroupBall(torch.tensor([0, 0, 1, 1]), 5.0, outer),), 1, 4).item(0)
+    sets = Family((ca.GroupBall(torch.tensor([0, 0, 1, 1]), 5.0, outer),), 4).item(0)
     for point, expected in (([3, 4, 0, 0], True), ([3, 4.0000001, 0, 0], False), ([0, 0, 0, 5], True)):
         assert sets.outside(Place(vector(numbers(*point))))[0] is expected
     both = Place(vector(numbers(3, 4, 3, 4)))
@@ -589,13 +590,13 @@ def test_a_violation_is_in_units_of_its_row() -> None:
         ca.Halfspaces(rows([0, 1]), 0.5),
         ca.Box(numbers(-1, -1e-3), numbers(1, 1e-3)),
     )
-    found = Family(sets, 1, 2).item(0).outside(Place(vector(numbers(1.0, 0.5 + 1e-3))))[1]
+    found = Family(sets, 2).item(0).outside(Place(vector(numbers(1.0, 0.5 + 1e-3))))[1]
     assert found is not None
     assert float(found) == pytest.approx((0.501 - 1e-3) / 2e-3)  # of the box
-    line = Family((sets[0], ball(2, 0.5)), 1, 2).item(0).outside(Place(vector(numbers(0.1, 0.1))))[1]
+    line = Family((sets[0], ball(2, 0.5)), 2).item(0).outside(Place(vector(numbers(0.1, 0.1))))[1]
     assert line is not None
     assert float(line) == pytest.approx(0.3 / 5)  # 2·0.5·‖(3, 4)‖
-    alone = Family(sets[:1], 1, 2).item(0).outside(Place(vector(numbers(0.1, 0.1))))[1]
+    alone = Family(sets[:1], 2).item(0).outside(Place(vector(numbers(0.1, 0.1))))[1]
     assert alone is not None
     assert float(alone) == pytest.approx(0.3)  # |b|
 

@@ -86,8 +86,8 @@ def prove(
     Raises:
         ValueError: a set that exact arithmetic does not know.
     """
-    n, d = len(program), program.gradient.shape[-1]
-    family, good, members = Family(program.sets, n, d), program.valid().tolist(), list(Status)
+    d = program.gradient.shape[-1]
+    family, good, members = Family(program.sets, d), program.valid().tolist(), list(Status)
     limits = Limits.of(program.gradient.dtype, d)
     data = _Data.of(program, solution)
     proofs = []
@@ -242,7 +242,7 @@ class _Item:
     # --- a point inside -----------------------------------------------------------------------------------------------
 
     def goals(self) -> Iterator[Vector]:
-        """Towards which η is pulled: the claimant's `inside`, 0, the middle of the extents; of (8) beyond its own row."""
+        """Towards which η is pulled: the claimant's `inside`, 0, the centre of the extents; for (8) beyond its row."""
         if self.inside is not None:
             yield self.inside
         yield [ZERO] * self.sets.d

@@ -66,7 +66,7 @@ class GN(Program):
     def _exactly(self, i: int, eta: Float[Tensor, " d"], multipliers: list[Tensor]) -> Status:
         """`decide` for one item in rational numbers, and balls where p wants roots."""
         try:
-            sets = exact.Family(self.sets, *self.gradient.shape).item(i)
+            sets = exact.Family(self.sets, self.gradient.shape[1]).item(i)
         except ValueError:  # a set that has no exact formula
             return Status.UNDECIDED
         point, g, value = vector(eta), vector(self.g[i]), arb(float(self.L[i]))

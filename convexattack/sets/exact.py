@@ -455,8 +455,8 @@ class Family:
         ValueError: a set whose rows or prices are no formula in rationals and roots.
     """
 
-    def __init__(self, sets: Sequence[ConvexSet], n: int, d: int) -> None:
-        self.sets, self.n, self.d = tuple(sets), n, d
+    def __init__(self, sets: Sequence[ConvexSet], d: int) -> None:
+        self.sets, self.d = tuple(sets), d
         self.tables: dict[int, Table] = {}  # rows that serve all items
         for j, item in enumerate(self.sets):
             atom, map = type(item.atom), type(item.map)
@@ -468,20 +468,21 @@ class Family:
 
     def item(self, i: int) -> Sets:
         """The sets of item i, whose numbers are finite."""
-        return Sets([self._part(j, item, i) for j, item in enumerate(self.sets)], self.d)
+        one = torch.tensor([i])
+        return Sets([self._part(j, item.take(one)) for j, item in enumerate(self.sets)], self.d)
 
-    def _part(self, j: int, item: ConvexSet, i: int) -> _Span | _Round:
-        map = self._map(j, item, i)
-        like = torch.empty((), dtype=torch.float64).expand(self.n, item.map.rows(self.d))
+    def _part(self, j: int, item: ConvexSet) -> _Span | _Round:
+        map = self._map(j, item)
+        like = torch.empty(1, item.map.rows(self.d), dtype=torch.float64)
         atom = item.atom
         if isinstance(atom, Interval):
             low, high = (
-                [None if abs(x) == float("inf") else arb(x) for x in end[i].tolist()] for end in atom.ends(like)
+                [None if abs(x) == float("inf") else arb(x) for x in end[0].tolist()] for end in atom.ends(like)
             )
             text = "lower ≤ η ≤ upper" if map.plain else f"the {item.label}"
             return _Span(map, low, high, text)
         assert isinstance(atom, NormBall)
-        radius, centre = arb(float(atom.radii(like)[i])), None if atom.centre is None else vector(atom.middle(like)[i])
+        radius, centre = arb(float(atom.radii(like))), None if atom.centre is None else vector(atom.middle(like)[0])
         if isinstance(atom.norm, Lp):
             text = f"‖η‖_{'∞' if atom.norm.p == float('inf') else f'{atom.norm.p:g}'} ≤ {float(radius):g}"
             return _Round(map, atom.norm.p, radius, centre, None, text if map.plain else f"the {item.label}")
@@ -491,16 +492,16 @@ class Family:
             groups[label].append(k)
         return _Round(map, atom.norm.outer.p, radius, centre, groups, f"the {item.label}")
 
-    def _map(self, j: int, item: ConvexSet, i: int) -> _Map:
+    def _map(self, j: int, item: ConvexSet) -> _Map:
         d = self.d
         if isinstance(item.map, Identity):
             return _Map(d)
         if isinstance(item.map, Diagonal):
-            return _Map(d, weights=vector(item.map.of(torch.empty(self.n, d, dtype=torch.float64))[i]))
+            return _Map(d, weights=vector(item.map.of(torch.empty(1, d, dtype=torch.float64))[0]))
         assert isinstance(item.map, Rows)
         matrix = item.map.matrix
         if matrix.ndim == 3:
-            return _Map(d, rows=_table(matrix[i]))
+            return _Map(d, rows=_table(matrix[0]))
         if j not in self.tables:
             self.tables[j] = _table(matrix)
         return _Map(d, rows=self.tables[j])
