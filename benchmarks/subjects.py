@@ -48,7 +48,7 @@ OUTPUTS = ("logits", "probabilities")
 _CODE = (  # what decides a result; sources that only print or check are not among them
     "attacks/__init__.py", "attacks/loop.py", "attacks/pieces.py", "attacks/total.py", "linearize.py", "losses.py",
     "norms.py", "programs/base.py", "programs/duality.py", "programs/gnii.py", "programs/min_norm.py", "sets.py",
-    "robustness.py", "solvers/__init__.py", "solvers/closed_form/__init__.py", "solvers/closed_form/quick.py",
+    "robustness.py", "solvers/__init__.py", "solvers/closed_form/__init__.py", "solvers/closed_form/ball.py", "solvers/closed_form/ball_and_box.py", "solvers/closed_form/path.py",
     "models/layers.py", "models/mnist.py", "models/cifar10.py",
 )  # fmt: skip
 

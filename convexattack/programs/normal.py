@@ -54,6 +54,11 @@ class Normal:
         """The rest, in words."""
         return " and ".join(f"sets[{j}], a {self.sets[j].label}," for j in self.rest)
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is one plain ball and nothing else."""
+        return len(self.sets) == 1 and (_is_cube(self.sets[0]) or (self.ball is not None and self.weights is None))
+
     # --- the ball ------------------------------------------------------------------------------------------------------------
 
     @property
@@ -90,6 +95,14 @@ class Normal:
         return _merged(pairs) if pairs else None
 
     @cached_property
+    def ends(self) -> Bounds:
+        """`inwards` and `cube` as one, (N, d), or (N, 1) for a cube alone; ∓∞ without any."""
+        pairs = [
+            pair for pair in (self.inwards, None if self.cube is None else (-self.cube, self.cube)) if pair is not None
+        ]
+        return _merged(pairs) if pairs else (-(endless := self.like.new_full((len(self.like), 1), math.inf)), endless)
+
+    @cached_property
     def around(self) -> bool:
         """Whether 0 is in all boxes of every item, as far as that is known without looking at each."""
         known = [self.sets[j] for j in self.boxes if not _is_cube(self.sets[j])]
@@ -110,7 +123,11 @@ class Normal:
 
     def _rounded(self, j: int) -> Bounds:
         item = self.sets[j]
-        return item.inwards(self.like)[:2] if isinstance(item, Box) else round_inwards(*_bounds(item, self.like), self.like.dtype)
+        return (
+            item.inwards(self.like)[:2]
+            if isinstance(item, Box)
+            else round_inwards(*_bounds(item, self.like), self.like.dtype)
+        )
 
     # --- multipliers ---------------------------------------------------------------------------------------------------------
 
@@ -127,16 +144,6 @@ class Normal:
             found[j] = self._in_rows(j, mine)
         return tuple(found)
 
-    def crossing(self) -> tuple[Float[Tensor, "N d"], ...]:
-        """Where a low end is above a high one at coordinate k: e_k to the set of the high one, −e_k to that of the low one, a proof that no η
-        is in both: Σ_j K_jᵀu_j = 0 at a negative price."""
-        low, high = self.merged
-        worst = (low - high).nan_to_num(-math.inf).argmax(-1, keepdim=True)
-        upper = torch.zeros_like(low).scatter_(-1, worst, 1.0)
-        none = torch.zeros_like(low)
-        pairs = zip(self.spread(none, upper), self.spread(none, -upper), strict=True)
-        return tuple(above + below for above, below in pairs)
-
     def _in_rows(self, j: int, v: Tensor) -> Tensor:
         map = self.sets[j].map
         return ratio(v, map.of(v)) if isinstance(map, Diagonal) else v
@@ -149,7 +156,9 @@ def _is_box(item: ConvexSet) -> bool:
         if bool((idle & ((below > 0) | (above < 0))).any()):  # empty, but not coordinate by coordinate
             return False
     plain = isinstance(item.map, Identity | Diagonal)
-    return plain and (isinstance(item.atom, Interval) or (isinstance(item.atom, NormBall) and item.atom.norm == Lp(math.inf)))
+    return plain and (
+        isinstance(item.atom, Interval) or (isinstance(item.atom, NormBall) and item.atom.norm == Lp(math.inf))
+    )
 
 
 def _is_ball(item: ConvexSet) -> bool:

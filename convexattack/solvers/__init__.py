@@ -1,23 +1,44 @@
-"""Solvers: each makes a claim, none judges it. `solve` picks one."""
+"""Solvers: each makes a claim, none judges it. `solve` asks those of the roster in turn; the first that does not refuse runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
+from convexattack.programs import OperatorNorm, Program
+from convexattack.solution import Solution
+from convexattack.solvers import closed_form, conic, operator_norm
 
-from convexattack.programs import HingeSum, OperatorNorm, Program
-from convexattack.solution import Solution, Status
-from convexattack.solvers import closed_form, operator_norm, reference, reference_hinge, reference_norm
+__all__ = ["ROSTER", "Solver", "solve"]
 
-__all__ = ["solve"]
+AnyProgram = Program | OperatorNorm
+Progress = Callable[[int], object]
 
 
-def solve(
-    program: Program | OperatorNorm | HingeSum,
-    solver: str | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> Solution:
+@dataclass(frozen=True)
+class Solver:
+    """One of the roster.
+
+    Attributes:
+        name: as given to `solve`.
+        why_not: a sentence that says why it cannot take a program; None where it can.
+        run: solves all items at once.
+    """
+
+    name: str
+    why_not: Callable[[AnyProgram], str | None]
+    run: Callable[[AnyProgram], Solution]
+
+
+ROSTER = (
+    Solver("closed_form", closed_form.why_not, closed_form.solve),
+    Solver("closed_form", operator_norm.why_not, operator_norm.solve),
+    Solver("enumeration", operator_norm.why_not_exactly, lambda program: operator_norm.solve(program, exact=True)),
+)
+"""In order; whatever none of them takes goes through CVXPY. For (9) "closed_form" is the batched torch path."""
+
+
+def solve(program: AnyProgram, solver: str | None = None, progress: Progress | None = None) -> Solution:
     """Solve all N items of a program.
 
     Args:
@@ -29,40 +50,27 @@ def solve(
         progress: called with the number of items done since the last call.
 
     Returns:
-        A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception.
+        A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception. `stats["solver"]` says
+        who found it, `stats["passed_over"]` why others before were not asked, a sentence for each name.
 
     Raises:
         ValueError: an unknown or uninstalled solver, or a program that the named solver cannot take.
     """
-    if isinstance(program, OperatorNorm) and solver in (None, "closed_form", "enumeration"):
-        found = operator_norm.solve(program, exact=solver == "enumeration")
-        if progress is not None:
-            progress(len(program))
-        return found
-    if isinstance(program, OperatorNorm):
-        return reference_norm.solve(program, None if solver == "reference" else solver, progress)
-    if isinstance(program, HingeSum):
-        name = None if solver == "reference" else solver
-        return _with_proofs(program, reference_hinge.solve(program, name, progress), name)
-    if solver is None:
-        solver = "reference" if closed_form.why_not(program) else "closed_form"
-    if solver == "closed_form":
-        found = closed_form.solve(program)
-        if progress is not None:
-            progress(len(program))
-        return found
-    return reference.solve(program, None if solver == "reference" else solver, progress)
+    passed_over: dict[str, str] = {}
+    for one in (one for one in ROSTER if solver in (None, one.name)):
+        reason = one.why_not(program)
+        if reason is None:
+            found = one.run(program)
+            if progress is not None:
+                progress(len(program))
+            return _told(found, one.name, {} if solver else passed_over)
+        passed_over.setdefault(one.name, reason)
+    if passed_over and solver is not None:
+        raise ValueError(f"solver={solver!r} cannot take this program: {passed_over[solver]}; use solver=None")
+    return _told(conic.solve(program, None if solver == "reference" else solver, progress), "reference", passed_over)
 
 
-def _with_proofs(program: HingeSum, found: Solution, solver: str | None) -> Solution:
-    """Where a sum of hinges failed because its sets have no point in common, the (GNII) with u = 0 has the proof of that."""
-    failed = found.codes == Status.FAILED.code
-    if not (program.sets and bool(failed.any())):
-        return found
-    proof = reference.solve(program.weighted(torch.zeros_like(program.c)), solver)
-    empty = failed & (proof.codes == Status.INFEASIBLE.code)
-    parts = zip(found.multipliers, (torch.zeros_like(program.c), *proof.multipliers), strict=True)
-    multipliers = tuple(torch.where(empty[:, None], new, old) for old, new in parts)
-    return Solution(
-        found.eta, torch.where(empty, Status.INFEASIBLE.code, found.codes).to(torch.int8), multipliers, found.stats
-    )
+def _told(found: Solution, name: str, passed_over: dict[str, str]) -> Solution:
+    found.stats.setdefault("solver", name)
+    found.stats["passed_over"] = passed_over
+    return found

@@ -19,11 +19,26 @@ from convexattack.solution import Solution, Status
 from convexattack.solvers.operator_norm import columns, matrix_free, rows
 from convexattack.solvers.operator_norm.rounding import MOST_SIGNS, enumerate_signs, in_few_rows, round_factor, sweep
 
-__all__ = ["solve"]
+__all__ = ["solve", "why_not", "why_not_exactly"]
 
 SMALL = 1e-100  # of ‖J‖_F: shorter columns are left out of the work, not out of the bound
 FEW, MANY = 210, 5000  # unknowns of W: m <= 20 and m < 100
 NUMBERS = 2**25  # of float64, of the Jacobians that are worked on together: 256 MiB
+
+
+def why_not(program: Any) -> str | None:
+    """Why this is no program for the batched torch path; None where it is one."""
+    return None if isinstance(program, OperatorNorm) else "it is for (9), the operator norm"
+
+
+def why_not_exactly(program: Any) -> str | None:
+    """Why not all signs can be tried; None where they can."""
+    if not isinstance(program, OperatorNorm):
+        return why_not(program)
+    p, d = program.norm.p, program.shape[2]
+    if p == math.inf and d <= MOST_SIGNS and program.explicit:
+        return None
+    return f"it tries the 2^d vertices of an l-inf ball, d <= {MOST_SIGNS}, got p = {program.norm} and d = {d}"
 
 
 def solve(program: OperatorNorm, exact: bool = False) -> Solution:
@@ -38,16 +53,8 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
         (0 for p < 2, where the bound is a formula); `rounding_ratio`, the mean over Gaussian draws of ‖Jη‖₂² against the squared bound
         (p > 2), for p = ∞ at least 2/π in expectation; `newton_steps`; `exact`, whether η is known to be the optimum although the bound
         need not show it (p in {1, 2}, rank at most 2 with p = ∞ or rank 1, and enumeration).
-
-    Raises:
-        ValueError: exact=True for another p, or d > 20.
     """
     n, m, d = program.shape
-    if exact and not (program.norm.p == math.inf and d <= MOST_SIGNS and program.explicit):
-        raise ValueError(
-            f"solver='enumeration' tries the 2^d vertices of an l-inf ball, d <= {MOST_SIGNS}, got p = {program.norm} and d = {d}; "
-            "use solver=None"
-        )
     if not program.explicit:
         return matrix_free.solve(program)
     assert isinstance(program.jacobian, Tensor)
