@@ -131,7 +131,10 @@ class Cones:
         parts = [s[:, : self.zero].abs(), -s[:, self.zero : self.ends[1]]]
         if self.soc:
             parts.append(self.lengths(s) - s[:, self.heads])
-        parts += [-torch.linalg.eigvalsh(self.matrix(s, *one))[:, :1] for one in self.triangles()]
+        for one in self.triangles():
+            S = self.matrix(s, *one)
+            good = S.isfinite().all(-1).all(-1)[:, None]
+            parts.append(torch.where(good, -torch.linalg.eigvalsh(torch.where(good[..., None], S, 0.0))[:, :1], math.nan))
         parts += [_exp_excess(*self.triples(s, 4))] * (self.exp > 0)
         parts += [self._power_excess(*self.triples(s, 5))] * bool(self.power)
         return torch.cat(parts, -1)
@@ -173,7 +176,10 @@ class Cones:
         if self.soc:
             u[:, self.heads] = torch.maximum(u[:, self.heads], self.lengths(u) * (1 + 2 * self.slack))
         for rows, n, i, j in self.triangles():
-            values, vectors = torch.linalg.eigh(self.matrix(u, rows, n, i, j))
+            S = self.matrix(u, rows, n, i, j)
+            good = S.isfinite().all(-1).all(-1)[:, None]
+            values, vectors = torch.linalg.eigh(torch.where(good[..., None], S, 0.0))
+            values = torch.where(good, values, math.nan)
             U = (vectors * values.clamp_min(0)[:, None]) @ vectors.mT
             U = U + (32 * n * UNIT * values.abs().amax(-1))[:, None, None] * torch.eye(
                 n, dtype=u.dtype, device=u.device

@@ -248,10 +248,12 @@ class CustomSet(ConvexSet):
         """What −(A_xᵀu)ᵀx is at most for |η_i| ≤ reach_i."""
         hidden = self.atom.hidden
         left = hidden.pull(u).abs() + hidden.pull_blur(u)
+        return times(left, self.unknowns(reach)).sum(-1) * (1 + gamma(left.shape[1] + 2))
+
+    def unknowns(self, reach: Float[Tensor, "N d"]) -> Float[Tensor, "N k"]:
+        """A bound on each |x_i| for |η_i| ≤ reach_i."""
         low, high = self._bounds(-reach, reach)
-        return times(left, torch.maximum(low.abs(), high.abs())[:, reach.shape[1] :]).sum(-1) * (
-            1 + gamma(left.shape[1] + 2)
-        )
+        return torch.maximum(low.abs(), high.abs())[:, reach.shape[1] :]
 
     def extent(self, like: Float[Tensor, "N d"]) -> Extent:
         d = like.shape[1]

@@ -23,7 +23,7 @@ from convexattack.sets.base import Point, met
 from convexattack.solution import Solution, Status
 from convexattack.solvers.conic import operator_norm
 from convexattack.solvers.conic.compiled import SECOND, TIGHT, Compiled, Found, installed
-from convexattack.solvers.conic.text import Text
+from convexattack.solvers.conic.text import Text, explained
 
 __all__ = ["bare", "solve", "why_not", "witness"]
 
@@ -113,6 +113,7 @@ class _Claims:
         self.words, self.seconds = ["not run"] * n, np.zeros(n)
         self.valid, self.idle = self.program.valid().tolist(), self._idle().tolist()
         self.claim = torch.zeros(n, dtype=torch.bool)
+        self.decides = hasattr(self.program, "decide")  # (GN), which is the sign of (GNII)
 
     def _idle(self) -> Tensor:
         """(8) with L ≤ 0 and 0 in every set: nothing is shorter than 0, and a conic solver would only blur it."""
@@ -167,7 +168,8 @@ class _Claims:
         made = self.text.of(i, mode, solver)
         if made.solver not in self.names:
             self.names.append(made.solver)
-        found = made.run(self.text.values(i, mode, TIGHT.get(made.solver, TOLERANCE) if tight is None else tight))
+        by = TIGHT.get(made.solver, TOLERANCE) if tight is None else tight
+        found = made.run(self.text.values(i, mode, by), almost=mode != "solve")
         self.seconds[i] += made.seconds
         return made, found
 
@@ -186,8 +188,9 @@ class _Claims:
         low, high = (
             torch.where(end[i].isnan(), eta, end[i]) for end in (self.program.extent.low, self.program.extent.high)
         )
-        known = [f"x{j}" in made.variables for j in range(len(self.aux))]
-        aux = [torch.from_numpy(unit * made.value(found, f"x{j}")) if has else None for j, has in enumerate(known)]
+        columns = [one.columns for one in self.text.poses]
+        known = [None if one is None else unit * one[i] * made.value(found, f"x{j}") for j, one in enumerate(columns)]
+        aux = [None if one is None else torch.from_numpy(one) for one in known]
         return torch.minimum(torch.maximum(eta, low), high), aux
 
     def _violated(self, i: int) -> None:
@@ -216,7 +219,7 @@ class _Claims:
             ray = torch.from_numpy(made.value(found, "u"))
             ray = torch.where(ray.abs() < 1e-7, 0.0, ray)[None]
             stays = all(bool(item.contains_ray(ray)) for item in self.program.take(torch.tensor([i])).sets)
-            if stays and float(g @ ray[0] + gamma(len(g) + 1) * (g * ray[0]).abs().sum()) < 0:
+            if (stays or self.decides) and float(g @ ray[0] + gamma(len(g) + 1) * (g * ray[0]).abs().sum()) < 0:
                 break
         else:
             return
@@ -233,20 +236,19 @@ class _Claims:
     def finished(self, program: Program) -> Solution:
         """The solution of the program as it was given."""
         host, device = self.program, program.gradient.device
+        if self.decides and self.ray is not None:
+            self._go_far()
         multipliers = self.text.absorbed(self.multipliers, self.claim)
         point = self._met(Point(self.eta, tuple(self.aux)))
         eta = point.eta.to(program.gradient.dtype)
         solved = self.codes == Status.OPTIMAL.code
         falls = self.codes == Status.UNBOUNDED.code
-        rounded = Point(eta.to(torch.float64).nan_to_num(), point.aux)
-        inside, witness = self._inside(rounded, solved)
+        rounded = self._explained(Point(eta.to(torch.float64).nan_to_num(), point.aux), solved)
+        inside, aux_inside = self._inside(rounded, solved)
         inside = torch.where(falls[:, None], self.eta, inside)
         eta = torch.where((solved)[:, None], eta, math.nan)
-        decide: Any = getattr(host, "decide", None)
-        if decide is not None:
-            if self.ray is not None:
-                eta, solved = self._far(eta, falls), solved | falls
-            verdict = decide(eta, multipliers)
+        if self.decides:
+            verdict = host.decide(eta, multipliers)  # type: ignore[attr-defined]
             clear = host.primal(eta) < -NEAR * host.scale().nan_to_num(0.0, 0.0, 0.0)  # wherever the judge pulls η
             verdict = torch.where((verdict == Status.UNDECIDED.code) & clear, Status.FEASIBLE.code, verdict)
             self.codes = torch.where(solved, verdict, self.codes).to(torch.int8)
@@ -254,7 +256,7 @@ class _Claims:
         hides = any(part is not None for part in self.aux)
         return Solution(
             eta.to(device), self.codes.to(device), tuple(part.to(device) for part in multipliers), stats, inside.to(device),
-            point.aux if hides else (), witness if hides else (), None if self.ray is None else self.ray.to(device),
+            rounded.aux if hides else (), aux_inside if hides else (), None if self.ray is None else self.ray.to(device),
         ).to(device)  # fmt: skip
 
     def _met(self, point: Point) -> Point:
@@ -264,31 +266,44 @@ class _Claims:
         zero = Point(point.eta.nan_to_num(), point.aux)
         return met(self.program.sets, self.program.extent, zero).where(~point.eta.isnan().any(1), zero)
 
-    def _far(self, eta: Tensor, falls: Tensor) -> Tensor:
-        """(GN): a point so far along the ray that L + gᵀη < 0."""
-        assert self.ray is not None
-        g, start = self.program.g, self.eta.nan_to_num()
-        slope = (g * self.ray).sum(-1)
+    def _explained(self, point: Point, solved: Tensor) -> Point:
+        """The point with another witness where the solver's own does not do: it drops small coefficients of unknowns of no consequence."""
+        if not any(item.hides for item in self.program.sets):
+            return point
+        bad = (solved & ~within(self.program, point)).nonzero()[:, 0]
+        other = list(point.aux)
+        for j, x in enumerate(witness(self.program.take(bad), point.eta[bad])):
+            if x is not None:
+                other[j] = point.aux[j].index_copy(0, bad, x)  # type: ignore[union-attr]
+        better = Point(point.eta, tuple(other))
+        return better.where(
+            self.program.violation(point.eta, other) <= self.program.violation(point.eta, point.aux), point
+        )
+
+    def _go_far(self) -> None:
+        """(GN): where (GNII) is unbounded, a point so far along the ray that L + gᵀη < 0."""
+        falls = self.codes == Status.UNBOUNDED.code
+        slope, start = (self.program.g * self.ray).sum(-1), self.eta.nan_to_num()
         t = 2 * self.program.linear(start).abs() / torch.where(slope < 0, -slope, 1.0) + 1
-        return torch.where(falls[:, None], (start + t[:, None] * self.ray).to(eta), eta)
+        self.eta = torch.where(falls[:, None], start + t[:, None] * self.ray, self.eta)
+        self.codes = torch.where(falls, Status.OPTIMAL.code, self.codes).to(torch.int8)
+        for j, x in enumerate(witness(self.program, self.eta)):
+            self.aux[j] = x if x is None else torch.where(falls[:, None], x, self.aux[j])  # type: ignore[arg-type]
 
     def _inside(self, point: Point, solved: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """A point well inside the sets for items whose η is not itself inside, and its witness."""
+        """A point inside the sets for items whose η is not itself inside, and its witness: the optimum of rows tightened by more than
+        rounding can do, for the way there costs least; else the point with the most slack."""
         eta, aux = point.eta.clone(), [None if part is None else part.clone() for part in point.aux]
-        known: dict[bytes, tuple[Tensor, list[Tensor | None]] | None] = {}
+        tight = max(1e-4, math.sqrt(torch.finfo(self.program.gradient.dtype).eps))
         for i in (solved & ~within(self.program, point)).nonzero()[:, 0].tolist():
-            values = self.text.values(i, "inside")
-            key = b"".join(np.ascontiguousarray(values[name]).tobytes() for name in sorted(values) if name != "c")
-            key = key if self.program.norm is None else key + values["c"].tobytes()
-            if key not in known:
-                made, found = self._run(i, "inside", None, 0.0)
-                known[key] = None if found.primal is None else self._point(i, made, found)
-            found_point = known[key]
-            if found_point is not None:
-                eta[i] = found_point[0]
-                for whole, part in zip(aux, found_point[1], strict=True):
-                    if whole is not None and part is not None:
-                        whole[i] = part
+            for mode, by in (("solve", tight), ("inside", 0.0)):
+                made, found = self._run(i, mode, self.solver, by)
+                if found.primal is not None:
+                    eta[i], values = self._point(i, made, found)
+                    for whole, part in zip(aux, values, strict=True):
+                        if whole is not None and part is not None:
+                            whole[i] = part
+                    break
         good = self._met(Point(eta, tuple(aux)))
         return good.eta, good.aux
 
@@ -303,7 +318,8 @@ def within(program: Program, point: Point) -> Tensor:
 
 
 def witness(program: Program, eta: Tensor) -> tuple[Tensor | None, ...]:
-    """Values of the sets' own unknowns with which η lies in each set, as far as it does; `()` where no set has any."""
+    """Values of the unknowns of the sets' own texts with which η lies deepest in each set; `()` where no set has any."""
     if not any(item.hides for item in program.sets):
         return ()
-    raise NotImplementedError
+    wide = eta.to("cpu", torch.float64).nan_to_num()
+    return tuple(explained(item, wide).to(eta.device) if item.hides else None for item in program.sets)

@@ -116,8 +116,11 @@ class Compiled:
         options = dict(OPTIONS.get(self.solver, {}))
         return self.chain.solve_via_data(self.problem, data, warm_start=False, verbose=False, solver_opts=options)
 
-    def run(self, values: dict[str, np.ndarray]) -> Found:
-        """Solve for these numbers. Whatever a solver throws fails this item alone; "almost optimal" is not optimal."""
+    def run(self, values: dict[str, np.ndarray], almost: bool = False) -> Found:
+        """Solve for these numbers. Whatever a solver throws fails this item alone.
+
+        "Almost optimal" is not optimal, unless `almost` says that the answer is proved right or left.
+        """
         begin = time.perf_counter()
         try:
             data = self.data(values)  # the first call makes the chain
@@ -126,7 +129,8 @@ class Compiled:
             return Found(f"{type(error).__name__}: {error}")
         finally:
             self.seconds = time.perf_counter() - begin
-        if found.status != SOLVED or found.primal_vars is None:
+        enough = (SOLVED, cp.OPTIMAL_INACCURATE) if almost else (SOLVED,)
+        if found.status not in enough or found.primal_vars is None:
             return Found(str(found.status))
         for row in self.problem.constraints:
             if row.id in found.dual_vars:
@@ -134,9 +138,10 @@ class Compiled:
         return Found(SOLVED, found.primal_vars)
 
     def value(self, found: Found, name: str) -> np.ndarray:
-        """The value of a variable, flat."""
-        assert found.primal is not None
-        return np.asarray(found.primal[self.variables[name].id], dtype=float).ravel(order="F")
+        """The value of a variable, flat; 0 where it is in no row."""
+        variable = self.variables[name]
+        value = (found.primal or {}).get(variable.id)
+        return np.zeros(variable.size) if value is None else np.asarray(value, dtype=float).ravel(order="F")
 
 
 @dataclass(eq=False)

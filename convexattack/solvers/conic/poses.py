@@ -41,6 +41,7 @@ class Pose:
         form: for each item what its text depends on besides the numbers.
         write: (item, f∘z, numbers, soft) → the text; `soft` ≤ 0 widens equalities by −soft.
         linked: whether the multiplier is that of a row f∘z − v = 0, v in f∘S.
+        columns: (N, k) the unit of each of the text's own unknowns; None without them.
     """
 
     factor: np.ndarray
@@ -49,22 +50,24 @@ class Pose:
     form: list[Hashable]
     write: Callable[[int, cp.Expression, Mapping[str, Any], cp.Expression | None], Written]
     linked: bool = False
+    columns: np.ndarray | None = None
 
 
 @singledispatch
-def pose(atom: Atom, size: np.ndarray, limit: np.ndarray) -> Pose:
+def pose(atom: Atom, size: np.ndarray, limit: np.ndarray, known: np.ndarray | None = None) -> Pose:
     """The pose of an atom.
 
     Args:
         atom: for N items, in the units of the solver.
         size: (N, r) the largest entry of each row of K.
         limit: (N, r) a bound on |z_i| over the other sets, ∞ where there is none: a number beyond it says nothing.
+        known: (N, k) a bound on the text's own unknowns, ∞ where there is none; None without them.
     """
     raise TypeError(f"no conic text is known for a {type(atom).__name__}; add one to convexattack.solvers.conic.poses")
 
 
 @pose.register
-def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray) -> Pose:
+def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray, known: np.ndarray | None = None) -> Pose:
     factor = 1 / np.where(size > 0, size, 1.0)
     low, high = (end.cpu().numpy() * factor for end in atom.ends(torch.empty(limit.shape)))
     equal, most = low == high, limit * factor
@@ -104,7 +107,7 @@ def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray) -> Pose:
 
 
 @pose.register
-def _norm_ball(atom: NormBall, size: np.ndarray, limit: np.ndarray) -> Pose:
+def _norm_ball(atom: NormBall, size: np.ndarray, limit: np.ndarray, known: np.ndarray | None = None) -> Pose:
     n, r = limit.shape
     largest = size.max(1, keepdims=True)
     factor = np.broadcast_to(1 / np.where(largest > 0, largest, 1.0), (n, r))
@@ -123,14 +126,14 @@ def _norm_ball(atom: NormBall, size: np.ndarray, limit: np.ndarray) -> Pose:
 
 
 @pose.register
-def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray) -> Pose:
+def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray, known: np.ndarray | None = None) -> Pose:
     n, m = limit.shape
     cones, k = atom.cones, int(atom.cones.block[-1]) + 1
     b = atom.right(torch.empty(n, m)).cpu().numpy().copy()
-    if atom.hidden is None:
-        own = np.full((n, m), 0.0)
-    else:
-        own = atom.hidden.absolute(torch.ones(n, atom.hidden.matrix.shape[-1], dtype=torch.float64)).cpu().numpy()
+    own, columns = np.zeros((n, m)), None
+    if atom.hidden is not None and known is not None:
+        columns = _coarse(np.where(np.isfinite(known), known, 1.0))
+        own = atom.hidden.absolute(torch.from_numpy(columns)).cpu().numpy()
     flat = np.zeros(m, dtype=bool)
     flat[cones.zero : cones.ends[1]] = True
     b = np.where(flat & (own == 0), np.minimum(b, 2 * limit), b)  # such a row is about z alone
@@ -140,21 +143,24 @@ def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray) -> Pose:
         np.maximum.at(
             largest[i], cones.block, np.maximum(np.maximum(size[i], own[i]), np.where(idle[i], 0.0, np.abs(b[i])))
         )
-    coarse = 2.0 ** -(8 * np.round(np.log2(np.where(largest > 0, largest, 1.0)) / 8))  # few texts for many items
-    factor = np.where(idle, 0.0, coarse[:, cones.block])
+    factor = np.where(idle, 0.0, 1 / _coarse(largest)[:, cones.block])
     numbers = {"b": np.where(idle, 1.0, np.where(idle, 0.0, b) * factor)}
     inwards = np.broadcast_to(-cones.centre * (cones.block >= 0), (n, m))
     hidden = atom.hidden
     shape = digest((None if hidden is None else hidden, dataclasses.astuple(cones)))
-    form: list[Hashable] = [(shape, factor[i].tobytes()) for i in range(n)]
+    form: list[Hashable] = [
+        (shape, factor[i].tobytes(), None if columns is None else columns[i].tobytes()) for i in range(n)
+    ]
 
     def write(i: int, z: cp.Expression, p: Mapping[str, Any], soft: cp.Expression | None) -> Written:
-        x = None if hidden is None else cp.Variable(hidden.matrix.shape[-1], name="x")
-        A = None if hidden is None else sp.diags_array(factor[i]) @ _matrix(hidden, i)
+        x, A = None, None
+        if hidden is not None and columns is not None:
+            x = cp.Variable(columns.shape[1], name="x")
+            A = sp.csr_array(sp.diags_array(factor[i]) @ _matrix(hidden, i) @ sp.diags_array(columns[i]))
 
         def slack(rows: np.ndarray) -> cp.Expression:
             s = _at(p["b"], rows) - _at(z, rows)
-            return s if A is None else s - sp.csr_array(A[rows]) @ x
+            return s if A is None else s - A[rows] @ x
 
         parts = cones.text(slack, soft)
 
@@ -166,7 +172,12 @@ def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray) -> Pose:
 
         return Written([row for row, *_ in parts], read, x)
 
-    return Pose(factor, numbers, {"b": inwards}, form, write)
+    return Pose(factor, numbers, {"b": inwards}, form, write, columns=columns)
+
+
+def _coarse(size: np.ndarray) -> np.ndarray:
+    """A power of 256 near each size, 1 for 0: units that many items share."""
+    return np.asarray(2.0 ** (8 * np.round(np.log2(np.where(size > 0, size, 1.0)) / 8)))
 
 
 def _at(x: Any, rows: np.ndarray) -> Any:

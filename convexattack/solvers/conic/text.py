@@ -24,13 +24,14 @@ from torch import Tensor
 
 from convexattack.norms import Lp
 from convexattack.programs import Program
+from convexattack.sets.atoms import replaced
 from convexattack.solution import Multipliers
 from convexattack.solvers.conic.compiled import Compiled, chosen, compiled, refused
 from convexattack.solvers.conic.poses import Pose, digest, pose
 
-__all__ = ["MODES", "Text"]
+__all__ = ["Text", "explained"]
 
-MODES = ("solve", "inside", "violated", "ray")
+FAR = 100.0  # in units of u: how far η is taken to reach where nothing says so, for the units of unknowns alone
 MOST = 50_000  # entries of a matrix that differs by item and is a parameter nevertheless
 
 
@@ -86,7 +87,8 @@ class Text:
         scaled = item.scaled(torch.from_numpy(1 / self.unit))
         lengths = torch.as_tensor(item.map.row_lengths(Lp(float("inf")), d), dtype=torch.float64)
         size = lengths.expand(n, item.rows(d)).numpy()
-        return pose(scaled.atom, size, item.map.absolute(most).numpy())
+        known = scaled.unknowns(most.clamp_max(FAR)).numpy() if item.hides else None
+        return pose(scaled.atom, size, item.map.absolute(most).numpy(), known)
 
     @cached_property
     def fixed(self) -> list[bytes | None]:
@@ -109,7 +111,9 @@ class Text:
         program, unit, size = self.program, self.unit, self.size
         if not program.pieces:
             numbers = {"c": program.g.numpy() / size[:, None]}
-            return numbers if program.norm is None else numbers | {"limit": -program.L.numpy() / (unit * size)}
+            if program.norm is not None:
+                numbers["limit"], self.room["limit"] = -program.L.numpy() / (unit * size), -np.ones(len(unit))
+            return numbers
         c, A = program.c.numpy(), program.A.numpy()
         weight = np.abs(c) + unit[:, None] * np.abs(A).sum(-1)
         self.weight = np.where(weight > 0, weight, 1.0)
@@ -204,7 +208,7 @@ class Text:
         """What is minimized, the rows that belong to it, and what reads their multiplier."""
         program = self.program
         if program.norm is not None:
-            row = p["c"] @ u + (0 if t is None else t) <= p["limit"]
+            row = p["c"] @ u <= self._number("limit", t, p)
             length = cp.Variable(name="length")
             rows = [row] if t is not None else [row, *program.norm.text(u, length)]
             return length, rows, lambda: np.ravel(row.dual_value)
@@ -288,3 +292,33 @@ def _longest(program: Program, unit: Tensor) -> Tensor:
     eta = point(most)
     good = (program.linear(eta) <= 0) & (program.violation(eta) == 0)
     return torch.where(good, 1.01 * program.norm.length(eta), torch.inf)
+
+
+def explained(item: Any, eta: Tensor) -> Tensor:
+    """The unknowns of a set's own text that leave its inequalities the most slack at η; NaN where none is found."""
+    z, atom = item.map(eta), item.atom
+    m, k = z.shape[1], atom.hidden.matrix.shape[-1]
+    told = (atom.hidden.absolute(torch.ones(len(eta), k, dtype=torch.float64)) > 0).to(torch.float64)
+    block = torch.from_numpy(atom.cones.block).expand(z.shape)
+    told = torch.zeros_like(z).scatter_reduce(-1, block, told, "amax").gather(-1, block) > 0
+    moved = replaced(atom, b=torch.where(told, atom.right(z) - z, 0.0))  # other blocks say nothing about x
+    unit = moved.b.nan_to_num(0.0, 0.0, 0.0).abs().amax(-1)
+    unit = torch.where(unit > 0, unit, 1.0)
+    known = (item.unknowns(eta.abs()) / unit[:, None]).numpy()
+    made = pose(moved.scaled(1 / unit), np.zeros(z.shape), np.full(z.shape, np.inf), known)
+    found = torch.full((len(eta), k), torch.nan, dtype=torch.float64)
+    for i in range(len(eta)):
+        one = compiled(("witness", made.form[i]), partial(_slack, made, i))
+        answer = one.run({"b": made.numbers["b"][i]}, almost=True)
+        if answer.primal is not None:
+            assert made.columns is not None
+            found[i] = unit[i] * torch.from_numpy(made.columns[i] * one.value(answer, "x"))
+    return found
+
+
+def _slack(made: Pose, i: int) -> Compiled:
+    b, t = cp.Parameter(made.numbers["b"].shape[1], name="b"), cp.Variable(name="t")
+    written = made.write(i, cp.Constant(np.zeros(b.size)), {"b": b + cp.multiply(t, made.room["b"][i])}, None)
+    problem = cp.Problem(cp.Maximize(t), [t <= 1, *written.rows])
+    assert written.aux is not None
+    return Compiled(problem, {"b": b}, chosen(problem), [], {"x": written.aux})
