@@ -1,4 +1,6 @@
-"""`certify`: the judge's face. For a bare η it fetches multipliers from `solve`; whoever found them, the judge believes nobody."""
+"""`certify`: the judge's face. For a bare η it fetches multipliers from `solve`; whoever found them, the judge believes
+nobody.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from convexattack.certificates import Certificate, ExactCertificate, judge
 from convexattack.programs import GN, OperatorNorm, Program
 from convexattack.solution import Solution, Status, codes
-from convexattack.solvers import solve
+from convexattack.solvers import conic, solve
 
 __all__ = ["certify"]
 
@@ -41,18 +43,20 @@ def certify(program: AnyProgram, solution: Claim, exact: bool = False, progress:
 
     Args:
         program: N programs.
-        solution: a `Solution`, or a bare tensor η (N, d), which claims to be optimal ((GN): to settle feasibility). For a bare η the
-            program is solved, and the multipliers found are handed to the judge with it.
-        exact: whether to trust no floating-point number: rational arithmetic, and balls for what is irrational, with the precision raised
-            until the claim is decided. Milliseconds an item.
+        solution: a `Solution`, or a bare tensor η (N, d), which claims to be optimal ((GN): to settle feasibility). For
+            a bare η the program is solved, and the multipliers found are handed to the judge with it.
+        exact: whether to trust no floating-point number: rational arithmetic, and balls for what is irrational, with
+            the precision raised until the claim is decided. Milliseconds an item.
         progress: called with the number of items done since the last call.
 
     Returns:
-        A `Certificate`; `.holds(Tolerance())` says which claims are proved, `.why` why. With exact=True an `ExactCertificate`, whose
-        `.verdict` is PROVED, ROUNDING (outside by rounding alone), TOLERATED (within `Tolerance()`), REFUTED or UNDECIDED.
+        A `Certificate`; `.holds(Tolerance())` says which claims are proved, `.why` why. With exact=True an
+        `ExactCertificate`, whose `.verdict` is PROVED, ROUNDING (outside by rounding alone), TOLERATED (within
+        `Tolerance()`), REFUTED or UNDECIDED.
 
     Raises:
-        ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are not rational.
+        ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are
+            not rational.
         TypeError: η that is no floating-point tensor, codes that are no ints.
 
     >>> import convexattack as ca
@@ -76,7 +80,10 @@ def _claimed(program: AnyProgram, eta: Tensor) -> Solution:
     eta = eta.detach().to(found.eta.device)
     claimed = codes(Status.OPTIMAL, eta)
     if isinstance(program, GN):
-        wide = program.linear(eta)
-        claimed = torch.where(wide < 0, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
-    extra: dict[str, Any] = {"inside": found.inside, "witness": found.witness, "witness_inside": found.witness_inside}
+        linear, tie = program.linear(eta), 1e3 * program.primal_error(eta)
+        claimed = torch.where(linear < 0, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
+        if bool((linear.abs() <= tie).any()):
+            claimed = torch.where(linear.abs() <= tie, program.decide(eta, found.multipliers), claimed)
+    known = () if isinstance(program, OperatorNorm) else conic.witness(program, eta)
+    extra: dict[str, Any] = {"inside": found.inside, "witness": known, "witness_inside": found.witness_inside}
     return Solution(eta, claimed, lambda: found.multipliers, found.stats, **extra)

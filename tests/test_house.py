@@ -27,29 +27,36 @@ OUTSIDE = ("verification", "benchmarks", "tests")
 # A room imports from lower levels and from itself; rooms of one level are blind to each other. "" is the package's own __init__.
 LEVEL = {
     "solution": 0,
-    "norms": 0,
+    "numerics": 0,
+    "enclosures": 0,
     "losses": 0,
-    "models": 1,
     "datasets": 0,
-    "sets": 1,
+    "norms": 1,
+    "models": 1,
     "linearize": 1,
-    "programs": 2,
-    "certificates": 3,
-    "solvers": 3,
-    "attacks": 4,
-    "files": 4,
-    "robustness": 5,
-    "explain": 5,
-    "verify": 5,
-    "runs": 6,
-    "": 6,
-    "testing": 7,
-    "cli": 7,
+    "sets": 2,
+    "programs": 3,
+    "certificates": 4,
+    "solvers": 4,
+    "judged": 5,
+    "attacks": 6,
+    "files": 6,
+    "robustness": 7,
+    "explain": 7,
+    "verify": 7,
+    "runs": 8,
+    "": 8,
+    "testing": 9,
+    "cli": 9,
 }
-TIMED = "solvers.reference.bare"  # what a benchmark may use on top of the public names: the floor under a re-solve
-WITHOUT_CVXPY = {f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form"} | {
-    f"{PACKAGE}.certificates.{name}" for name in ("balls", "certificate", "exact", "exact_norm", "proof")
+TIMED = "solvers.conic.bare"  # what a benchmark may use on top of the public names: the floor under a re-solve
+WITHOUT_CVXPY = (f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form", f"{PACKAGE}.judged", f"{PACKAGE}.attacks")
+KINDS = {"Ball", "Box", "CustomSet", "Interval", "NormBall", "ConeSlice"}  # what only these rooms may tell apart:
+TELLERS = (f"{PACKAGE}.sets", f"{PACKAGE}.programs.normal")
+LONGEST = 50  # lines of a function
+LONG = {  # those that are longer, and why
 }
+LINES = 14_000  # of the package
 IMPORTS_BY_NAME = {"cli", "models"}  # a user's own MODULE:FACTORY
 PUBLIC_ROOMS = {"testing", "models", "datasets"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
@@ -116,7 +123,7 @@ def wrong_imports(source: str, module: str, modules: set[str], is_package: bool 
         top = name.split(".")[0]
         if top in OUTSIDE:
             wrong.append(say + "it is not in the wheel")
-        if top == "cvxpy" and module in WITHOUT_CVXPY:
+        if top == "cvxpy" and module.startswith(WITHOUT_CVXPY):
             wrong.append(say + "this module does without CVXPY")
         if top != PACKAGE:
             continue
@@ -249,9 +256,9 @@ def test_imports_go_one_way(module: str) -> None:
         ("certificates", "def f():\n    import cvxpy as cp"),
         ("solvers", "from convexattack.certificates import certify"),
         ("solvers.closed_form", "from cvxpy import Variable"),
-        ("solvers.closed_form", "from .reference import solve"),
-        ("solvers.reference", "def f():\n    from . import closed_form"),
-        ("solvers.reference", "from convexattack.solvers import Solution"),
+        ("solvers.closed_form", "from .conic import solve"),
+        ("solvers.conic", "def f():\n    from . import closed_form"),
+        ("solvers.conic", "from convexattack.solvers import Solution"),
         ("attacks", "from convexattack.solvers.closed_form import solve"),
         ("attacks", "from .robustness import rho_1"),
         ("robustness", "if TYPE_CHECKING:\n    from .cli import main"),
@@ -262,7 +269,7 @@ def test_imports_go_one_way(module: str) -> None:
 )
 def test_an_import_against_the_direction_is_found(module: str, source: str) -> None:
     rooms = "norms losses sets linearize programs programs.gn certificates attacks robustness cli helpers"
-    rooms += " solvers solvers.closed_form solvers.reference"
+    rooms += " solvers solvers.closed_form solvers.conic"
     modules = {f"{PACKAGE}.{name}" for name in rooms.split()} | {PACKAGE}
     wrong = wrong_imports(source, f"{PACKAGE}.{module}", modules, is_package=module in {"programs", "solvers"})
     assert len(wrong) == 1
@@ -276,18 +283,60 @@ def test_an_import_against_the_direction_is_found(module: str, source: str) -> N
         ("sets", "import cvxpy as cp\nfrom .norms import Lp\nfrom convexattack.norms import Lp"),
         ("programs", "from .gn import GN"),
         ("programs.gn", "from ..sets import Ball\nfrom convexattack.programs.gnii import GNII"),
-        ("solvers", "from . import closed_form, reference\nfrom ..programs import GN"),
-        ("solvers.reference", "import cvxpy"),
+        ("solvers", "from . import closed_form, conic\nfrom ..programs import GN"),
+        ("solvers.conic", "import cvxpy"),
         ("attacks", "from .certificates import certify\nfrom convexattack.solvers import solve"),
         ("cli", "import convexattack as ca\nfrom importlib import import_module\nimport_module(name)"),
         ("", "from convexattack.norms import Lp\nfrom .solvers import solve"),
     ],
 )
 def test_an_import_along_the_direction_passes(module: str, source: str) -> None:
-    rooms = "norms datasets sets programs programs.gn programs.gnii certificates solvers solvers.closed_form solvers.reference attacks cli"
+    rooms = "norms datasets sets programs programs.gn programs.gnii certificates solvers solvers.closed_form solvers.conic attacks cli"
     modules = {f"{PACKAGE}.{name}" for name in rooms.split()} | {PACKAGE}
     name = f"{PACKAGE}.{module}".rstrip(".")
     assert wrong_imports(source, name, modules, is_package=module in {"", "programs", "solvers"}) == []
+
+
+def told_apart(source: str) -> list[int]:
+    """The lines at which the source asks of what kind a set or an atom is."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and dotted_name(node.func) in ("isinstance", "issubclass") and len(node.args) == 2
+        for part in ast.walk(node.args[1])
+        if dotted_name(part).split(".")[-1] in KINDS
+    ]
+
+
+@pytest.mark.parametrize("module", [name for name in PACKAGE_FILES if not name.startswith(TELLERS)])
+def test_kinds_of_sets_are_told_apart_in_their_own_room(module: str) -> None:
+    assert told_apart(PACKAGE_FILES[module].read_text()) == []
+
+
+def test_a_question_of_kind_is_found() -> None:
+    source = "isinstance(x, Ball)\nisinstance(x, GN | ca.Box)\nisinstance(x, (int, sets.CustomSet))\nisinstance(x, Lp)"
+    assert told_apart(source) == [1, 2, 3]
+
+
+def long_functions(source: str, module: str) -> set[str]:
+    """The functions of more than `LONGEST` lines, their docstrings and blank lines left out."""
+    lines, found = source.splitlines(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            code = [line for part in body for line in lines[part.lineno - 1 : part.end_lineno] if line.strip()]
+            if len(code) > LONGEST:
+                found.add(f"{module}.{node.name}")
+    return found
+
+
+@pytest.mark.parametrize("module", PACKAGE_FILES)
+def test_functions_are_short(module: str) -> None:
+    assert long_functions(PACKAGE_FILES[module].read_text(), module) - set(LONG) == set()
+
+
+def test_the_package_stays_small() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE_FILES.values()) <= LINES
 
 
 def test_the_package_itself_holds_names_only() -> None:

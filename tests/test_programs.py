@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -163,11 +163,15 @@ def test_scale() -> None:
     assert gnii(-1, [3, 4], box([-INF, 0], [0, 0])).scale() == inf
     assert gnii(-1, [0, 4], box([-INF, 0], [0, 0])).scale().item() == 0
     assert gnii(-1, [3, 4], ca.Halfspaces(rows([1.0, 1.0]), 1.0)).scale() == inf
-    assert gnii(0, [3, 4], ca.WeightedBall(ca.Lp(2), numbers(1, 2), 1.0)).scale().item() == pytest.approx(2 * math.sqrt(13))
+    assert gnii(0, [3, 4], ca.WeightedBall(ca.Lp(2), numbers(1, 2), 1.0)).scale().item() == pytest.approx(
+        2 * math.sqrt(13)
+    )
     assert gnii(0, [3, 4], ca.GroupBall(torch.tensor([0, 0]), 1.0)).scale().item() == pytest.approx(10)
     assert min_norm(-1, [3, 4], 2, ca.Box(-0.5, 2.0), ball(2, 3.0)).scale().item() == 2
     assert min_norm(-1, [3, 4], 2).scale().item() == 0
-    assert ca.HingeSum(rows([1.0, 1.0]), rows([3.0, 4.0], [4.0, 3.0])[None], (ball(2),)).scale().item() == pytest.approx(20)
+    assert ca.HingeSum(
+        rows([1.0, 1.0]), rows([3.0, 4.0], [4.0, 3.0])[None], (ball(2),)
+    ).scale().item() == pytest.approx(20)
 
 
 def test_multiplier_shapes() -> None:
@@ -177,10 +181,16 @@ def test_multiplier_shapes() -> None:
 
 
 PROGRAMS: dict[str, Callable[[], ca.Program]] = {
-    "gnii": lambda: ca.GNII(normal(1, 4), normal(2, 4, 3), (ca.Ball(ca.Lp(2), numbers(1, 2, 3, 4)), ca.Box(-1.0, normal(3, 4, 3).abs()))),
+    "gnii": lambda: ca.GNII(
+        normal(1, 4), normal(2, 4, 3), (ca.Ball(ca.Lp(2), numbers(1, 2, 3, 4)), ca.Box(-1.0, normal(3, 4, 3).abs()))
+    ),
     "gn": lambda: ca.GN(normal(1, 4), normal(2, 4, 3), (ball(INF), ca.Affine(normal(3, 4, 2, 3), normal(4, 4, 2)))),
-    "min_norm": lambda: ca.MinNorm(normal(1, 4), normal(2, 4, 3), ca.Lp(3), (ca.Halfspaces(normal(3, 2, 3), numbers(1, 2)),)),
-    "hinges": lambda: ca.HingeSum(normal(1, 4, 2), normal(2, 4, 2, 3), (ca.WeightedBall(ca.Lp(1), normal(3, 3).abs(), 1.0),)),
+    "min_norm": lambda: ca.MinNorm(
+        normal(1, 4), normal(2, 4, 3), ca.Lp(3), (ca.Halfspaces(normal(3, 2, 3), numbers(1, 2)),)
+    ),
+    "hinges": lambda: ca.HingeSum(
+        normal(1, 4, 2), normal(2, 4, 2, 3), (ca.WeightedBall(ca.Lp(1), normal(3, 3).abs(), 1.0),)
+    ),
 }
 
 
@@ -194,8 +204,10 @@ def test_taken_items_are_those_items(make: Callable[[], ca.Program]) -> None:
         parts = tuple(part[rows_] for part in multipliers)
         assert torch.equal(taken.primal(eta[rows_]), program.primal(eta)[rows_])
         torch.testing.assert_close(taken.violation(eta[rows_]), program.violation(eta)[rows_], rtol=1e-12, atol=0)
-        torch.testing.assert_close(taken.bound(parts).value, program.bound(multipliers).value[rows_], rtol=1e-12, atol=1e-12)
-    again = pickle.loads(pickle.dumps(program))
+        torch.testing.assert_close(
+            taken.bound(parts).value, program.bound(multipliers).value[rows_], rtol=1e-12, atol=1e-12
+        )
+    again = copy.deepcopy(program)  # by the protocol of pickle
     assert torch.equal(again.bound(multipliers).value, program.bound(multipliers).value)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +87,16 @@ class Certificate:
     rigorous: bool = True
     decides: bool = False
     brackets: bool = False
+
+    @staticmethod
+    def cat(parts: Sequence[Certificate]) -> Certificate:
+        """The certificate of the items of all parts, in order."""
+        tensors = {
+            field.name: torch.cat([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(parts[0])
+            if isinstance(getattr(parts[0], field.name), Tensor)
+        }
+        return dataclasses.replace(parts[0], **tensors)  # type: ignore[arg-type]
 
     def holds(self, tolerance: Tolerance | None = None) -> Bool[Tensor, " N"]:
         """Which claims are proved.

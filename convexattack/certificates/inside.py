@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convexattack.numerics import UNIT, ratio, rounding_slack
 from convexattack.programs import MinNorm, Program
-from convexattack.sets.base import Point, drift, met
+from convexattack.sets.base import Point
 from convexattack.sets.maps import Identity
 from convexattack.solution import Solution
 
@@ -43,7 +43,7 @@ def pulled(program: Program, point: Point, solution: Solution, sure: bool = Fals
     best = Point(point.eta.nan_to_num(0.0, 0.0, 0.0), point.aux)
     inside = _inside(program, best, sure)
     if not bool(inside.all()):
-        start = met(program.sets, program.extent, best).where(~inside, best)
+        start = program.met(best).where(~inside, best)
         best, outside, inside = start, ~inside, _inside(program, start, sure)
         least = torch.where(inside, 0.0, torch.inf)
         for goal in goals(program, start, solution):
@@ -51,7 +51,7 @@ def pulled(program: Program, point: Point, solution: Solution, sure: bool = Fals
             tried = start.towards(goal, t)
             good = outside & (t < least) & _inside(program, tried, sure)
             best, inside, least = tried.where(good, best), inside | good, torch.where(good, t, least)
-    near = drift(program.sets, program.extent, best) if sure else torch.zeros_like(best.eta)
+    near = program.drift(best) if sure else torch.zeros_like(best.eta)
     return Inside(best, inside, [row.excess.clamp_min(0) for row in _rows(program, best, False)], near)
 
 
@@ -60,9 +60,9 @@ def goals(program: Program, point: Point, solution: Solution) -> list[Point]:
     eta, found = point.eta, []
     if solution.inside is not None:
         given = Point(solution.inside.to(eta).nan_to_num(0.0, 0.0, 0.0), solution.witness_inside or point.aux)
-        found.append(met(program.sets, program.extent, given))
+        found.append(program.met(given))
     centre = program.extent.centre().nan_to_num(0.0, 0.0, 0.0)
-    found += [Point(place, point.aux) for place in (torch.zeros_like(eta), centre)]
+    found += [program.met(Point(place, point.aux)) for place in (torch.zeros_like(eta), centre)]
     if isinstance(program, MinNorm):
         found += [Point(more * eta, point.aux) for more in AROUND]
         down = torch.where(program.g > 0, program.extent.low, program.extent.high)
@@ -82,7 +82,7 @@ class _Row:
 
 def _rows(program: Program, point: Point, sure: bool) -> list[_Row]:
     """Rows of the sets, then (8)'s own, L + gᵀη ≤ 0. What is not sure may be exceeded by rounding that is fine."""
-    near = drift(program.sets, program.extent, point) if sure else torch.zeros_like(point.eta)
+    near = program.drift(point) if sure else torch.zeros_like(point.eta)
     found = []
     for item, aux, unit in zip(program.sets, point.aux, program.units, strict=True):
         z, dz = item.map(point.eta), item.map.blur(point.eta)

@@ -1,7 +1,8 @@
-"""What the programs (GN), (GNII), (8) and the sum of hinges share: minimize f(c + Aη) + ψ(η) over ∩ C_j, and one bound for all of them.
+"""What the programs (GN), (GNII), (8) and the sum of hinges share: minimize f(c + Aη) + ψ(η) over ∩ C_j, and one bound
+for all of them.
 
-A multiplier w of c + Aη and multipliers u_j of the sets, each in its set's own rows, leave −Aᵀw − Σ_j K_jᵀu_j =: left. For every
-feasible η, by the definition of a price,
+A multiplier w of c + Aη and multipliers u_j of the sets, each in its set's own rows, leave −Aᵀw − Σ_j K_jᵀu_j =: left.
+For every feasible η, by the definition of a price,
 
     wᵀ(c + Aη) ≥ wᵀc − Σ_j price_j(u_j) − leftᵀη,
 
@@ -11,7 +12,8 @@ whatever w and u_j are. The programs differ only in where w may live (so that f(
     (8)             f(t) = 0 if t ≤ 0   w = λ ≥ 0, ψ = ‖·‖_p
     sum of hinges   f(t) = Σ max(0, t)  w ∈ [0, 1]^P
 
-Without ψ, leftᵀη is at most what the sets' own bounds on η allow; with ψ = ‖·‖_p, everything is divided by max(1, ‖left‖_q).
+Without ψ, leftᵀη is at most what the sets' own bounds on η allow; with ψ = ‖·‖_p, everything is divided by max(1,
+‖left‖_q).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from convexattack.numerics import UNIT, gamma, rounding_slack, times, two_level_
 from convexattack.programs.normal import Normal
 from convexattack.sets import SETS, ConvexSet, PixelRange
 from convexattack.sets.atoms import replaced
-from convexattack.sets.base import Extent, Point, relative
+from convexattack.sets.base import Extent, Point, drift, met, relative
 from convexattack.solution import Multipliers
 
 __all__ = ["Bound", "Program"]
@@ -143,12 +145,15 @@ class Program(abc.ABC):
 
     def check(self, multipliers: Multipliers) -> None:
         """Raise ValueError unless the multipliers have the shapes that this program wants."""
+        for part in multipliers:
+            if not part.is_floating_point():
+                raise TypeError(f"multipliers must hold floating-point numbers, got {part.dtype}; write part.double()")
         expected, found = self.multiplier_shapes, [tuple(part.shape) for part in multipliers]
         if found != expected:
             how = "one per set, in its rows; before them (8) has λ, a sum of hinges u"
             raise ValueError(f"multipliers must have the shapes {expected} ({how}), got {found}")
 
-    # --- the data ----------------------------------------------------------------------------------------------------------
+    # --- the data -----------------------------------------------------------------------------------------------------
 
     @property
     def rigorous(self) -> bool:
@@ -159,7 +164,9 @@ class Program(abc.ABC):
     def multiplier_shapes(self) -> list[tuple[int, ...]]:
         """The shapes of `Solution.multipliers`."""
         n, d = len(self), self.gradient.shape[-1]
-        first: list[tuple[int, ...]] = [(n,)] if self.norm is not None else [tuple(self.value.shape)] if self.pieces else []
+        first: list[tuple[int, ...]] = (
+            [(n,)] if self.norm is not None else [tuple(self.value.shape)] if self.pieces else []
+        )
         return first + [(n, item.rows(d)) for item in self.sets]
 
     @property
@@ -199,7 +206,8 @@ class Program(abc.ABC):
 
     def valid(self) -> Bool[Tensor, " N"]:
         """Whether an item's data are numbers: L and g finite, no NaN or impossible bound in a set."""
-        finite = self.value.reshape(len(self), -1).isfinite().all(-1) & self.gradient.reshape(len(self), -1).isfinite().all(-1)
+        values = self.value.isfinite()
+        finite = (values.all(-1) if self.pieces else values) & self.gradient.isfinite().flatten(1).all(-1)
         for item in self.sets:
             finite = finite & item.valid(self._like)
         return finite
@@ -215,7 +223,7 @@ class Program(abc.ABC):
         d = self.gradient.shape[-1]
         return (gamma(d + 2) if self.pieces else rounding_slack(d)) * (self.c.abs() + size)
 
-    # --- the primal side ---------------------------------------------------------------------------------------------------
+    # --- the primal side ----------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def primal(self, eta: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
@@ -242,8 +250,8 @@ class Program(abc.ABC):
 
     @cached_property
     def units(self) -> list[Float[Tensor, "N b"]]:
-        """The unit of each row of each set: its own width; where that is 0 or ∞, how far the row varies over the other sets; where
-        nothing bounds that, the size of its bound. 0 where all of this is 0."""
+        """The unit of each row of each set: its own width; where that is 0 or ∞, how far the row varies over the other
+        sets; where nothing bounds that, the size of its bound. 0 where all of this is 0."""
         return [self._units_of(j) for j in range(len(self.sets))]
 
     def _units_of(self, j: int) -> Float[Tensor, "N b"]:
@@ -286,7 +294,24 @@ class Program(abc.ABC):
                 least = torch.minimum(least, item.highest(v))
         return torch.where((v == 0).all(-1), 0.0, least * (1 + rounding_slack(v.shape[-1])))
 
-    # --- the dual side -----------------------------------------------------------------------------------------------------
+    def met(self, point: Point) -> Point:
+        """The point moved within the bounds on each coordinate, then onto the other equality rows."""
+        return met(self.sets, self.extent, point, self._inverse)
+
+    def drift(self, point: Point) -> Float[Tensor, "N d"]:
+        """How far, entry by entry, a point is at which the equality rows hold exactly; ∞ where that is not known."""
+        return drift(self.sets, self.extent, point, self._inverse)
+
+    def _inverse(self, table: Tensor) -> Tensor:
+        """The pseudo-inverse of a table of equations, of which a program has one or two."""
+        kept: list[tuple[Tensor, Tensor]] = self.__dict__.setdefault("_inverses", [])
+        for known, found in kept:
+            if known.shape == table.shape and torch.equal(known, table):
+                return found
+        kept.append((table, torch.linalg.pinv(table)))
+        return kept[-1][1]
+
+    # --- the dual side ------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def weight(self, multipliers: Multipliers) -> tuple[Float[Tensor, "N P"], Multipliers]:
@@ -298,7 +323,8 @@ class Program(abc.ABC):
         return torch.zeros_like(w), u
 
     def balance(self, w: Float[Tensor, "N P"], multipliers: Multipliers, everywhere: bool = False) -> Balance:
-        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball alone, costs nothing.
+        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball
+        alone, costs nothing.
 
         `everywhere`: for all η of the sets, and not only where ‖η‖_p is at most twice the bound.
         """
@@ -324,7 +350,9 @@ class Program(abc.ABC):
         return Balance(w, tuple(u), start, start_error, paid, paid_error + hidden, s, error, hidden)
 
     def _hidden(self, u: list[Tensor], above: Tensor, left: Tensor, everywhere: bool) -> Float[Tensor, " N"]:
-        """What unknowns of the sets' texts can take from a bound. In (8) only η with ‖η‖_p ≤ R need it, R twice the bound: any other is above it."""
+        """What unknowns of the sets' texts can take from a bound. In (8) only η with ‖η‖_p ≤ R need it, R twice the
+        bound: any other is above it.
+        """
         hiding = [(item, part) for item, part in zip(self.sets, u, strict=True) if item.hides]
         total = torch.zeros_like(above)
         if not hiding:
@@ -353,14 +381,16 @@ class Program(abc.ABC):
         length = (dual.length(b.left) + dual.length(b.left_error)) * inflated
         unit = length.clamp_min(1)
         value = torch.where(above - error > 0, above / unit, 0.0)  # no norm is below 0
-        return Bound(torch.where(above.isnan() | unit.isnan(), torch.nan, value), torch.where(value > 0, error / unit, 0.0))
+        return Bound(
+            torch.where(above.isnan() | unit.isnan(), torch.nan, value), torch.where(value > 0, error / unit, 0.0)
+        )
 
     def excludes(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
-        """Whether no η is feasible, for certain: by the multipliers, λL − Σ price − |left|ᵀreach > 0 without ψ and with all rounding
-        charged; or by bounds that exclude each other."""
+        """Whether no η is feasible, for certain: by the multipliers, λL − Σ price − |left|ᵀreach > 0 without ψ and with
+        all rounding charged; or by bounds that exclude each other."""
         b = self.balance(*self.idle(multipliers), everywhere=True)
         most = b.paid + b.paid_error + b.start_error + self.sway(b.left.abs() + b.left_error)
-        finite = [part.isfinite().reshape(len(self), -1).all(-1) for part in multipliers]
+        finite = [part.isfinite().reshape(len(self), part.shape[1:].numel()).all(-1) for part in multipliers]
         margin = b.start - most - 4 * UNIT * (b.start.abs() + most.abs())
         found = (margin > 0) & margin.isfinite()
         return torch.stack([found, *finite]).all(0) | self.crossed()
@@ -369,12 +399,15 @@ class Program(abc.ABC):
         """Whether a lower bound is above an upper one, of one row or of what the sets imply for one coordinate."""
         found = (self.extent.low > self.extent.high).any(-1)
         for item in self.sets:
-            low, high = item.atom.extent(self.extent.low.new_empty(len(self), 1).expand(-1, item.rows(self.gradient.shape[-1])))
+            low, high = item.atom.extent(
+                self.extent.low.new_empty(len(self), 1).expand(-1, item.rows(self.gradient.shape[-1]))
+            )
             found = found | (low > high).any(-1)
         return found
 
     def shortfall(self, point: Point, b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden of it.
+        """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden
+        of it.
 
         Σ_j (price_j(u_j) − u_jᵀK_jη) and the most that leftᵀ(η′ − η) can be for η′ in the sets.
         """
@@ -388,7 +421,9 @@ class Program(abc.ABC):
         lost = torch.minimum(
             two_level_sum(times(b.left, ends - eta)), self.sway(b.left.abs()) - two_level_sum(b.left * eta)
         )
-        far = torch.minimum(two_level_sum(times(b.left_error, room)), self.sway(b.left_error) + two_level_sum(b.left_error * eta.abs()))
+        far = torch.minimum(
+            two_level_sum(times(b.left_error, room)), self.sway(b.left_error) + two_level_sum(b.left_error * eta.abs())
+        )
         slack = 2 * rounding_slack(eta.shape[-1])
         error = error + far * (1 + slack) + slack * two_level_sum(b.left.abs() * eta.abs()) + UNIT * total.abs()
         return total + lost + slack * lost.abs(), error + b.hidden
@@ -397,7 +432,7 @@ class Program(abc.ABC):
         """f(c + Aη) − wᵀ(c + Aη), and its error: 0 where f is linear."""
         return torch.zeros_like(b.start), torch.zeros_like(b.start)
 
-    # --- CVXPY -------------------------------------------------------------------------------------------------------------
+    # --- CVXPY --------------------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def problem(self, i: int = 0) -> cp.Problem:
@@ -416,9 +451,13 @@ class Program(abc.ABC):
 
 
 def check_set(j: int, item: Any) -> None:
-    """Raise unless this is a resolved set of the package's own: what a subclass would say of itself, nobody could check."""
+    """Raise unless this is a resolved set of the package's own: what a subclass would say of itself, nobody could
+    check.
+    """
     if isinstance(item, PixelRange):
-        raise ValueError(f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)")
+        raise ValueError(
+            f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)"
+        )
     if not isinstance(item, ConvexSet):
         raise TypeError(f"sets[{j}] must be a convex set such as ca.Ball or ca.Box, got {item!r}")
     if type(item) not in SETS:
@@ -438,7 +477,9 @@ def floating(name: str, value: Any) -> Tensor:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})")
+        raise TypeError(
+            f"{name} must be a torch tensor or a NumPy array, got {type(value).__name__}; write torch.tensor({name})"
+        )
     if not value.is_floating_point():
         raise TypeError(f"{name} must hold floating-point numbers, got {value.dtype}; write {name}.float()")
     return value.detach().clone()

@@ -7,7 +7,7 @@ A multiplier u of the set lives in the rows of K. For every η in C, uᵀKη ≤
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,6 +281,9 @@ Equalities = tuple[
 ]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
 
 
+Inverse = Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class _Equations:
     """The equality rows of all sets that no single coordinate settles, as one system in (η, the sets' own unknowns)."""
@@ -313,19 +316,21 @@ class _Equations:
         return _Equations(whole, torch.cat([off for *_, off in rows], 1), torch.cat(sizes, 1), starts)
 
 
-def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Point:
+def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point, inverse: Inverse = torch.linalg.pinv) -> Point:
     """The nearest point within the bounds on each coordinate, moved onto the other equality rows by least squares."""
     eta = torch.minimum(torch.maximum(point.eta, extent.low), extent.high)
     system = _Equations.of(sets, extent, Point(eta, point.aux))
     if system is None:
         return Point(eta, point.aux)
-    step = (torch.linalg.pinv(system.table) @ system.off[..., None]).squeeze(-1)
+    step = (inverse(system.table) @ system.off[..., None]).squeeze(-1)
     starts = system.starts
     aux = [a if a is None else a - step[:, starts[j] : starts[j + 1]] for j, a in enumerate(point.aux)]
     return Point(eta - step[:, : eta.shape[1]], tuple(aux))
 
 
-def drift(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Float[Tensor, "N d"]:
+def drift(
+    sets: tuple[ConvexSet, ...], extent: Extent, point: Point, inverse: Inverse = torch.linalg.pinv
+) -> Float[Tensor, "N d"]:
     """How far from η, entry by entry, some point is at which the equality rows hold exactly; ∞ where that is not known.
 
     With P near K⁺ and ‖KP − I‖_∞ ≤ ½, the system Kδ = −r has the solution δ = −P(KP)⁻¹r, and |δ| ≤ 2|P|·‖r‖_∞.
@@ -333,17 +338,30 @@ def drift(sets: tuple[ConvexSet, ...], extent: Extent, point: Point) -> Float[Te
     system = _Equations.of(sets, extent, point)
     if system is None:
         return torch.zeros_like(point.eta)
-    K, d = system.table, point.eta.shape[1]
+    K, off, size, d = system.table, system.off, system.size, point.eta.shape[1]
     if K.shape[-1] != d:
         return torch.full_like(point.eta, torch.inf)
-    P, used = torch.linalg.pinv(K), (K != 0).any(-1).to(K)
-    eye = torch.diag_embed(used)
-    wrong = (K @ P - eye).abs() + gamma(d + 2) * (K.abs() @ P.abs())
+    alike = torch.zeros_like(off, dtype=torch.bool)
+    if len(K) == 1:  # an equation that stands twice is one
+        first = _firsts(K[0])
+        alike = (
+            ((first != torch.arange(len(first), device=first.device)) & (off == off[:, first])).all(0).expand_as(off)
+        )
+        K = torch.where(alike[:1, :, None], 0.0, K)
+    P, used = inverse(K), (K != 0).any(-1).to(K)
+    wrong = (K @ P - torch.diag_embed(used)).abs() + gamma(d + 2) * (K.abs() @ P.abs())
     close = (wrong * used[:, None] * used[..., None]).sum(-1).amax(-1) <= 0.5
-    missed = (system.off.abs() + gamma(d + 4) * (2 * system.size + system.off.abs())).amax(-1)
-    missed = torch.where((missed > 0) & ((used == 0) & (system.off != 0)).any(-1), torch.inf, missed)
+    lost = ((used == 0) & (off != 0) & ~alike).any(-1)
+    missed = (off.abs() + gamma(d + 4) * (2 * size + off.abs())).amax(-1)
     far = 2 * (1 + gamma(d)) * (P.abs() @ used[..., None]).squeeze(-1) * missed[:, None]
-    return torch.where(close[:, None], far, torch.inf)
+    return torch.where((close & ~lost)[:, None], far, torch.inf)
+
+
+def _firsts(table: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
+    """For each row the first that is the same."""
+    _, kind = torch.unique(table, dim=0, return_inverse=True)
+    places = torch.arange(len(table), device=table.device)
+    return torch.full_like(places, len(table)).scatter_reduce(0, kind, places, "amin")[kind]
 
 
 ATOMS: set[type[Atom]] = {Interval, NormBall}
