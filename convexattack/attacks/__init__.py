@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
@@ -131,19 +131,6 @@ def deepfool(
     return Attack("DeepFool", loss, norm, None, max_steps, True, overshoot, "best", sets, solver)
 
 
-def random_sign(radius: Radius, generator: torch.Generator | None = None) -> RandomSign:
-    """Random: every entry of η is +ε or −ε with probability 1/2, the yardstick of Figure 2.
-
-    Args:
-        radius: ε ≥ 0, a number or one per image (B,), in the units of the images.
-        generator: where the signs come from; by default PyTorch's global one (`torch.manual_seed`).
-
-    Raises:
-        TypeError, ValueError: a radius that is none.
-    """
-    return RandomSign(radius, generator)
-
-
 def _within(
     name: str, radius: Radius, norm: Lp, steps: int, sets: Sets, loss: Loss, solver: str | None, piece: str = "best"
 ) -> Attack:
@@ -155,12 +142,22 @@ def _within(
 
 @dataclass(frozen=True, eq=False)
 class RandomSign:
-    """See `random_sign`. It costs two forward passes: at x, for the label and who is misclassified, and at x + η."""
+    """Random: every entry of η is +ε or −ε with probability 1/2, the yardstick of Figure 2. Called `ca.random_sign`.
+
+    It costs two forward passes: at x, for the label and for who is misclassified, and at x + η.
+
+    Args:
+        radius: ε ≥ 0, a number or one per image (B,), in the units of the images.
+        generator: where the signs come from; by default PyTorch's global one (`torch.manual_seed`).
+
+    Raises:
+        TypeError, ValueError: a radius that is none.
+    """
 
     radius: Radius
     generator: torch.Generator | None = None
-    name: str = "Random"
-    norm: Lp = CUBE
+    name: str = field(default="Random", init=False)
+    norm: Lp = field(default=CUBE, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", Ball(self.norm, self.radius).radius)
@@ -189,3 +186,6 @@ class RandomSign:
         wrong, none = ~(start >= 0) & (output.shape[1] > 1), torch.zeros_like(start, dtype=torch.bool)
         size = self.norm(eta.flatten(1).to(torch.float64))
         return Perturbation(eta, there < 0, wrong, label, size, there, there, torch.zeros_like(label), none)
+
+
+random_sign = RandomSign

@@ -143,7 +143,7 @@ def least_value(
         return torch.full_like(value, -torch.inf)
     boxes = bounds(sets, gradient[:, 0])
     if boxes is None or norm.p < math.inf:
-        reach = radius[:, None] * _dual(norm, gradient, boxes)
+        reach = radius[:, None] * steepness(norm, gradient, boxes)
     else:
         g = _wide(gradient)
         down, up = (
@@ -167,17 +167,14 @@ def least_norm(
     """
     if value.shape[1] == 1:
         return torch.full_like(value, -torch.inf)
-    steep = _dual(norm, gradient, bounds(sets, gradient[:, 0])) if steep is None else steep
+    steep = steepness(norm, gradient, bounds(sets, gradient[:, 0])) if steep is None else steep
     return _rounded(value.clamp_min(0) / steep * (1 - _slack(gradient)), steep)
 
 
-def steepness(norm: Lp, gradient: Float[Tensor, "n K d"]) -> Float[Tensor, "n K"]:
-    """‖g‖_q of each piece, as exact as the gradients."""
-    return _dual(norm, gradient, None)
-
-
-def _dual(norm: Lp, gradient: Tensor, boxes: tuple[Tensor, Tensor] | None) -> Float[Tensor, "n K"]:
-    """‖g‖_q in the dtype of the gradient, over those coordinates alone that the boxes let go downhill."""
+def steepness(
+    norm: Lp, gradient: Float[Tensor, "n K d"], boxes: tuple[Tensor, Tensor] | None = None
+) -> Float[Tensor, "n K"]:
+    """‖g‖_q of each piece, as exact as the gradients, over those coordinates alone that the boxes let go downhill."""
     g = _wide(gradient)
     if boxes is not None:
         most = torch.finfo(g.dtype).max

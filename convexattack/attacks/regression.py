@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -62,12 +62,28 @@ class RegressionPerturbation:
 
 @dataclass(frozen=True, eq=False)
 class RegressionAttack:
-    """See `regression_attack`."""
+    """The perturbation that changes the output most to first order: maximize ‖J_f(x)η‖₂ subject to ‖η‖_p ≤ ε, eq. (9).
+
+    Called `ca.regression_attack`.
+
+    Args:
+        radius: ε ≥ 0, a number or one per input (B,), in the units of the inputs.
+        norm: ‖·‖_p; p = 1 moves one input, p = 2 follows the top singular vector, p = ∞ moves all inputs by ±ε.
+        solver: as for `ca.solve`.
+
+    Raises:
+        TypeError, ValueError: an argument that is none of these.
+
+    >>> import convexattack as ca
+    >>> attack = ca.regression_attack(0.5, ca.Lp(float("inf")))
+    >>> attack(lambda x: x @ torch.tensor([[1.0, 3.0], [2.0, -1.0]]), torch.zeros(1, 2)).change
+    tensor([2.0616], dtype=torch.float64)
+    """
 
     radius: float | Tensor
     norm: Lp
     solver: str | None = None
-    name: str = "Regression"
+    name: str = field(default="Regression", init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "radius", Ball(self.norm, self.radius).radius)
@@ -109,29 +125,11 @@ class RegressionAttack:
         return RegressionPerturbation(eta.view_as(x), size, program.primal(eta), change, steps, claim, program)
 
 
-def regression_attack(radius: float | Tensor, norm: Lp, solver: str | None = None) -> RegressionAttack:
-    """The perturbation that changes the output most to first order: maximize ‖J_f(x)η‖₂ subject to ‖η‖_p ≤ ε, eq. (9).
-
-    Args:
-        radius: ε ≥ 0, a number or one per input (B,), in the units of the inputs.
-        norm: ‖·‖_p; p = 1 moves one input, p = 2 follows the top singular vector, p = ∞ moves all inputs by ±ε.
-        solver: as for `ca.solve`.
-
-    Raises:
-        TypeError, ValueError: an argument that is none of these.
-
-    >>> import convexattack as ca
-    >>> attack = ca.regression_attack(0.5, ca.Lp(float("inf")))
-    >>> attack(lambda x: x @ torch.tensor([[1.0, 3.0], [2.0, -1.0]]), torch.zeros(1, 2)).change
-    tensor([2.0616], dtype=torch.float64)
-    """
-    if not isinstance(norm, Lp):
-        raise TypeError(f"norm must be a ca.Lp, got {norm!r}; write ca.Lp(2)")
-    return RegressionAttack(radius, norm, solver)
-
-
 def _flat(model: Callable[[Tensor], Tensor]) -> Model:
     """The same model with outputs (B, m); a Module stays one, so that it is evaluated in eval mode."""
     if isinstance(model, torch.nn.Module):
         return torch.nn.Sequential(model, torch.nn.Flatten(1))
     return lambda x: model(x).flatten(1)
+
+
+regression_attack = RegressionAttack
