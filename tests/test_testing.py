@@ -140,7 +140,7 @@ def refuted(
 @functools.cache
 def known(name: str) -> Counterexample:
     step, program, p, sets = WRONG[name]
-    return refuted(step, program, p, sets)
+    return refuted(step, program, p, sets, exact=name == "one ulp outside")
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -282,19 +282,49 @@ def test_steps_of_other_people_pass() -> None:
     )
 
 
-def test_a_step_that_rounds_passes_with_a_tolerance() -> None:
-    found = refuted(l2_step, ca.GNII, 2)
-    assert "This is rounding" in str(found)
-    assert check_step(l2_step, ca.GNII, ca.Lp(2), tolerance=ca.Tolerance()) > 200
-    assert check_step(l2_step, ca.GNII, ca.Lp(2), tolerance=ca.Tolerance(1e-9), dtypes=(torch.float64,)) > 200
+def test_a_step_that_rounds_passes_and_says_so() -> None:
+    found = check_step(l2_step, ca.GNII, ca.Lp(2))
+    assert found > 200
+    assert 0 < found.ulps <= 20
+    assert str(found) == f"{int(found)} (correct to {found.ulps:.1g} ulp)"
+    assert str(check_step(right, ca.GNII, ca.Lp(INF), **FEW)).isdigit()
+    assert check_step(one_ulp_outside, ca.GNII, ca.Lp(INF), dtypes=(torch.float32,), **FEW).ulps == 1.0
+    assert "This is rounding" in str(refuted(l2_step, ca.GNII, 2, exact=True))
+    assert isinstance(
+        refuted(lambda g, r: l2_step(g, r) * (1 + 1e-13), ca.GNII, 2, dtypes=(torch.float64,)), Counterexample
+    )
 
     def to_the_hyperplane(g: Tensor, value: Tensor) -> Tensor:
         return -g / length(g, 2) * (value.clamp_min(0)[:, None] / length(g, 2))
 
-    assert "This is rounding" in str(refuted(to_the_hyperplane, ca.MinNorm, 2))
-    assert check_step(to_the_hyperplane, ca.MinNorm, ca.Lp(2), tolerance=ca.Tolerance()) > 100
+    assert "This is rounding" in str(refuted(to_the_hyperplane, ca.MinNorm, 2, exact=True))
+    assert check_step(to_the_hyperplane, ca.MinNorm, ca.Lp(2)) > 100
+
+
+def test_a_tolerance_forgives_more() -> None:
+    assert check_step(l2_step, ca.GNII, ca.Lp(2), tolerance=ca.Tolerance(1e-9), dtypes=(torch.float64,), **FEW) > 25
     assert isinstance(refuted(l1_step, ca.GNII, 1, tolerance=ca.Tolerance(0.1)), Counterexample)
     assert check_step(wrong_if(lambda g: True), ca.GNII, ca.Lp(INF), tolerance=ca.Tolerance(0.6), **FEW) > 25
+
+
+def test_sets_of_a_fixed_size_come_as_a_function() -> None:
+    def edge(shape: tuple[int, int]) -> ca.ConvexSet:
+        return ca.ConvexSet(ca.atoms.Interval(-INF, 0.5), ca.maps.Rows(torch.ones(1, shape[1])), "edge")
+
+    def best(g: Tensor, radius: float, sets: tuple[ca.ConvexSet, ...]) -> Tensor:
+        return ca.solve(ca.GNII(g.new_zeros(len(g)), g, (ca.Ball(ca.Lp(INF), radius), *sets))).eta
+
+    assert check_step(best, ca.GNII, ca.Lp(INF), edge, examples=10, tolerance=ca.Tolerance()) > 10
+    assert "violates edge, row 0, by" in str(refuted(right, ca.GNII, INF, edge, examples=50))
+    weights = check_step(
+        lambda g, radius, sets: sets[0].map(ca.Lp(INF).steepest(g).double()).to(g.dtype) * min(radius, 0.25) * 0.5,
+        ca.GNII,
+        ca.Lp(INF),
+        lambda shape: ca.WeightedBall(ca.Lp(INF), torch.full((shape[1],), 2.0), 0.25),
+        tolerance=ca.Tolerance(2.0),
+        **FEW,
+    )
+    assert weights > 25
 
 
 def test_a_set_without_a_closed_form_is_judged_by_cvxpy() -> None:
@@ -333,13 +363,30 @@ def test_the_same_seed_draws_the_same_programs() -> None:
         check_step(step, ca.GNII, ca.Lp(INF), examples=20, seed=seed)
         return seen
 
-    assert drawn(1) == drawn(1) != drawn(2)
+    first = drawn(1)
+    assert first == drawn(1) != drawn(2)
+    assert any(len(g) >= 8 and len(g[0]) >= 17 for g, _ in first)
+    assert any(radius not in (1.0, 0.5, 0.25, 2.0, 0.1, 0.3, 0.0) for _, radius in drawn(3))
 
 
 def test_chance_is_named() -> None:
     dice = random.Random(0)
     with pytest.raises(AssertionError, match=r"two different answers|The step is wrong"):
         check_step(lambda g, radius: -radius * g.sign() * dice.choice([1.0, 1.0, 0.5]), ca.GNII, ca.Lp(INF))
+
+
+def test_the_first_case_is_asked_again() -> None:
+    calls = [0]
+
+    def tires(g: Tensor, radius: float) -> Tensor:
+        calls[0] += 1
+        return torch.zeros_like(g) if calls[0] > known else right(g, radius)
+
+    known = 10**9
+    check_step(tires, ca.GNII, ca.Lp(INF), examples=20)
+    known, calls[0] = calls[0] - 1, 0
+    with pytest.raises(AssertionError, match="two different answers"):
+        check_step(tires, ca.GNII, ca.Lp(INF), examples=20)
 
 
 def test_it_runs_inside_a_hypothesis_test() -> None:
@@ -396,12 +443,12 @@ def right(g: Tensor, radius: float) -> Tensor:
         (
             {"step": lambda g, r, low: g},
             TypeError,
-            "a third named 'low': it is called .* and gets no more without boxes",
+            "a third named 'low': it is called .* and gets sets if it has them",
         ),
         (
             {"step": lambda g, r, x: g, "sets": ca.Box(-1.0, 1.0)},
             TypeError,
-            "a third named 'x'.*gets lower, upper if it has them",
+            "a third named 'x'.*gets lower, upper, sets if it has them",
         ),
         (
             {"program": ca.OperatorNorm},

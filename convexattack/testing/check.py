@@ -29,6 +29,7 @@ __all__ = ["Checked", "check_step"]
 OFFERED = ("x", "lower", "upper", "sets")
 LARGE = st.tuples(st.integers(8, 9), st.integers(17, 20))
 Part = ca.ConvexSet | ca.PixelRange | type[ca.Box]
+Shapes = st.SearchStrategy[tuple[int, int]]
 Sets = Sequence[Part] | Part | Callable[[tuple[int, int]], Any]
 
 
@@ -105,7 +106,7 @@ def check_step(
     """
     asked = _check_arguments(step, program, norm, sets, tolerance, dtypes, examples)
     rules = _Rules(tolerance, exact)
-    cases = _cases(program, norm, sets if _is_function(sets) else _tuple(sets), tuple(dtypes))
+    sizes = ((SHAPES, examples), (LARGE, examples // 20 + 1))
     certified, worst, ulps, first = 0, RIGHT, 0.0, None
 
     def level(case: _Case) -> int:
@@ -118,10 +119,16 @@ def check_step(
             certified, ulps = certified + int(trial.judged.sum()), max(ulps, trial.ulps)
         return found
 
-    smallest = _smallest(cases, lambda case: level(case) == WRONG, examples, seed)
+    def search(least: int) -> _Case | None:
+        found = None
+        for shapes, count in sizes:
+            cases = _cases(program, norm, sets, tuple(dtypes), shapes)
+            found = found or _smallest(cases, lambda case: level(case) >= least, count, seed)
+        return found
+
+    smallest = search(WRONG)
     if smallest is None and worst > RIGHT:
-        target = worst
-        smallest = _smallest(cases, lambda case: level(case) >= target, examples, seed)
+        smallest = search(worst)
     if smallest is not None:
         trial = _Trial.of(step, asked, smallest)
         for i in range(len(smallest.program)):  # each item alone, for the neighbours seldom matter
@@ -195,12 +202,21 @@ class _Case:
 
 
 @st.composite
-def _cases(draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: Any, dtypes: tuple[torch.dtype, ...]) -> _Case:
+def _cases(
+    draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: Any, dtypes: tuple[torch.dtype, ...], shapes: Shapes
+) -> _Case:
     dtype = draw(st.sampled_from(dtypes))
-    gradient = draw(gradients(dtype, st.integers(0, 19).flatmap(lambda k: LARGE if k == 19 else SHAPES)))
+    gradient = draw(gradients(dtype, shapes))
     n, d = gradient.shape
     resolved: list[Part] = list(_tuple(parts((n, d)) if _is_function(parts) else parts))
     unit = draw(scales(dtype) if not resolved else st.sampled_from([1.0, 1.0, 1.0, 0.1, 1e-3]))
+    given = tuple(part for part in resolved if isinstance(part, ca.ConvexSet))
+    sizes = [1.0, 0.5, 0.25, 2.0, 0.1, 0.3]
+    if len(Normal.of(given, gradient).boxes) == len(given):
+        sizes.append(0.0)  # where a conic solver takes part, its residual would be all there is beside it
+    size = draw(st.sampled_from([*sizes, math.nan]))
+    size = draw(st.floats(0.01, 4.0)) if size != size else size
+    radius = float(torch.tensor(unit * size, dtype=dtype))
     offered: dict[str, Any] = {}
     sets: list[ca.ConvexSet] = []
     for part in resolved:
@@ -214,10 +230,6 @@ def _cases(draw: st.DrawFn, kind: type[ca.Program], norm: ca.Lp, parts: Any, dty
         else:
             sets.append(part)
     normal = Normal.of(tuple(sets), gradient)
-    sizes = st.sampled_from([1.0, 0.5, 0.25, 2.0, 0.1, 0.3]) | st.floats(0.01, 4.0)
-    if len(normal.boxes) == len(sets):
-        sizes |= st.just(0.0)  # where a conic solver takes part, its residual would be all there is beside it
-    radius = float(torch.tensor(unit * draw(sizes), dtype=dtype))
     if normal.boxes:
         offered["lower"], offered["upper"] = (bound.expand(n, d) for bound in normal.ends)
     offered["sets"] = tuple(sets)
@@ -350,11 +362,12 @@ class _Trial:
         if rules.tolerance is not None or not bool(rough.all()):
             return levels
         closed = ca.Tolerance.closed_form(dtype).at(dtype)
-        known = torch.where(
-            ca.certify(program, self.found).gap <= closed, closed, limit
-        )  # how well the optimum is known
         outside = rules.outside(dtype, program.gradient.shape[1])
-        return torch.where(right(self.certificate, outside, known), RIGHT, ROUNDING).to(torch.int8)
+        good = right(self.certificate, outside, closed)
+        if not bool(good.all()):  # how well is the optimum known?
+            known = torch.where(ca.certify(program, self.found).gap <= closed, closed, limit)
+            good = right(self.certificate, outside, known)
+        return torch.where(good, RIGHT, ROUNDING).to(torch.int8)
 
     def counterexample(self, rules: _Rules) -> Counterexample:
         program, second, found, eta = self.case.program, self.case.second, self.found, self.eta
@@ -485,6 +498,6 @@ def _fit(part: ca.ConvexSet, shapes: Sequence[tuple[int, int]]) -> None:
             part.check(n, d)
     except ValueError as error:
         raise ValueError(
-            f"sets must fit any N and d, got {part!r}; give its bounds as numbers, or ca.Box itself to have them drawn, "
-            "or sets=lambda shape: ... for those of the size (N, d)"
+            f"sets must fit any N and d, got {part!r}; give its bounds as numbers, or ca.Box itself to have them "
+            "drawn, or sets=lambda shape: ... for those of the size (N, d)"
         ) from error

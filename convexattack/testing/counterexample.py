@@ -44,6 +44,7 @@ class Counterexample(AssertionError):
 
 def explain(
     program: ca.Program,
+    p: float,
     given: dict[str, float | Tensor],
     i: int,
     verdict: str,
@@ -53,11 +54,6 @@ def explain(
 ) -> str:
     """The sentences of a counterexample; `verdict` says what is wrong with η, `cure` what to do if it is rounding."""
     n, d = program.gradient.shape
-    p = (
-        program.norm.p
-        if isinstance(program, ca.MinNorm)
-        else next(s.norm.p for s in program.sets if isinstance(s, ca.Ball))
-    )
     kind, dtype = NAMES[type(program)], str(program.gradient.dtype).removeprefix("torch.")
     where = f" (item {i} of {n}; all of them below)" if n > 1 else ""
     lines = [
@@ -79,7 +75,7 @@ def explain(
 
 def proof(program: ca.Program, found: ca.Solution, i: int) -> str:
     """The bound that the multipliers prove of item i, in a sentence."""
-    bound = float(program.bound(found.multipliers, found.eta.to(torch.float64)).value[i]) + 0.0  # no −0
+    bound = float(program.bound(found.multipliers).value[i]) + 0.0  # no −0
     names = [f"C{j + 1}" for j in range(len(program.sets))]
     if isinstance(program, ca.MinNorm):
         weight, *v = (part[i] for part in found.multipliers)
@@ -92,33 +88,43 @@ def proof(program: ca.Program, found: ca.Solution, i: int) -> str:
     return f"v sums to −g, so every η in the sets has {goal} = {bound:.6g}: {shares}"
 
 
-def distances(program: ca.Program, eta: Tensor, i: int, exact: bool) -> str:
+def distances(program: ca.Program, eta: Tensor, i: int) -> str:
     """In what way η_i is outside, in a sentence; "" where it is not."""
-    for part in program.sets:
-        alone = ca.GNII(program.value * 0, program.gradient * 0, (part,))
-        violation = (
-            ca.certify(alone, eta, exact=True).proofs[i].violation.upper if exact else float(alone.violation(eta)[i])
-        )
+    point, rows = eta[i : i + 1].to(torch.float64), torch.tensor([i])
+    for j, part in enumerate(item.take(rows) for item in program.sets):
+        alone = ca.GNII(torch.zeros(1), torch.zeros_like(eta[i : i + 1]), (part,))
+        violation = _violation(alone, eta[i : i + 1])
         if not violation > 0:
             continue
-        if isinstance(part, ca.Ball):
-            radius = float(part.radii(program.g)[i])
-            far = float(violation) * radius if radius else float(part.norm(eta[i].to(torch.float64)))
-            return f"‖η‖_{_p(part.norm.p)} exceeds ε = {radius:.6g} by {far:.2g}{_ulps(far, radius, eta.dtype)}"
-        if isinstance(part, ca.Box):
-            x, (low, high) = eta[i].to(torch.float64), (bound[i] for bound in part.bounds(program.g))
-            out = torch.maximum(low - x, x - high)
-            k = int(out.argmax())
-            return f"η[{k}] leaves its bounds by {float(out[k]):.2g}{_ulps(float(out[k]), float(eta[i, k]), eta.dtype)}"
-        return f"η violates {type(part).__name__} by {float(violation):.2g}, relative"
+        excess, unit = part.excess(point)[0], alone.units[0][0]
+        k = int(excess.argmax())
+        far = violation * float(unit[k]) if 0 < float(unit[k]) < math.inf else float(excess[k])
+        if j == 0 and not isinstance(program, ca.MinNorm):  # the step's own ball
+            radius = float(unit[0])
+            far = far or float(excess[0])
+            return f"‖η‖_{_p(part.atom.norm.p)} exceeds ε = {radius:.6g} by {far:.2g}{_ulps(far, radius, eta.dtype)}"  # type: ignore[attr-defined]
+        if part.atom.separable and part.map(point) is point:
+            return f"η[{k}] leaves its bounds by {far:.2g}{_ulps(far, float(eta[i, k]), eta.dtype)}"
+        return f"η violates {part.label}{f', row {k},' * part.atom.separable} by {far:.2g}"
     if isinstance(program, ca.MinNorm):
         over = float(program.linear(eta)[i])
-        return (
-            f"L + gᵀη ≤ 0 is violated, by {over:.2g}"
-            if over > 0
-            else "L + gᵀη ≤ 0 is violated, by less than float64 can show"
-        )
+        shown = f"by {over:.2g}" if over > 0 else "by less than float64 can show"
+        return f"L + gᵀη ≤ 0 is violated, {shown}"
     return ""
+
+
+def _violation(program: ca.Program, eta: Tensor) -> float:
+    """Of one item, exact where its set is known exactly."""
+    try:
+        return float(ca.certify(program, _point(program, eta), exact=True).violation[0])
+    except ValueError:
+        return float(program.violation(eta)[0])
+
+
+def _point(program: ca.Program, eta: Tensor) -> ca.Solution:
+    """η and multipliers of no use."""
+    zero = tuple(torch.zeros(shape, dtype=torch.float64) for shape in program.multiplier_shapes)
+    return ca.Solution(eta, torch.full((1,), ca.Status.OPTIMAL.code, dtype=torch.int8), zero)
 
 
 def _ulps(far: float, at: float, dtype: torch.dtype) -> str:
