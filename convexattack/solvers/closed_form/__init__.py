@@ -41,7 +41,7 @@ def solve(program: Program) -> Solution:
     normal, g = program.normal, program.gradient
     if program.norm is not None and not program.sets:
         found, risky = ball.shortest(program)
-    elif len(program.sets) == 1 and normal.alone:
+    elif program.norm is None and normal.alone:
         found, risky = ball.lowest(program)
     elif len(g) and normal.around and bool(g.sum().isfinite() & program.L.sum().isfinite()):
         found, risky = _within(program, around=True)

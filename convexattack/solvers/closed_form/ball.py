@@ -63,13 +63,15 @@ def _one_number(g: Float[Tensor, "N d"], L: Float[Tensor, " N"], norm: Lp) -> tu
         steep = first[:, 0].abs().to(torch.float64)
     else:
         steep = by_rows(lambda g: two_level_sum(g.abs().to(torch.float64)), g)
-        if bool((steep.isinf() & L.isfinite()).any()):  # beyond the range of float64, or an infinite entry
-            return by_rows(partial(_shortest, p=norm.p), g, L)  # type: ignore[no-any-return]
     need = L.clamp_min(0) * (1 + 2 * rounding_slack(g.shape[1]))
     length = torch.where(steep > 0, need / steep, 0.0)
     edge = -round_up(length, g.dtype)[:, None]
     eta = g.sign().mul_(edge) if norm.p == math.inf else torch.zeros_like(g).scatter_(1, at, edge * first.sign())
-    return eta, _lam(steep, L), _claimed(steep, L), length
+    found = eta, _lam(steep, L), _claimed(steep, L), length
+    over = (steep.isinf() & L.isfinite()).nonzero().flatten()  # a sum beyond the range of float64, or an infinite entry
+    if not len(over):
+        return found
+    return tuple(old.index_copy(0, over, new) for old, new in zip(found, _shortest(g[over], L[over], norm.p), strict=True))
 
 
 def _shortest(g: Float[Tensor, "n d"], L: Float[Tensor, " n"], p: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -32,10 +32,10 @@ class _Descent:
     """The data of n items in the direction of descent.
 
     Attributes:
-        down: (n, d) −sign(g), never 0, in the dtype of g.
+        down: (n, d) −sign(g), in the dtype of g; 0 where g is 0 if nearest is.
         top: (n,) the largest |g_i|, 1 where that is 0.
         w: (n, d) |g|/top.
-        most: (n, d) how far each coordinate may go downhill.
+        most: (n, d) how far each coordinate may go downhill; no farther than `nearest` where that changes nothing.
         nearest: (n, d) the nearest to 0 that it may be, also for one without slope; None where that is 0.
     """
 
@@ -47,17 +47,19 @@ class _Descent:
 
     @staticmethod
     def of(g: Float[Tensor, "n d"], low: Float[Tensor, "n d"], high: Float[Tensor, "n d"], around: bool) -> _Descent:
-        down = torch.ones_like(g).copysign_(g).neg_()
+        down = (g.sign() if around else torch.ones_like(g).copysign_(g)).neg_()
         one, other = down * low, down * high
         most = torch.maximum(one, other).to(torch.float64)
-        nearest = None if around else torch.minimum(torch.minimum(one, other).clamp_min(0).to(torch.float64), most)
+        if around and not bool((low.amin() > -math.inf) & (high.amax() < math.inf)):
+            most = torch.where(down == 0, 0.0, most)
         w = g.abs().to(torch.float64)
         top = w.amax(-1)
         top = torch.where(top > 0, top, 1.0)
         w = w.div_(top[:, None])
-        if nearest is not None:
-            most = torch.where(w > 0, most, nearest)
-        return _Descent(down, top, w, most, nearest)
+        if around:
+            return _Descent(down, top, w, most, None)
+        nearest = torch.minimum(torch.minimum(one, other).clamp_min(0).to(torch.float64), most)
+        return _Descent(down, top, w, torch.where(w > 0, most, nearest), nearest)
 
     def back(self, a: Float[Tensor, "n d"], low: Tensor, high: Tensor, up: bool) -> Float[Tensor, "n d"]:
         """η in the dtype of g, rounded away from 0 or towards it, within its bounds."""
