@@ -67,7 +67,7 @@ def explain(
       convexattack explain gnii --norm 3 --radius 1 -g 4,-1 --value 0 --format latex -o proof.tex
 
     Numbers are shown to six digits, ≈ where that rounds them, and long vectors by their ends. Exit status 1 if the
-    claim is not proved; the last step says why.
+    claim is not proved, 3 if it is but for rounding or a tolerance; the last step says why.
     """
     with sentences():
         given = {
@@ -79,6 +79,7 @@ def explain(
         if form not in FORMATS:
             raise ValueError(f"format {form!r} is unknown: use one of {', '.join(FORMATS)}")
         program = _read(problem, item, name, given) if problem is not None else _program(name, item, given)
+        from convexattack.certificates import Tolerance
         from convexattack.explain import explain as run
         from convexattack.files import atomically, check_writable
 
@@ -92,7 +93,8 @@ def explain(
             with atomically(output) as part:
                 part.write_text(text, encoding="utf-8")
             print(f"{output}: {found.status.name}, {len(found.steps)} steps")
-        raise typer.Exit(0 if found.proved else 1)
+        near = bool(found.certificate.holds(Tolerance())[0])
+        raise typer.Exit(0 if found.proved else 3 if near else 1)
 
 
 def _read(path: Path, item: int, name: str | None, given: dict[str, Any]) -> AnyProgram:

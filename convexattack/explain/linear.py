@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import ExactCertificate
+from convexattack.certificates import Certificate
 from convexattack.explain.notation import apart, n, norm, signed, vector
 from convexattack.explain.page import Step
 from convexattack.explain.parts import (
@@ -27,13 +27,13 @@ from convexattack.explain.parts import (
 )
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII
-from convexattack.sets import Ball
+from convexattack.sets.record import ball_and_box
 from convexattack.solution import Solution, Status
 
 __all__ = ["explain"]
 
 
-def explain(program: GN | GNII, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
+def explain(program: GN | GNII, solution: Solution, certificate: Certificate) -> Iterator[Step]:
     """The steps for item 0 of a program with at most one ball, then at most one box."""
     side, status = _Side(program, solution), solution.status[0]
     yield side.program()
@@ -63,7 +63,7 @@ class _Side:
     def __init__(self, program: GN | GNII, solution: Solution) -> None:
         item = self.item = Item.of(program, solution)
         self.asks = isinstance(program, GN)
-        ball = next((entry for entry in program.sets if isinstance(entry, Ball)), None)
+        ball = (ball_and_box(program.sets) or (None, None))[0]
         self.ball, self.boxed = ball is not None, item.boxed
         self.p = ball.norm.p if ball else math.inf
         self.q = Lp(self.p).q

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import ExactCertificate
+from convexattack.certificates import Certificate
 from convexattack.explain.notation import n, norm, signed, vector
 from convexattack.explain.page import Step
 from convexattack.explain.parts import (
@@ -31,7 +31,7 @@ from convexattack.solution import Solution, Status
 __all__ = ["explain"]
 
 
-def explain(program: MinNorm, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
+def explain(program: MinNorm, solution: Solution, certificate: Certificate) -> Iterator[Step]:
     """The steps for item 0 of a program with at most one box."""
     side, status = _Side(program, solution), solution.status[0]
     yield side.program()

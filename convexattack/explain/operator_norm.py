@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from convexattack.certificates import ExactCertificate
+from convexattack.certificates import Certificate
 from convexattack.explain.notation import matrix, n, outwards, signed, vector
 from convexattack.explain.page import Step
 from convexattack.explain.parts import certified, exponent, length, nothing
@@ -18,7 +18,7 @@ from convexattack.solution import Solution, Status
 __all__ = ["explain"]
 
 
-def explain(program: OperatorNorm, solution: Solution, certificate: ExactCertificate) -> Iterator[Step]:
+def explain(program: OperatorNorm, solution: Solution, certificate: Certificate) -> Iterator[Step]:
     """The steps for item 0."""
     side, status = _Side(program, solution, certificate), solution.status[0]
     yield side.program()
@@ -42,7 +42,7 @@ def explain(program: OperatorNorm, solution: Solution, certificate: ExactCertifi
 class _Side:
     """The numbers of one program, and the steps of each range of p."""
 
-    def __init__(self, program: OperatorNorm, solution: Solution, certificate: ExactCertificate) -> None:
+    def __init__(self, program: OperatorNorm, solution: Solution, certificate: Certificate) -> None:
         self.J, self.p, self.q = program.J[0].cpu(), program.norm.p, program.norm.q
         self.P, self.Q = f"{{{n(self.p)}}}", f"{{{n(self.q)}}}"
         self.eps = float(program.ball.radii(program.J)[0])

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from convexattack.certificates import ExactCertificate, Verdict
+from convexattack.certificates import Certificate
 from convexattack.explain.notation import broken, latex, plain, relate, stacked
 from convexattack.solution import Solution, Status
 
@@ -79,12 +79,12 @@ class Explanation:
     steps: tuple[Step, ...]
     status: Status
     solution: Solution
-    certificate: ExactCertificate
+    certificate: Certificate
 
     @property
     def proved(self) -> bool:
-        """Whether the claim is proved, in exact arithmetic."""
-        return self.certificate.proofs[0].verdict is Verdict.PROVED
+        """Whether the claim is proved, in exact arithmetic wherever the sets are known exactly."""
+        return bool(self.certificate.holds()[0])
 
     def __str__(self) -> str:
         return self.terminal()

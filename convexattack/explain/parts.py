@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
-from convexattack.certificates import ExactCertificate
+from convexattack.certificates import Certificate, ExactCertificate
 from convexattack.explain.notation import coordinates, marked, n, signed, vector
 from convexattack.explain.page import Step
 from convexattack.norms import Lp
 from convexattack.programs import GN, GNII, MinNorm
 from convexattack.sets import Box
+from convexattack.sets.record import ball_and_box
 from convexattack.solution import Solution, Status
 
 __all__ = [
@@ -54,10 +55,9 @@ class Item:
 
     @staticmethod
     def of(program: GN | GNII | MinNorm, solution: Solution) -> Item:
-        box = next((item for item in program.sets if isinstance(item, Box)), Box(-math.inf, math.inf))
-        low, high = (bound[0].tolist() for bound in box.bounds(program.g))
-        boxed = any(isinstance(item, Box) for item in program.sets)
-        return Item(float(program.L[0]), program.g[0].tolist(), solution.eta[0].tolist(), low, high, boxed)
+        box = (ball_and_box(program.sets) or (None, None))[1]
+        low, high = (bound[0].tolist() for bound in (box or Box(-math.inf, math.inf)).bounds(program.g))
+        return Item(float(program.L[0]), program.g[0].tolist(), solution.eta[0].tolist(), low, high, box is not None)
 
     def support(self, w: Sequence[float]) -> float:
         """σ(w) of the box."""
@@ -169,15 +169,17 @@ def nothing(status: Status) -> Step:
     return Step("No derivation", said(status))
 
 
-def certified(certificate: ExactCertificate, status: Status, meaning: str, scale: float) -> Step:
+def certified(certificate: Certificate, status: Status, meaning: str, scale: float) -> Step:
     """What the certificate says, and whether the claim is proved."""
-    proof = certificate.proofs[0]
     values = {name: float(getattr(certificate, name)[0]) for name in ("primal", "dual", "gap", "violation")}
     numbers = [f"{name} = {near(values[name], scale)}" for name in ("primal", "dual")]
     numbers += [f"{name} = {n(values[name], 2)}" for name in ("gap", "violation")]
+    exact = isinstance(certificate, ExactCertificate)
+    how = "in exact arithmetic" if exact else "in float64 with every rounding error charged"
+    verdict = f"{certificate.verdict[0].name}: " if isinstance(certificate, ExactCertificate) else ""
     words = (
-        f"Computed anew from the program, `η` and the multipliers alone, in exact arithmetic. {meaning} The claim is "
-        f"{said(status)} {proof.verdict.name}: {marked(proof.why)}"
+        f"Computed anew from the program, `η` and the multipliers alone, {how}. {meaning} The claim is "
+        f"{said(status)} {verdict}{marked(certificate.why[0])}"
     )
     there = not math.isnan(values["primal"])
     return Step("The certificate", words, (",  ".join(numbers),) if there else (), values)
