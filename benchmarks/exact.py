@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import convexattack as ca
 from benchmarks import pages, results, subjects
@@ -104,7 +103,7 @@ def measure(name: str, p: float, box: bool, dtype: str, program: ca.Program | ca
     solution = ca.solve(program)
     exact, plain, verdicts, gap = [], [], Counter({verdict.name: 0 for verdict in ca.Verdict}), 0.0
     for i in range(len(program)):
-        one, claim = _item(program, i), ca.Solution(
+        one, claim = program[i : i + 1], ca.Solution(
             solution.eta[i : i + 1], solution.codes[i : i + 1], tuple(part[i : i + 1] for part in solution.multipliers)
         )  # fmt: skip
         start = time.process_time()
@@ -142,22 +141,6 @@ def _cases(d: int, n: int) -> Iterator[tuple[str, float, bool, str, ca.Program |
                 yield "(GNII)", p, box, dtype, ca.GNII(value, g.to(kind), (ball, *sets))
                 yield "(8)", p, box, dtype, ca.MinNorm(value, g.to(kind), norm, sets)
             yield "(9)", p, False, dtype, ca.OperatorNorm(J.to(kind), ball)
-
-
-def _item(program: ca.Program | ca.OperatorNorm, i: int) -> ca.Program | ca.OperatorNorm:
-    if isinstance(program, ca.OperatorNorm):
-        jacobian = program.jacobian
-        assert isinstance(jacobian, Tensor)
-        return ca.OperatorNorm(jacobian[i : i + 1], program.ball)
-    sets: list[ca.ConvexSet] = []
-    for item in program.sets:
-        sets.append(
-            ca.Box(*(bound[i : i + 1] for bound in item.bounds(program.g))) if isinstance(item, ca.Box) else item
-        )
-    value, gradient = program.value[i : i + 1], program.gradient[i : i + 1]
-    if isinstance(program, ca.MinNorm):
-        return ca.MinNorm(value, gradient, program.norm, tuple(sets))
-    return (ca.GN if isinstance(program, ca.GN) else ca.GNII)(value, gradient, tuple(sets))
 
 
 def _save(given: argparse.Namespace, rows: Sequence[Row], command: str) -> None:

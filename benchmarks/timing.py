@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 import convexattack as ca
-from convexattack.solvers.reference import bare
+from convexattack.solvers.conic import bare
 
 __all__ = [
     "BARE", "CLOSED", "FRESH", "ITEMS", "METHODS", "PROGRAMS", "RESOLVE", "Case", "Cell", "Limits", "Ratio", "Row",
@@ -237,7 +237,9 @@ def _contenders(
 
     def difference(i: int, objective: float) -> float:
         eta = answers.eta[i : i + 1]
-        return abs(objective - float(singles[i].primal(eta))) / float(singles[i].scale(eta))
+        one = singles[i]
+        scale = one.primal(eta) if isinstance(one, ca.MinNorm) else one.L.abs() + one.scale()
+        return abs(objective - float(one.primal(eta))) / float(scale)
 
     def closed(batch: int) -> Callable[[int], tuple[float, Mapping[str, int], None]]:
         at: list[ca.Program] = []

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 import convexattack as ca
 from verification.claims import Finding, claim
-from verification.draws import BOXES, NORMS, TYPES, Either, programs, rows, word
+from verification.draws import BOXES, NORMS, TYPES, Either, programs, word
 
 DIMENSION = {"no box": 12, "box around 0": 8, "box without 0": 5}
 AGREE = ca.Tolerance().at(torch.float64)
@@ -59,7 +59,7 @@ def check(case: tuple[str, float, str, str], rng: np.random.Generator, n: int) -
     inexact = found.status == ca.Status.INEXACT
     certificate = ca.certify(program, found)
     tight = ca.Tolerance.closed_form(TYPES[dtype])
-    worst = torch.stack([certificate.gap.abs(), certificate.violation, certificate.residual]).amax(0).numpy()
+    worst = torch.stack([certificate.gap, certificate.violation]).amax(0).numpy()
     refused = np.where(certificate.holds(tight).numpy(), 0.0, np.inf)
     proof = np.where(inexact, 0.0, np.where(found.status == ca.Status.OPTIMAL, worst, refused))
     yield Finding(f"own certificate, {dtype}", proof, tight.at(TYPES[dtype]), where, int(inexact.sum()))
@@ -84,7 +84,7 @@ def _conic(wide: Either, where: str) -> tuple[ca.Solution, str]:
     failed = torch.from_numpy(np.flatnonzero(found.status == ca.Status.FAILED))
     if len(failed) == 0:
         return found, ""
-    again = ca.solve(rows(wide, failed), "SCS")
+    again = ca.solve(wide[failed], "SCS")
     eta, codes = found.eta.index_copy(0, failed, again.eta), found.codes.index_copy(0, failed, again.codes)
     note = f"{found.stats['solver']} gave up on {len(failed)} of {len(wide)} ({where}), and SCS was asked"
     return ca.Solution(eta, codes, found.multipliers), note
@@ -93,7 +93,7 @@ def _conic(wide: Either, where: str) -> tuple[ca.Solution, str]:
 def _apart(wide: Either, one: ca.Solution, other: ca.Solution) -> NDArray[np.float64]:
     """Relative difference of the objectives; ∞ where the two statuses differ."""
     first, second = (s.eta.to(torch.float64).nan_to_num(0.0) for s in (one, other))
-    scale = wide.scale(first)
+    scale = wide.primal(first) if isinstance(wide, ca.MinNorm) else wide.L.abs() + wide.scale()
     difference = (wide.primal(first) - wide.primal(second)).abs() / torch.where(scale > 0, scale, 1.0)
     none = one.status == ca.Status.INFEASIBLE
     return np.where(one.status == other.status, np.where(none, 0.0, difference.numpy()), np.inf)

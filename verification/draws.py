@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,17 +80,6 @@ def programs(rng: np.random.Generator, n: int, kind: str, p: float, box: str, dt
     L, gradient = _rounded(dtype, rng.standard_normal(n) * radius * np.abs(g).max(1) * scale, g * scale[:, None])
     ball = ca.Ball(ca.Lp(p), torch.from_numpy(radius))
     return (ca.GN if kind == "(GN)" else ca.GNII)(L, gradient, (ball,) if BOXES[box] is None else (ball, bounds))
-
-
-def rows(program: Either, which: Tensor) -> Either:
-    """The program of these items alone."""
-    sets: list[ca.Ball | ca.Box] = []
-    for item in program.sets:
-        if isinstance(item, ca.Ball):
-            sets.append(replace(item, radius=torch.as_tensor(item.radius)[which]))
-        elif isinstance(item, ca.Box):
-            sets.append(ca.Box(torch.as_tensor(item.lower)[which], torch.as_tensor(item.upper)[which]))
-    return replace(program, value=program.value[which], gradient=program.gradient[which], sets=tuple(sets))
 
 
 def _rounded(dtype: torch.dtype, *arrays: Array) -> tuple[Tensor, ...]:
