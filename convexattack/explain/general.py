@@ -35,8 +35,8 @@ def explain(program: Program, solution: Solution, certificate: Certificate) -> I
         yield side.empty()
         yield certified(certificate, status, SEEN, side.scale)
         return
-    yield side.dual(status)
-    yield side.optimum()
+    yield side.dual()
+    yield side.optimum(status)
     yield side.slackness()
     meaning = "`η` lies in every set, so the optimum is at most primal; the multipliers prove that it is at least dual."
     yield certified(certificate, status, meaning, 0.0 if status is Status.FEASIBLE else side.scale)
@@ -203,7 +203,7 @@ class _Side:
             row = f"0 ≥ λ(L + gᵀη) ≥ λL − Σ_j σ_j(u_j) = {n(-least)} > 0:  a contradiction"
         return Step("No perturbation", words, (*self.given(), row), {"least": least})
 
-    def dual(self, status: Status) -> Step:
+    def dual(self) -> Step:
         above, rows = self.start - self.paid, self.given()
         number = near(self.value, self.scale)
         if self.norm is not None:
@@ -223,14 +223,15 @@ class _Side:
             rows.append(
                 f"{self.objective} ≥ {self.leading} − Σ_j σ_j(u_j) = {n(self.start)} − {n(self.paid)} = {number}"
             )
-        if self.asks and status is Status.INFEASIBLE:
-            words += " The bound is not negative, a Farkas certificate: no `η` satisfies (GN)."
-            rows.append(f"0 > L + gᵀη ≥ {number}:  a contradiction")
         return Step("The dual", words, tuple(rows), {"dual": self.value, "above": above})
 
-    def optimum(self) -> Step:
+    def optimum(self, status: Status) -> Step:
         value = float(self.own.primal(self.eta)[0])
         words = "A solver found this point; how it did does not matter to what follows."
+        if self.asks and status is Status.INFEASIBLE:
+            words += (
+                " The bound is not negative, so no `η` has `L + gᵀη < 0`: the multipliers are a Farkas certificate."
+            )
         rows = (f"η = {vector(self.eta[0].tolist())}", f"{self.objective} = {near(value, self.scale)}")
         values = {f"eta_{i + 1}": x for i, x in enumerate(self.eta[0].tolist())} | {"value": value}
         return Step("Where the smallest value is attained" if self.asks else "The optimum", words, rows, values)
