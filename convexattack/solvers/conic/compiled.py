@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cvxpy as cp
@@ -90,25 +90,33 @@ class Compiled:
     solver: str
     reads: list[Callable[[], np.ndarray] | None]
     variables: dict[str, cp.Variable]
-    affine: _Affine | None = None
-    chain: Any = None
-    inverse: Any = None
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.affine: _Affine | None = None
+        self.first, self.chain, self.inverse = None, None, None
+        self.dpp = self.problem.is_dpp()
 
     def data(self, values: dict[str, np.ndarray]) -> Any:
-        """The solver's arguments. CVXPY makes them once; from then on they are an affine function of the parameters."""
-        if self.affine is not None:
-            return self.affine(values)
-        with _compiling, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for name, parameter in self.parameters.items():
-                parameter.save_value(values[name])  # without the checks of `value`, which the numbers have passed
-            dpp, options = self.problem.is_dpp(), dict(OPTIONS.get(self.solver, {}))
-            data, self.chain, self.inverse = self.problem.get_problem_data(
-                self.solver, solver_opts=options, ignore_dpp=not dpp
-            )
-            if dpp and self.parameters:
-                self.affine = _Affine.of(data, self.parameters)
+        """The solver's arguments. CVXPY makes them; from the second time on they are an affine function of the parameters."""
+        if self.affine is None:
+            with _compiling, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if self.first is not None and self.dpp and self.parameters:
+                    self.affine = _Affine.of(self.first, self.parameters)
+                if self.affine is None:
+                    return self._first(values)
+        return self.affine(values)
+
+    def _first(self, values: dict[str, np.ndarray]) -> Any:
+        """The arguments by CVXPY itself, which makes the way back as well."""
+        again = self.first is not None
+        for name, parameter in self.parameters.items():
+            parameter.save_value(values[name])  # without the checks of `value`, which the numbers have passed
+        options = dict(OPTIONS.get(self.solver, {}))
+        found = self.problem.get_problem_data(self.solver, solver_opts=options, ignore_dpp=not self.dpp)
+        data, self.chain, self.inverse = found
+        self.dpp, self.first = self.dpp and not again, data  # whose map is not CVXPY's own is asked of it each time
         return data
 
     def call(self, data: Any) -> Any:

@@ -1,8 +1,9 @@
-"""The conic path: certified for every program, norm and set; the optimum of the text on paper; a failure is one item's status."""
+"""The door to CVXPY: certified for every program, norm and set; the optimum on paper; proofs; a failure is one item's status."""
 
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cvxpy as cp
@@ -28,7 +29,9 @@ from examples import (
 from torch import Tensor
 
 import convexattack as ca
-from convexattack.solvers import reference
+from convexattack.solvers import conic
+from convexattack.solvers.conic import compiled
+from convexattack.solvers.conic.text import Text
 
 N, D = 4, 6
 FEW = [ca.Lp(p) for p in (1, 1.5, 2, 3, INF)]
@@ -51,7 +54,8 @@ def agree(program: ca.Program, found: ca.Solution, tolerance: ca.Tolerance = PAT
     exact = ca.solve(program, "closed_form")
     assert names(found) == names(exact)
     solved = ~exact.eta.isnan().any(1)
-    off = (program.primal(found.eta) - program.primal(exact.eta)).abs() / program.scale(exact.eta)
+    size = ca.certify(program, exact).scale
+    off = (program.primal(found.eta) - program.primal(exact.eta)).abs() / size.where(size > 0, 1.0)
     assert (off[solved] <= tolerance.at(torch.float64)).all(), off
 
 
@@ -150,14 +154,14 @@ def test_a_solver_that_raises_fails_one_item(monkeypatch: pytest.MonkeyPatch) ->
     program = gnii(0, [1, 2, 3, 4, 5], ball(2), ca.Box(-0.25, 0.75))
     program = ca.GNII(program.value.expand(3), program.gradient.expand(3, 5) * numbers(1, -1, 1)[:, None], program.sets)
     calls = iter(range(9))
-    genuine = reference._Compiled.call
+    genuine = compiled.Compiled.call
 
-    def second_time_unlucky(compiled: Any, arguments: Any) -> Any:
-        if next(calls) == 1:
+    def second_item_unlucky(made: compiled.Compiled, arguments: Any) -> Any:
+        if made.solver == "CLARABEL" and next(calls) in (1, 2):
             raise RuntimeError("the factorization is out of luck")
-        return genuine(compiled, arguments)
+        return genuine(made, arguments)
 
-    monkeypatch.setattr(reference._Compiled, "call", second_time_unlucky)
+    monkeypatch.setattr(compiled.Compiled, "call", second_item_unlucky)
     found = ca.solve(program, "CLARABEL")
     assert names(found) == ["OPTIMAL", "FAILED", "OPTIMAL"]
     assert found.eta[1].isnan().all()
@@ -253,16 +257,178 @@ def test_min_norm_at_its_last_point() -> None:
     assert ca.certify(beyond, found).holds().all()
 
 
-@pytest.mark.parametrize("norm", [ca.Lp(1), ca.Lp(1.5), ca.Lp(2), ca.Lp(math.inf)])
+@pytest.mark.parametrize("norm", FEW, ids=str)
 @pytest.mark.parametrize("boxed", [False, True])
 def test_a_re_solve_does_not_compile_again(norm: ca.Lp, boxed: bool) -> None:
     """CVXPY's own map from parameters to data is found and reproduces it; else each item would cost a millisecond or more on top."""
-    value, gradient = (
-        torch.tensor([0.5, 0.7], dtype=torch.float64),
-        torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, -1.0]], dtype=torch.float64),
-    )
     box = (ca.Box(-0.2, 0.3),) if boxed else ()
+    value, gradient = data()
     for program in (ca.GNII(value, gradient, (ca.Ball(norm, 0.1), *box)), ca.MinNorm(0.1 * value, gradient, norm, box)):
         ca.solve(program, "reference")
-        compiled, _ = reference._compile(program, None)
-        assert compiled.affine is not None
+        text = Text(program)
+        made = text.of(1, "solve", None)
+        assert made is text.of(2, "solve", None)
+        assert made.affine is not None
+        assert conic.bare(program, 0)() is not None
+
+
+# --- other sets ---------------------------------------------------------------------------------------------------------
+
+
+ROWS = normal(7, 2, D)
+OTHER: dict[str, tuple[ca.ConvexSet, ...]] = {
+    "a subspace": (ca.Affine(ROWS, 0.0),),
+    "an affine space": (ca.Affine(ROWS, numbers(0.1, 0.2)),),
+    "halfspaces": (ca.Halfspaces(ROWS, 0.1),),
+    "halfspaces an item": (ca.Halfspaces(normal(8, N, 2, D), 0.1),),
+    "total variation": (ca.TotalVariation((2, 3), 0.5),),
+    "total variation, isotropic": (ca.TotalVariation((2, 3), 0.5, isotropic=True),),
+    "groups": (ca.GroupBall(torch.tensor([0, 0, 1, 1, 2, 2]), 0.6),),
+    "weights": (ca.WeightedBall(ca.Lp(2), numbers(1, 2, 3, 1, 0, 1), 0.5),),
+    "balls": (ca.Ball(ca.Lp(1), 1.0), ca.Ball(ca.Lp(INF), 0.3)),
+    "one's own": (ca.ConvexSet(ca.atoms.NormBall(ca.Lp(1), 0.4), ca.maps.Rows(ROWS)),),
+    "a box and halfspaces": (ca.Box(-0.2, 0.3), ca.Halfspaces(ROWS, 0.05)),
+}
+KINDS_OF_ALL: dict[str, Any] = {
+    **KINDS,
+    "hinges": lambda value, gradient, norm, sets: ca.HingeSum(
+        normal(9, N, 3), normal(10, N, 3, D), (ca.Ball(norm, 0.7), *sets)
+    ),
+}
+
+
+def written(program: ca.Program, i: int) -> float:
+    """The optimum of the text on paper, by another solver than ours."""
+    problem = program.problem(i)
+    problem.solve(solver=cp.SCS if problem.is_qp() else cp.CLARABEL, **({"eps": 1e-9} if problem.is_qp() else {}))
+    return float(-problem.value if isinstance(program, ca.GN) else problem.value)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ALL)
+@pytest.mark.parametrize("norm", FEW, ids=str)
+@pytest.mark.parametrize("sets", OTHER)
+def test_every_program_over_other_sets(kind: str, norm: ca.Lp, sets: str) -> None:
+    value, gradient = data()
+    program = KINDS_OF_ALL[kind](0.2 * value, gradient, norm, OTHER[sets])
+    found = conic.solve(program)
+    certificate = ca.certify(program, found)
+    assert certificate.holds().all(), certificate.why
+    for i in (0, 1):
+        if names(found)[i] != "INFEASIBLE" or kind == "gn":
+            optimum = written(program, i)
+            assert program.primal(found.eta)[i].item() == pytest.approx(optimum, rel=1e-5, abs=1e-5)
+            assert certificate.dual[i] <= optimum + 1e-5 * (1 + abs(optimum))
+
+
+@pytest.mark.parametrize("power", [1e8, 1e-8])
+@pytest.mark.parametrize("norm", [ca.Lp(2), ca.Lp(3), ca.Lp(INF)], ids=str)
+def test_the_scale_of_a_text_changes_nothing(power: float, norm: ca.Lp) -> None:
+    value, gradient = data()
+    wide = np.diff(np.eye(D), axis=0)
+    made: dict[str, Any] = {
+        "affine": lambda k: ca.Affine(ROWS * k, numbers(0.1, 0.2) * k),
+        "halfspaces": lambda k: ca.Halfspaces(ROWS * k, numbers(0.1, 0.2) * k),
+        "norm": lambda k: ca.ConvexSet(ca.atoms.NormBall(ca.Lp(1), 0.5 * k), ca.maps.Rows(wide * k)),
+        "weights": lambda k: ca.WeightedBall(ca.Lp(2), numbers(1, 2, 3, 1, 0, 1) * k, 0.5 * k),
+    }
+    for name, make in made.items():
+        for kind in ("gnii", "min_norm"):
+            one, other = (KINDS[kind](0.2 * value, gradient, norm, (make(k),)) for k in (1.0, power))
+            found = conic.solve(other)
+            assert ca.certify(other, found).holds().all(), name
+            torch.testing.assert_close(one.primal(conic.solve(one).eta), other.primal(found.eta), rtol=1e-6, atol=1e-6)
+
+
+EMPTY: dict[str, tuple[ca.ConvexSet, ...]] = {
+    "a box far away": (ca.Box(1.0, 2.0),),
+    "two halfspaces": (ca.Halfspaces(rows([1, 0, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0]), numbers(-0.1, -0.1)),),
+    "two equations": (ca.Affine(torch.ones(2, D), numbers(0.1, 0.2)),),
+    "a subspace far away": (ca.Affine(torch.ones(1, D), 9.0),),
+    "variation and a jump": (ca.TotalVariation((2, 3), 0.01), ca.Halfspaces(rows([1, 0, 0, 0, 0, -1]), numbers(-0.1))),
+    "a box": (ca.Box(torch.full((N, D), 0.2), torch.full((N, D), 0.1)),),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_ALL)
+@pytest.mark.parametrize("norm", FEW, ids=str)
+@pytest.mark.parametrize("sets", EMPTY)
+def test_what_is_empty_is_proved_to_be(kind: str, norm: ca.Lp, sets: str) -> None:
+    program = KINDS_OF_ALL[kind](*data(), norm, (*EMPTY[sets], ca.Ball(ca.Lp(2), 0.5)))
+    found = conic.solve(program)
+    assert set(names(found)) == {"INFEASIBLE"}
+    assert program.excludes(found.multipliers).all()
+    assert ca.certify(program, found).holds().all()
+
+
+def test_an_unbounded_program_comes_with_a_ray() -> None:
+    value, gradient = data()
+    sets = (ca.Halfspaces(rows([1, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]), numbers(-0.1, 0.1)),)
+    program = ca.GNII(value, gradient, sets)
+    found = conic.solve(program)
+    assert names(found) == ["UNBOUNDED"] * N
+    assert found.ray is not None
+    assert found.inside is not None
+    assert ((gradient * found.ray).sum(-1) < 0).all()
+    assert (sets[0].violation(found.inside) == 0).all()
+    assert ca.certify(program, found).holds().all()
+    for free in (sets, (ca.TotalVariation((2, 3), 0.5),), (ca.Affine(torch.ones(1, D), 0.0),), ()):
+        strict = ca.GN(value, gradient, free)
+        found = conic.solve(strict)
+        assert names(found) == ["FEASIBLE"] * N
+        assert ca.certify(strict, found).holds().all()
+
+
+def test_a_point_inside_comes_with_answers_that_are_not() -> None:
+    """In float32 an answer is outside by rounding; where 0 is outside as well, only the door knows a point inside."""
+    value, gradient = data()
+    sets = (ca.Box(-0.5, 0.4), ca.Halfspaces(-torch.ones(1, D), -1.5))
+    program = ca.GNII(value.float(), gradient.float(), (ca.Ball(ca.Lp(2), 0.7), *sets))
+    found = conic.solve(program)
+    assert found.eta.dtype == torch.float32
+    assert found.inside is not None
+    assert (program.violation(found.inside) == 0).all()
+    assert ca.certify(program, found).holds().all()
+
+
+# --- what a solver says, and who listens --------------------------------------------------------------------------------
+
+
+def test_almost_solved_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = KINDS["gnii"](*data(), ca.Lp(2), ())
+    monkeypatch.setitem(compiled.OPTIONS, "CLARABEL", {"max_iter": 4})
+    found = conic.solve(program, "CLARABEL")
+    assert names(found) == ["FAILED"] * N
+    assert not {"optimal"} & set(found.stats["words"])
+    found = conic.solve(program)
+    assert names(found) == ["OPTIMAL"] * N
+    assert all(word.endswith("SCS: optimal") for word in found.stats["words"])
+
+
+def test_there_is_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = KINDS["gnii"](*data(), ca.Lp(2), (ca.Box(-0.2, 0.3),))
+    monkeypatch.setitem(compiled.OPTIONS, "CLARABEL", compiled.OPTIONS["CLARABEL"] | {"time_limit": 0.0})
+    assert names(conic.solve(program, "CLARABEL")) == ["FAILED"] * N
+    assert all("time_limit" in options or "time_limit_secs" in options for options in compiled.OPTIONS.values())
+
+
+def test_solvers_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    for norm in (ca.Lp(1), ca.Lp(2), ca.Lp(3)):
+        conic.solve(KINDS["gnii"](*data(), norm, (ca.Box(1.0, 2.0),)))
+        conic.solve(KINDS["min_norm"](*data(), norm, ()), "SCS")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_threads_share_a_program() -> None:
+    """Each thread has its own compiled problem: every answer is its own, a thousand times."""
+    value, gradient = data()
+    program = ca.GNII(value, gradient, (ca.Ball(ca.Lp(INF), 0.5), ca.Ball(ca.Lp(1), 0.7)))
+    alone = conic.solve(program)
+
+    def right(k: int) -> bool:
+        again = conic.solve(program[[k % N]])
+        return torch.equal(again.eta[0], alone.eta[k % N]) and torch.equal(
+            again.multipliers[1][0], alone.multipliers[1][k % N]
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(right, range(1000)))
