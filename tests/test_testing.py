@@ -169,7 +169,7 @@ def test_a_wrong_step_is_refuted(name: str) -> None:
             or linear(own, found.eta, i) >= 0 > linear(own, found.optimal, i)
         )
         assert not 0.999999 < found.ratio < 1.000001
-    assert not found.certificate.holds(ca.Tolerance.closed_form(own.gradient.dtype))[i]
+    assert not found.certificate.holds()[i]
     for word in ("gradient", "optimal", "proof", "returned"):
         assert f"\n  {word}" in str(found)
 
@@ -283,8 +283,8 @@ def test_steps_of_other_people_pass() -> None:
 
 
 def test_a_step_that_rounds_passes_and_says_so() -> None:
-    found = check_step(l2_step, ca.GNII, ca.Lp(2))
-    assert found > 200
+    found = check_step(l2_step, ca.GNII, ca.Lp(2), **FEW)
+    assert found > 25
     assert 0 < found.ulps <= 20
     assert str(found) == f"{int(found)} (correct to {found.ulps:.1g} ulp)"
     assert str(check_step(right, ca.GNII, ca.Lp(INF), **FEW)).isdigit()
@@ -298,7 +298,7 @@ def test_a_step_that_rounds_passes_and_says_so() -> None:
         return -g / length(g, 2) * (value.clamp_min(0)[:, None] / length(g, 2))
 
     assert "This is rounding" in str(refuted(to_the_hyperplane, ca.MinNorm, 2, exact=True))
-    assert check_step(to_the_hyperplane, ca.MinNorm, ca.Lp(2)) > 100
+    assert check_step(to_the_hyperplane, ca.MinNorm, ca.Lp(2), **FEW) > 15
 
 
 def test_a_tolerance_forgives_more() -> None:
