@@ -26,7 +26,7 @@ __all__ = ["judged"]
 
 BLOCK = 2**16  # entries of gradients at a time
 LEAST = 1e-280  # below it products lose digits to underflow, and no error bound here counts that
-TIE = 1e-9  # relative: (GN) nearer to its edge than this is decided in exact arithmetic, where its sets have that
+TIE = 1e-8  # relative: (GN) nearer to its edge than this is decided in exact arithmetic, where its sets have that
 
 
 def judged(program: Program, solution: Solution) -> Certificate:
@@ -53,7 +53,8 @@ def _judged(program: Program, solution: Solution) -> Certificate:
     primal = torch.where(point.eta.isfinite().all(-1), primal, torch.nan)
     missing, scale = _missing(program, found, balance, dual, primal)
     charge = _charge(program, balance, nearest.forgiven)
-    primal, missing = primal + charge, (missing + charge).clamp_min(0)
+    primal, missing = primal + charge, missing + charge
+    missing = torch.where(missing.isfinite() & dual.isfinite(), missing.clamp_min(0), torch.inf)  # nothing overflowed
     moved = (program.primal(point.eta) - program.primal(found.eta)).abs()  # what being outside bought, or cost
     gap = ratio(torch.where(missing >= moved, missing, moved), scale)
     gap = torch.where(inside & sound & (primal >= dual) & ((scale < torch.inf) | (missing == 0)), gap, torch.inf)
