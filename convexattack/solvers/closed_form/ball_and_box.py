@@ -7,7 +7,7 @@ the bounds of the boxes are rounded inwards before. Multipliers are computed onl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,10 +19,12 @@ from convexattack.norms import Lp
 from convexattack.numerics import by_rows, round_down, round_up, rounding_slack, two_level_sum
 from convexattack.programs import Program
 from convexattack.solution import Multipliers, Solution, Status, codes
+from convexattack.solvers.closed_form import narrow
 from convexattack.solvers.closed_form.path import Path
 
 __all__ = ["corner", "lowest", "shortest"]
 
+Kernel = Callable[..., tuple[Tensor, ...]]
 FEW = (16, 64)  # of the steepest coordinates, before all are looked at
 COSTLY = 3.0  # a bound that is rounded by a unit in the last place lengthens η by λ Σ_full w·most ≤ COSTLY units, λ Σ share·a being ‖η‖
 
@@ -70,6 +72,49 @@ class _Descent:
         return torch.minimum(torch.maximum(eta, low), high)
 
 
+# --- attempts -------------------------------------------------------------------------------------------------------
+
+
+def _tried(
+    kernel: Kernel, quick: Kernel | None, around: bool, p: float, g: Tensor, goal: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, ...]:
+    """Each item by the first attempt that holds, `kernel` taken as it is; and which items `quick` has, whose rounding is harmless."""
+    attempts, parts = [partial(by_rows, kernel)], (g, goal, low.expand_as(g), high.expand_as(g))
+    scouted = around and quick is not None and g.dtype == torch.float32
+    if around and p == 1:  # only the steepest coordinates move
+        attempts = [*(partial(_among_the_steepest, kernel, k) for k in FEW if k < g.shape[1]), *attempts]
+    elif scouted:
+        attempts = [quick, *attempts]  # type: ignore[list-item]
+    *found, good = attempts[0](*parts)
+    rows, harmless = torch.arange(len(g), device=g.device), good & scouted
+    for attempt in attempts[1:]:
+        rows = rows[~good]
+        if not len(rows):
+            break
+        *new, good = attempt(*(part[rows] for part in parts))
+        found = [old.index_copy(0, rows, part) for old, part in zip(found, new, strict=True)]
+    return *found, harmless
+
+
+def _among_the_steepest(
+    kernel: Kernel, k: int, g: Tensor, goal: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, ...]:
+    """The same program in the k steepest coordinates; it holds where the ball, or the fall, is reached among them."""
+    at = g.abs().topk(k, -1).indices
+    eta, *rest = kernel(g.gather(-1, at), goal, low.gather(-1, at), high.gather(-1, at))
+    return torch.zeros_like(g).scatter_(-1, at, eta), *rest
+
+
+def _risky(program: Program, eta: Float[Tensor, "N d"], harmless: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
+    """Where rounding each entry by a unit in its last place, or by the smallest normal number, may have cost one of the optimum."""
+    if bool(harmless.all()) or eta.dtype == torch.float64:
+        return torch.zeros_like(harmless)
+    info, g = torch.finfo(eta.dtype), program.gradient
+    fall = torch.linalg.vecdot(g, eta).abs()
+    lost = g.abs().amax(-1) * (g.shape[1] * info.smallest_normal)  # nothing beside the whole
+    return ~(harmless | (1000 * lost <= info.eps * fall))
+
+
 # --- (GNII) -------------------------------------------------------------------------------------------------------------------
 
 
@@ -88,22 +133,21 @@ def corner(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
     if normal.cube is None:
         open_ = ~(low.isfinite() & high.isfinite()).all(-1)
         code = torch.where(eta.isinf().any(-1), Status.UNBOUNDED.code, code).to(torch.int8)
-    return Solution(eta, code, lambda: normal.spread(torch.zeros_like(program.g), -program.g)), open_
+    found = Solution(eta, code, lambda: normal.spread(torch.zeros_like(program.g), -program.g))
+    return found, open_ | _risky(program, eta, open_ & False)
 
 
-def lowest(program: Program, around: bool) -> Solution:
-    """(GNII) over the ball and any boxes; `around`: 0 is in all boxes."""
+def lowest(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N"]]:
+    """(GNII) over the ball and any boxes, and where rounding can have cost much; `around`: 0 is in all boxes."""
     normal, g = program.normal, program.gradient
     norm, radius, weights = normal.norm, normal.radii, normal.weights
     assert norm is not None
     if weights is None:
-        low, high = normal.ends
         kernel = partial(_lowest, p=norm.p, around=around)
-        if norm.p == 1 and around:
-            kernel = partial(_among_the_steepest, kernel)
-        eta, log_mu, start = by_rows(kernel, g, radius, low, high)
+        quick = narrow.lowest if norm.p == 2 else None
+        eta, log_mu, start, harmless = _tried(kernel, quick, around, norm.p, g, radius, *normal.ends)
     else:
-        z, log_mu, start = _lowest(*_weighted(program, weights), p=norm.p, around=around)
+        z, log_mu, start, harmless = _lowest(*_weighted(program, weights), p=norm.p, around=around)
         least, free = corner(program)[0], weights == 0
         eta = torch.where(free, least.eta, round_down(z / torch.where(free, 1.0, weights), g.dtype))
         eta = torch.minimum(torch.maximum(eta, normal.ends[0]), normal.ends[1])
@@ -112,7 +156,8 @@ def lowest(program: Program, around: bool) -> Solution:
     code = torch.where(empty, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     if weights is not None:
         code = torch.where(~empty & eta.isinf().any(-1), Status.UNBOUNDED.code, code)
-    return Solution(eta, code.to(torch.int8), lambda: _lowest_proof(program, around, log_mu, empty))
+    found = Solution(eta, code.to(torch.int8), lambda: _lowest_proof(program, around, log_mu, empty))
+    return found, _risky(program, eta, harmless & (weights is None))
 
 
 def _weighted(program: Program, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,8 +169,8 @@ def _weighted(program: Program, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 def _lowest(
     g: Float[Tensor, "n d"], radius: Float[Tensor, " n"], low: Tensor, high: Tensor, p: float, around: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """η, log μ and how long the nearest point to 0 is, in units of the radius."""
+) -> tuple[Tensor, ...]:
+    """η, log μ, how long the nearest point to 0 is, in units of the radius, and whether the ball is reached."""
     side = _Descent.of(g, low, high, around)
     unit, full = torch.where(radius > 0, radius, 1.0), (radius > 0).to(torch.float64)
     most = side.most.div_(unit[:, None])
@@ -141,7 +186,7 @@ def _lowest(
     if nearest is not None:  # the one point of both: as large a share as keeps it there
         least = torch.where(nearest > 0, side.w.log() - (p - 1) * nearest.log(), -math.inf).amax(-1)
         log_mu = torch.where(start >= goal, least, log_mu)
-    return side.back(stop.a.mul_(unit[:, None]), low, high, up=False), log_mu, start
+    return side.back(stop.a.mul_(unit[:, None]), low, high, up=False), log_mu, start, log_mu > -math.inf
 
 
 def _lowest_proof(program: Program, around: bool, log_mu: Tensor, empty: Tensor) -> Multipliers:
@@ -188,21 +233,21 @@ def _slope(x: Float[Tensor, "n d"], p: float, log_mu: Float[Tensor, " n"]) -> Fl
 
 
 def shortest(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N"]]:
-    """(8) within boxes; and where rounding the bounds inwards can have cost more than a few units in the last place of ‖η‖."""
+    """(8) within boxes, and where rounding can have cost much, that of η or that of the bounds."""
     norm = program.norm
     assert norm is not None
-    low, high = program.normal.ends
-    kernel = partial(_shortest, p=norm.p, around=around)
-    if norm.p == 1 and around:
-        kernel = partial(_among_the_steepest, kernel)
-    eta, log_mu, code, costly = by_rows(kernel, program.gradient, program.L, low, high)
-    return Solution(eta, code.to(torch.int8), lambda: _shortest_proof(program, around, log_mu, code)), costly
+    g, p = program.gradient, norm.p
+    kernel = partial(_shortest, p=p, around=around)
+    quick = partial(narrow.shortest, p=p) if p in (2, math.inf) else None
+    eta, log_mu, code, costly, harmless = _tried(kernel, quick, around, p, g, program.L, *program.normal.ends)
+    found = Solution(eta, code.to(torch.int8), lambda: _shortest_proof(program, around, log_mu, code))
+    return found, costly | _risky(program, eta, harmless)
 
 
 def _shortest(
     g: Float[Tensor, "n d"], L: Float[Tensor, " n"], low: Tensor, high: Tensor, p: float, around: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """η, log μ (for p = ∞ the length; NaN where nothing has to fall), the claim, and where rounded bounds are costly."""
+) -> tuple[Tensor, ...]:
+    """η, log μ (for p = ∞ the length; NaN where nothing has to fall), the claim, where rounded bounds are costly, and which items hold."""
     side, zero = _Descent.of(g, low, high, around), torch.zeros_like(L)
     unit, need, most, nearest = _in_units(side, L, p)
     begins = zero if nearest is None else two_level_sum(side.w * nearest)
@@ -227,32 +272,7 @@ def _shortest(
         worth = log_mu.exp() * two_level_sum(a * a if p == 2 else a.abs().pow(p))
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     costly = ~idle & (~(goal <= COSTLY * worth) | every)
-    return side.back(a.mul_(unit[:, None]), low, high, up=True), log_mu, code, costly
-
-
-def _among_the_steepest(
-    kernel: Callable[..., tuple[Tensor, ...]], g: Tensor, goal: Tensor, low: Tensor, high: Tensor
-) -> tuple[Tensor, ...]:
-    """The same for p = 1, where only the steepest coordinates move: among few, among more where the ball, or the fall, is not reached."""
-    found: tuple[Tensor, ...] = ()
-    rows = torch.arange(len(g), device=g.device)
-    for k in (*FEW, g.shape[1]):
-        some = (
-            [part[rows] for part in (g, goal, low.expand_as(g), high.expand_as(g))]
-            if found
-            else [g, goal, low.expand_as(g), high.expand_as(g)]
-        )
-        if k < g.shape[1]:
-            at = some[0].abs().topk(k, -1).indices
-            few, *rest = kernel(*(part.gather(-1, at) if part.ndim == 2 else part for part in some))
-            new = (torch.zeros_like(some[0]).scatter_(-1, at, few), *rest)
-        else:
-            new = kernel(*some)
-        found = tuple(old.index_copy(0, rows, part) for old, part in zip(found, new, strict=True)) if found else new
-        rows = rows[(new[1] == -math.inf) | (new[-1] != 0)]
-        if not len(rows) or k >= g.shape[1]:
-            break
-    return found
+    return side.back(a.mul_(unit[:, None]), low, high, up=True), log_mu, code, costly, ~(costly | none)
 
 
 def _in_units(side: _Descent, L: Float[Tensor, " n"], p: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:

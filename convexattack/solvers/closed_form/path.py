@@ -18,7 +18,7 @@ from torch import Tensor
 
 from convexattack.numerics import UNIT, two_level_sum
 
-__all__ = ["Path", "Stop"]
+__all__ = ["Path", "Stop", "total"]
 
 SAME = 4 * UNIT  # two κ, or logarithms of κ, are the same: what one evaluation of a power and a quotient loses
 STEPS = 200  # of the bracket; Newton's method takes 10 of them as a rule, bisection alone 80
@@ -61,7 +61,7 @@ class Path:
     @cached_property
     def rise(self) -> Float[Tensor, "n d"]:
         """w^{q−1}, da_i/dκ of a free coordinate."""
-        return (self.w > 0).to(self.w) if self.r == 0 else self.w if self.r == 1 else self.w.pow(self.r)
+        return torch.ones_like(self.w) if self.r == 0 else self.w if self.r == 1 else self.w.pow(self.r)
 
     @cached_property
     def falls(self) -> Float[Tensor, "n d"]:
@@ -90,7 +90,11 @@ class Path:
 
     def stop_at_fall(self, fall: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Stop:
         """The point of Σ w_i a_i = fall; the end of the path where that falls less, its beginning, which falls by `start`, where that falls more."""
-        return self._stop(self.falls, fall, fall < two_level_sum(self.falls), fall <= start, None)
+        end = two_level_sum(self.falls)
+        parts = (
+            self.falls if bool(end.sum() < math.inf) else self.falls.nan_to_num(0.0, 0.0)
+        )  # the endless are never full
+        return self._stop(parts, fall, fall < end, fall <= start, None)
 
     def _stop(self, parts: Tensor, goal: Tensor, short: Tensor, idle: Tensor, power: float | None) -> Stop:
         """`parts` are the terms of the sum at the end of the path; power None means a fall."""
@@ -110,34 +114,37 @@ class Path:
             return self._visit(goal, power is None)
         moderate = self.r <= 4 and (power is None or power <= 32)  # w^r and a^p stay in the range of float64
         if self.nearest is None and moderate:
-            kappa = self._climb(parts, goal, power or 1.0)
+            kappa = self.climbed(parts, goal, power or 1.0)[0]
             return Stop(self.at(kappa), (1 - self.p) * kappa.log() if self.p < math.inf else torch.zeros_like(kappa))
         return self._bracket(goal, power)
 
     # --- 1 < p: the κ of a sum -------------------------------------------------------------------------------------------------
 
-    def _climb(self, parts: Tensor, goal: Tensor, power: float) -> Float[Tensor, " n"]:
-        """κ of Σ_full parts + κ^power Σ_free w·rise = goal, nearest = 0 (note that rise^p = w·rise).
+    def climbed(
+        self, parts: Float[Tensor, "n d"], goal: Float[Tensor, " n"], power: float
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """κ of Σ_full parts + κ^power Σ_free w·rise = goal, nearest = 0 (note that rise^p = w·rise); and Σ_full parts. In float64.
 
         Newton's method from below: it never passes the root, and each of its steps but the last fills a coordinate.
         """
-        free_parts = self.w * self.rise
-        if math.inf in (parts.amax(), free_parts.amax()):
-            parts = parts.nan_to_num(0.0, 0.0)  # an endless coordinate is never full
-        kappa = (goal / free_parts.sum(-1)) ** (1 / power)
-        result, rows, live = kappa, None, (self.rise, self.most, parts, free_parts, goal)
+        free_parts = self.w if self.r == 0 else self.w * self.rise
+        same = 1 + 4 * torch.finfo(parts.dtype).eps
+        kappa = (goal / total(free_parts)) ** (1 / power)
+        result, filled, rows = kappa, torch.zeros_like(kappa), None
+        live = (self.rise, self.most, parts, free_parts, goal)
         for _ in range(self.w.shape[-1] + 1):
-            new = _explicit(*live, kappa, power)
-            moved = (new > kappa * (1 + SAME)) & (new < math.inf)
+            new, fixed = _explicit(*live, kappa, power)
+            moved = (new > kappa * same) & (new < math.inf)
             kappa = torch.where((new > 0) & (new < math.inf), new, kappa)
             result = kappa if rows is None else result.index_copy(0, rows, kappa)
+            filled = fixed if rows is None else filled.index_copy(0, rows, fixed)
             alive = int(moved.sum())
             if alive == 0:
                 break
             if alive <= len(kappa) // 2:
                 rows = moved.nonzero().flatten() if rows is None else rows[moved]
                 kappa, live = kappa[moved], tuple(part[moved] for part in live)  # type: ignore[assignment]
-        return result
+        return result, filled
 
     def _bracket(self, goal: Tensor, power: float | None) -> Stop:
         """The same for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 for p = 1.001); a bracket guards Newton."""
@@ -206,11 +213,16 @@ class Path:
 
 def _explicit(
     rise: Tensor, most: Tensor, parts: Tensor, free_parts: Tensor, goal: Tensor, kappa: Tensor, power: float
-) -> Float[Tensor, " n"]:
-    """The κ that is right if the coordinates that are full at `kappa` are those that are full."""
-    full = (rise * kappa[:, None]).ge_(most)
-    left = goal - two_level_sum(parts * full)
-    return (left.clamp_min_(0) / two_level_sum(free_parts.addcmul(free_parts, full, value=-1))) ** (1 / power)
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """The κ that is right if the coordinates that are full at `kappa` are those that are full; and Σ_full parts."""
+    full = (rise * kappa[:, None].to(rise.dtype)).ge_(most)
+    fixed, free = total(parts * full), total(free_parts.addcmul(free_parts, full, value=-1))
+    return ((goal - fixed).clamp_min_(0) / free) ** (1 / power), fixed
+
+
+def total(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """Σ_i x_i in float64; of float64 itself to `rounding_slack`."""
+    return two_level_sum(x) if x.dtype == torch.float64 else x.sum(-1, dtype=torch.float64)
 
 
 def _narrowed(
