@@ -351,6 +351,21 @@ def test_any_set_comes_back_bit_by_bit(make: Callable[[], ca.ConvexSet], kind: s
         assert files.certificate_records(ca.certify(alone, found["ours"])) == [record["claims"]["ours"]["certificate"]]
 
 
+def test_a_text_does_not_fit_into_a_file(tmp_path: Path) -> None:
+    import cvxpy as cp
+
+    program = ca.GNII(*numbers(), (ca.Ball(ca.Lp(2), 0.5), ca.CustomSet(lambda eta: [cp.sum(eta) == 0])))
+    for write in (
+        lambda: files.write_solution(tmp_path / "a.npz", program, claim_of(program)),
+        lambda: files.as_record(program, 0, {"ours": claim_of(program)}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"the set CustomSet does not fit into a file, .*no code.*compose the set of"
+        ):
+            write()
+    assert list(tmp_path.iterdir()) == []
+
+
 def own(**changes: Any) -> dict[str, Any]:
     """An archive with a halfspace, as written by hand."""
     arrays = archive(set0_label="edge", set0_atom="Interval", set0_atom_low=-INF, set0_atom_high=1.0, set0_map="Rows")
