@@ -65,6 +65,7 @@ class Solution:
 
     eta: Float[Tensor, "N d"]
     codes: Int[Tensor, " N"]
+    multipliers: Multipliers
     stats: dict[str, Any]
     inside: Float[Tensor, "N d"] | None
     witness: tuple[Tensor | None, ...]
@@ -87,7 +88,7 @@ class Solution:
             ray=ray, _proof=multipliers,
         )  # fmt: skip
 
-    @cached_property
+    @cached_property  # type: ignore[no-redef]
     def multipliers(self) -> Multipliers:
         """See the class."""
         return tuple(self._proof()) if callable(self._proof) else tuple(self._proof)  # type: ignore[attr-defined]

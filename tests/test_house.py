@@ -54,7 +54,7 @@ WITHOUT_CVXPY = (f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form", f"
 KINDS = {"Ball", "Box", "CustomSet", "Interval", "NormBall", "ConeSlice"}  # what only these rooms may tell apart:
 TELLERS = (f"{PACKAGE}.sets", f"{PACKAGE}.programs.normal")
 LONGEST = 50  # lines of a function
-LONG = {  # those that are longer, and why
+LONG: dict[str, str] = {  # those that are longer, and why
 }
 LINES = 14_000  # of the package
 IMPORTS_BY_NAME = {"cli", "models"}  # a user's own MODULE:FACTORY

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -132,21 +133,10 @@ class Certificate:
     @property
     def why(self) -> np.ndarray:
         """(N,) sentences: why each claim holds, or does not, at the default tolerance."""
-        limit, held = Tolerance().at(self.dtype), self.holds().tolist()
-        columns = (
-            self.claimed,
-            self.proved,
-            self.primal,
-            self.dual,
-            self.gap,
-            self.violation,
-            self.scale,
-            self.residual,
-        )
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        return np.array(
-            [_sentence(*row, limit, good, self.brackets) for row, good in zip(rows, held, strict=True)], dtype=object
-        )
+        names = ("claimed", "proved", "primal", "dual", "gap", "violation", "scale", "residual")
+        items = zip(self.holds().tolist(), *(getattr(self, name).tolist() for name in names), strict=True)
+        limit = Tolerance().at(self.dtype)
+        return np.array([_sentence(_Item(*item), limit, self.brackets) for item in items], dtype=object)
 
     def _claims(self, status: Status) -> Bool[Tensor, " N"]:
         return self.claimed == status.code
@@ -159,46 +149,45 @@ class Certificate:
         return f"Certificate({held} of {len(self.gap)} hold, worst |gap| {worst:.1e}{extra})"
 
 
-def _sentence(
-    claimed: int,
-    proved: int,
-    primal: float,
-    dual: float,
-    gap: float,
-    violation: float,
-    scale: float,
-    width: float,
-    limit: float,
-    held: bool,
-    brackets: bool,
-) -> str:
+class _Item(NamedTuple):
+    """The numbers of one item."""
+
+    held: bool
+    claimed: int
+    proved: int
+    primal: float
+    dual: float
+    gap: float
+    violation: float
+    scale: float
+    width: float
+
+
+def _sentence(item: _Item, limit: float, brackets: bool) -> str:
     """Why a claim holds, or does not."""
-    claim, found = _MEMBERS[claimed], _MEMBERS[proved]
-    if held:
-        return (
-            f"{claim.name} holds: violation {violation:.1e}, gap {gap:.1e}."
-            if primal == primal
-            else f"{claim.name} holds."
-        )
+    claim, found = _MEMBERS[item.claimed], _MEMBERS[item.proved]
+    if item.held:
+        numbers = f": violation {item.violation:.1e}, gap {item.gap:.1e}" if item.primal == item.primal else ""
+        return f"{claim.name} holds{numbers}."
     if claim in (Status.INEXACT, Status.INVALID, Status.FAILED):
         return f"{claim.name} claims nothing that could be proved."
     if brackets:
-        return _of_bracket(claim, gap, violation, width, limit)
+        return _of_bracket(claim, item.gap, item.violation, item.width, limit)
     if found in (Status.INFEASIBLE, Status.UNBOUNDED, Status.FEASIBLE) and found is not claim:
         return f"{claim.name} is contradicted: the vectors prove {found.name}."
     if claim in (Status.INFEASIBLE, Status.UNBOUNDED):
         return f"The vectors do not prove {claim.name}, or a point inside contradicts it."
-    if violation != violation or primal != primal:
+    if item.violation != item.violation or item.primal != item.primal:
         return _NAN
-    if violation > limit:
-        return f"η is outside by {violation:.1e} of the violated row's own unit."
+    if item.violation > limit:
+        return f"η is outside by {item.violation:.1e} of the violated row's own unit."
     if claim is Status.FEASIBLE:
-        return f"L + gᵀη is not below 0 for certain at a point inside: it is at most {primal:.3g}."
-    if scale == math.inf:
+        return f"L + gᵀη is not below 0 for certain at a point inside: it is at most {item.primal:.3g}."
+    if item.scale == math.inf:
         return "No set says how far the objective can vary, so that no gap can be called small: add a Ball or a Box."
-    if gap == math.inf and dual > -math.inf:
+    if item.gap == math.inf and item.dual > -math.inf:
         return "No point of the sets was found near η: hand one over that is well inside (`Solution.inside`)."
-    return f"The multipliers prove {dual:.6g} where η has {primal:.6g}: a gap of {gap:.1e}."
+    return f"The multipliers prove {item.dual:.6g} where η has {item.primal:.6g}: a gap of {item.gap:.1e}."
 
 
 def _of_bracket(claim: Status, gap: float, violation: float, width: float, limit: float) -> str:

@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cvxpy as cp
 import numpy as np
@@ -24,6 +24,8 @@ from convexattack.norms import Lp, Mixed, Norm
 from convexattack.numerics import UNIT, rounding_slack, times, two_level_sum
 
 __all__ = ["Atom", "Interval", "NormBall"]
+
+_Record = TypeVar("_Record")
 
 
 class Atom(abc.ABC):
@@ -124,9 +126,9 @@ class Atom(abc.ABC):
         return replaced(self, **parts) if parts else self
 
 
-def replaced(record: Any, **parts: Any) -> Any:
+def replaced(record: _Record, **parts: Any) -> _Record:
     """The record with other fields, as they are: neither checked nor copied, so they must be nobody else's."""
-    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)} | parts
+    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)} | parts  # type: ignore[arg-type]
     new = object.__new__(type(record))
     new.__dict__.update(fields)
     return new
