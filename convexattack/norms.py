@@ -1,4 +1,4 @@
-"""Norms: value, dual norm, CVXPY text, and what rounding can do to them. ‖·‖_p for every real p in [1, ∞], and its mixture over groups."""
+"""Norms, their duals, CVXPY texts and rounding errors: ‖·‖_p for every real p in [1, ∞], and its mixture over groups."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ class Lp(Norm):
             η = −radius · sign(g) |g|^{q−1} / ‖g‖_q^{q−1},    so that gᵀη = −radius · ‖g‖_q.
 
         p = 1 puts everything on the first largest |g_i|. A zero g gives 0, which is as good as any point. The result is
-        inside the ball in its own dtype, in exact arithmetic: it is scaled by 1 − `rounding_slack` and rounded towards zero.
-        A row with a NaN or an infinite entry comes back without a single number in it.
+        inside the ball in its own dtype, in exact arithmetic: it is scaled by 1 − `rounding_slack` and rounded towards
+        zero. A row with a NaN or an infinite entry comes back without a single number in it.
         """
         if self.p == 2 and g.dtype == torch.float32:
             return self._scaled_once(g, torch.as_tensor(radius, dtype=torch.float64, device=g.device))
@@ -122,7 +122,7 @@ class Lp(Norm):
         return self._scaled(g, radius)
 
     def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
-        """`steepest` for p = 2 in float32: each entry is rounded by half a unit in the last place, and aimed half a unit lower.
+        """`steepest` for p = 2 in float32: entries are rounded by half a unit in the last place, and aimed as much lower.
 
         What is not finite, and a radius that the smallest numbers of float32 cannot resolve, is for `_scaled`.
         """
@@ -173,8 +173,8 @@ class Lp(Norm):
     def text(self, z: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
         """‖z‖_p ≤ t in CVXPY, exact for every p.
 
-        `cvxpy.norm` replaces p by a nearby fraction (π becomes 355/113); here a p other than 1, 2, ∞ becomes power cones,
-        |z_i| ≤ r_i^{1/p} t^{1−1/p} with Σ_i r_i ≤ t, which says Σ_i |z_i|^p ≤ t^p.
+        `cvxpy.norm` replaces p by a nearby fraction (π becomes 355/113); here a p other than 1, 2, ∞ becomes power
+        cones, |z_i| ≤ r_i^{1/p} t^{1−1/p} with Σ_i r_i ≤ t, which says Σ_i |z_i|^p ≤ t^p.
         """
         if self.p in (1, 2, math.inf):
             return [cp.norm(z, "inf" if self.p == math.inf else int(self.p)) <= t]
@@ -203,7 +203,9 @@ class Mixed(Norm):
     def __post_init__(self) -> None:
         labels = torch.as_tensor(self.labels).detach().to("cpu", copy=True).flatten()
         if labels.is_floating_point() or labels.dtype == torch.bool or labels.numel() == 0 or int(labels.min()) < 0:
-            raise ValueError(f"labels must be ints >= 0, one for each entry, got {self.labels!r}; number the groups from 0")
+            raise ValueError(
+                f"labels must be ints >= 0, one for each entry, got {self.labels!r}; number the groups from 0"
+            )
         if type(self.outer) is not Lp:
             raise TypeError(f"outer must be a ca.Lp, got {self.outer!r}; write ca.Lp(1)")
         object.__setattr__(self, "labels", labels.to(torch.int64))
@@ -275,4 +277,6 @@ def _unit_norm(x: Tensor, p: float) -> Tensor:
     top = a.amax(-1)
     unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
     a = a / unit[..., None]
-    return unit * (two_level_sum(a) if p == 1 else two_level_sum(a * a).sqrt() if p == 2 else two_level_sum(a.pow(p)).pow(1 / p))
+    return unit * (
+        two_level_sum(a) if p == 1 else two_level_sum(a * a).sqrt() if p == 2 else two_level_sum(a.pow(p)).pow(1 / p)
+    )

@@ -33,8 +33,8 @@ BLOCK = 2**17  # entries at a time of what is copied to float64 on a CPU
 def by_rows(function: Callable[..., Any], *parts: Float[Tensor, "N *D"]) -> Any:
     """function(*parts), which is one tensor or a tuple of them, N rows each, and takes every row by itself.
 
-    On a CPU it is called for a few rows at a time: what it makes on the way stays in the cache, and in memory that was touched before. A
-    fresh float64 copy of a batch of images costs ten times its arithmetic.
+    On a CPU it is called for a few rows at a time: what it makes on the way stays in the cache, and in memory that was
+    touched before. A fresh float64 copy of a batch of images costs ten times its arithmetic.
     """
     first = parts[0]
     rows = max(1, BLOCK // max(1, first[:1].numel()))
@@ -63,8 +63,8 @@ def dot64(x: Float[Tensor, "*N d"], y: Float[Tensor, "*N d"]) -> Float[Tensor, "
 def rounding_slack(d: int) -> float:
     """A relative error that no norm or inner product of d terms exceeds when summed by `_sum`: about (3√d + 70)·2⁻⁵³.
 
-    The sum runs over a √d × √d table and a remainder, so a term takes part in fewer than 3√d + 4 additions, whatever their order;
-    the rest covers powers and roots.
+    The sum runs over a √d × √d table and a remainder, so a term takes part in fewer than 3√d + 4 additions, whatever
+    their order; the rest covers powers and roots.
     """
     return (3 * math.isqrt(d) + 70) * UNIT
 
@@ -119,7 +119,7 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
 def round_inwards(
     low: Float[Tensor, "..."], high: Float[Tensor, "..."], dtype: torch.dtype, centred: bool | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The numbers of `dtype` from low to high begin and end here; `centred`: whether low ≤ 0 ≤ high throughout, if that is known."""
+    """Where the numbers of `dtype` from low to high begin and end; `centred`: low ≤ 0 ≤ high throughout, if known."""
     if dtype == low.dtype or not low.numel():
         return low.to(dtype), high.to(dtype)
     if centred is None:
@@ -136,7 +136,7 @@ def largest(x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
 
 
 def gamma(terms: int) -> float:
-    """γ_n = nu/(1 − nu): the relative error of a sum of n products, whatever the order (Higham, §3.1), of the sum of their sizes."""
+    """γ_n = nu/(1 − nu): the error of a sum of n products in any order, relative to Σ of their sizes (Higham, §3.1)."""
     return terms * UNIT / (1 - terms * UNIT)
 
 

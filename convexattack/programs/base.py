@@ -103,7 +103,8 @@ class Program(abc.ABC):
         gradient, value = floating("gradient", self.gradient), floating("value", self.value)
         self._check_shapes(value, gradient)
         n, d = len(gradient), gradient.shape[-1]
-        sets = (self.sets,) if isinstance(self.sets, ConvexSet | PixelRange) else tuple(self.sets)
+        given: Any = self.sets
+        sets = (given,) if isinstance(given, ConvexSet | PixelRange) else tuple(given)
         for j, item in enumerate(sets):
             check_set(j, item)
             item.check(n, d)
@@ -256,7 +257,7 @@ class Program(abc.ABC):
 
     def _units_of(self, j: int) -> Float[Tensor, "N b"]:
         item, like = self.sets[j], self._like
-        own = item.atom.widths(item.map.absolute(self.extent.reach))
+        own = item.widths(self.extent.reach)
         open_ = ~((own > 0) & (own < torch.inf))
         if not item.atom.separable or not bool(open_.any()):
             return own
@@ -298,7 +299,7 @@ class Program(abc.ABC):
         """The point moved within the bounds on each coordinate, then onto the other equality rows."""
         return met(self.sets, self.extent, point, self._inverse)
 
-    def drift(self, point: Point) -> Float[Tensor, "N d"]:
+    def drift(self, point: Point) -> Point:
         """How far, entry by entry, a point is at which the equality rows hold exactly; ∞ where that is not known."""
         return drift(self.sets, self.extent, point, self._inverse)
 

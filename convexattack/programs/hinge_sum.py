@@ -1,12 +1,14 @@
 """Many scores at once: as many halfspaces as can be met, by the sum of what is missed (Section III, segmentation).
 
-The paper turns one class into another by one loss. A segmentation has a target class for every pixel, hence one linear inequality
-c_i + a_iᵀη ≤ 0 a pixel. Whether one η meets all of them is a convex question, but the most that one η can meet is NP-hard to find. The sum
-of hinges is convex, 0 exactly where all can be met, and any u in [0, 1]^P bounds it, since max(0, t) ≥ u·t:
+The paper turns one class into another by one loss. A segmentation has a target class for every pixel, hence one linear
+inequality c_i + a_iᵀη ≤ 0 a pixel. Whether one η meets all of them is a convex question, but the most that one η can
+meet is NP-hard to find. The sum of hinges is convex, 0 exactly where all can be met, and any u in [0, 1]^P bounds it,
+since max(0, t) ≥ u·t:
 
     Σ_i max(0, c_i + a_iᵀη) ≥ uᵀc + (Aᵀu)ᵀη ≥ min {uᵀc + (Aᵀu)ᵀη : η in the sets},
 
-a (GNII) with L = uᵀc and g = Aᵀu: uᵀc − ε‖Aᵀu‖_q for a ball. Where that is above 0, u is a Farkas certificate: no η meets all.
+a (GNII) with L = uᵀc and g = Aᵀu: uᵀc − ε‖Aᵀu‖_q for a ball. Where that is above 0, u is a Farkas certificate: no η
+meets all.
 """
 
 from __future__ import annotations
@@ -28,19 +30,20 @@ __all__ = ["HingeSum"]
 
 @dataclass(frozen=True, eq=False)
 class HingeSum(Program):
-    """minimize Σ_i max(0, c_i + a_iᵀη)  subject to  η ∈ C_1 ∩ … ∩ C_k, N of them: P demands c_i + a_iᵀη ≤ 0, all at once.
+    """minimize Σ_i max(0, c_i + a_iᵀη)  subject to  η ∈ C_1 ∩ … ∩ C_k, P demands at once, N of them.
 
-    With `lin = ca.linearize(model, x, loss=ca.pixel_margins(target))` the program `ca.HingeSum(lin.value, lin.gradient, sets)` asks for the
-    target class at every pixel of each image; adding a constant to the value asks for that much of a lead.
+    With `lin = ca.linearize(model, x, loss=ca.pixel_margins(target))` the program `ca.HingeSum(lin.value, lin.gradient,
+    sets)` asks for the target class at every pixel of each image; adding a constant to the value asks for that much of
+    a lead.
 
     Args:
         value: c, shape (N, P), in the units of the scores.
         gradient: A, shape (N, P, d), its rows a_i. Its dtype and device are those of the solution.
         sets: convex sets, e.g. `(ca.Ball(ca.Lp(math.inf), 0.1), ca.PixelRange(0.0, 1.0).at(x))`.
 
-    Multipliers: (u, u_1, …, u_k), u (N, P) in [0, 1] and u_j those of the (GNII) with L = uᵀc, g = Aᵀu. Any u is clipped, and what
-    the u_j leave is charged, so that the bound holds whatever they are. A gap is relative to how far the sets let the demands vary, all
-    of them together.
+    Multipliers: (u, u_1, …, u_k), u (N, P) in [0, 1] and u_j those of the (GNII) with L = uᵀc, g = Aᵀu. Any u is
+    clipped, and what the u_j leave is charged, so that the bound holds whatever they are. A gap is relative to how far
+    the sets let the demands vary, all of them together.
 
     Raises:
         ValueError: shapes that do not fit, or an unresolved PixelRange.
@@ -100,16 +103,19 @@ class HingeSum(Program):
     def counted(self) -> HingeSum:
         """The linear relaxation of the NP-hard count: every demand divided by the most it can be missed by.
 
-        With H_i ≥ c_i + a_iᵀη for all η in the sets (c_i + ε‖a_i‖_q, or less where a box gives it), max(0, c_i + a_iᵀη)/H_i is at most 1
-        where the demand is missed and 0 where it is met. So the optimum is a lower bound on how many demands *any* η misses; see
-        `least_lost`. A demand that no η meets counts 1 in full, one that every η meets counts 0.
+        With H_i ≥ c_i + a_iᵀη for all η in the sets (c_i + ε‖a_i‖_q, or less where a box gives it), max(0, c_i +
+        a_iᵀη)/H_i is at most 1 where the demand is missed and 0 where it is met. So the optimum is a lower bound on how
+        many demands *any* η misses; see `least_lost`. A demand that no η meets counts 1 in full, one that every η meets
+        counts 0.
 
         Raises:
             ValueError: no set bounds the rows: there is neither a ball nor a box.
         """
         most, least = self._ends()
         if bool((most == torch.inf).any() | (least == -torch.inf).any()):
-            raise ValueError("sets must hold a Ball or a finite Box, which bounds how far a demand can be missed; add one")
+            raise ValueError(
+                "sets must hold a Ball or a finite Box, which bounds how far a demand can be missed; add one"
+            )
         never, always = least > 0, most <= 0
         plain = ~never & ~always
         most = torch.where(plain, most, 1.0)
@@ -119,7 +125,8 @@ class HingeSum(Program):
     def least_lost(self, multipliers: Multipliers) -> Int[Tensor, " N"]:
         """How many demands any η in the sets misses at least, from the multipliers of `counted()`, of any quality.
 
-        Of the P demands at most P − least_lost can be met. 0 where the multipliers prove nothing. Rounding is charged against the count.
+        Of the P demands at most P − least_lost can be met. 0 where the multipliers prove nothing. Rounding is charged
+        against the count.
         """
         relaxed = self.counted()
         found = relaxed.bound(multipliers)
@@ -137,4 +144,6 @@ class HingeSum(Program):
         """Bounds on c_i + a_iᵀη over the sets from above and below, rounding included."""
         up, down = (torch.stack([self.highest(sign * row) for row in self.A.unbind(1)], 1) for sign in (1, -1))
         rounding = 4 * UNIT
-        return self.c + up + rounding * (self.c.abs() + up.abs()), self.c - down - rounding * (self.c.abs() + down.abs())
+        return self.c + up + rounding * (self.c.abs() + up.abs()), self.c - down - rounding * (
+            self.c.abs() + down.abs()
+        )

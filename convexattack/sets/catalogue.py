@@ -14,11 +14,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from convexattack.norms import Lp, Mixed, Norm
+from convexattack.numerics import round_inwards
 from convexattack.sets.atoms import Atom, Interval, NormBall, replaced
 from convexattack.sets.base import ConvexSet
 from convexattack.sets.maps import Diagonal, Identity, Map, Rows
 
-__all__ = ["Affine", "Ball", "Box", "GroupBall", "Halfspaces", "PixelRange", "Support", "TotalVariation", "WeightedBall"]
+__all__ = [
+    "Affine",
+    "Ball",
+    "Box",
+    "GroupBall",
+    "Halfspaces",
+    "PixelRange",
+    "Support",
+    "TotalVariation",
+    "WeightedBall",
+]
 
 
 class Ball(ConvexSet):
@@ -59,7 +70,7 @@ class Ball(ConvexSet):
             return self
         assert isinstance(atom, NormBall)
         if atom.centre is None:
-            return replaced(self, atom=atom)  # type: ignore[no-any-return]
+            return replaced(self, atom=atom)
         if self.norm.p == math.inf:  # a shifted cube is a box, and keeps its closed form
             r = atom.radii(atom.centre)[:, None]
             return box_of(atom.centre - r, atom.centre + r, "Ball")
@@ -100,6 +111,19 @@ class Box(ConvexSet):
         """(lower, upper), each (N, d) in float64, without a copy where a number or a row serves all."""
         return self.atom.ends(like)
 
+    def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
+        """The bounds in the dtype of `like`, rounded inwards, and whether 0 is within them everywhere; kept for the
+        next who asks.
+        """
+        key = (like.dtype, like.device, like.shape)
+        kept = self.__dict__.get("_inwards", (None,))
+        if kept[0] != key:
+            low, high = self.bounds(like)
+            centred = low.numel() == 0 or bool((low.amax() <= 0) & (high.amin() >= 0))
+            kept = (key, *round_inwards(low, high, like.dtype, centred), centred)
+            self.__dict__["_inwards"] = kept
+        return kept[1], kept[2], kept[3]
+
     def _as(self, atom: Atom, map: Map) -> ConvexSet:
         return self if atom is self.atom else replaced(self, atom=atom)
 
@@ -109,12 +133,13 @@ class Box(ConvexSet):
 
 def box_of(low: Float[Tensor, "N d"], high: Float[Tensor, "N d"], label: str = "Box") -> Box:
     """A box of float64 bounds that are nobody else's: neither checked nor copied."""
-    return replaced(Box(0.0, 0.0), atom=replaced(Interval(0.0, 0.0), low=low, high=high), label=label)  # type: ignore[no-any-return]
+    return replaced(Box(0.0, 0.0), atom=replaced(Interval(0.0, 0.0), low=low, high=high), label=label)
 
 
 @dataclass(frozen=True)
 class PixelRange:
-    """{η : low ≤ x + η ≤ high}: the perturbed image stays in the data range (Section I of the paper). A set only once x is known.
+    """{η : low ≤ x + η ≤ high}: the perturbed image stays in the data range (Section I of the paper). A set only once x
+    is known.
 
     Args:
         low, high: numbers, low < high, in units of the data.
@@ -147,11 +172,14 @@ class PixelRange:
             _minus(end, x.to(torch.float64), largest, towards)
             for end, towards in ((self.low, torch.inf), (self.high, -torch.inf))
         ]
-        return box_of(*(bounds if pieces == 1 else [bound.repeat_interleave(pieces, 0) for bound in bounds]), label="Box")
+        low, high = bounds if pieces == 1 else [bound.repeat_interleave(pieces, 0) for bound in bounds]
+        return box_of(low, high)
 
 
 def _minus(a: float, x: Tensor, largest: float, towards: float) -> Tensor:
-    """a − x, |x| ≤ largest, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's two-sum)."""
+    """a − x, |x| ≤ largest, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's
+    two-sum).
+    """
     difference = a - x
     if a == 0 or (largest <= abs(a) and torch.equal(a - difference, x)):  # exact (Dekker), as for images in float32
         return difference
@@ -191,7 +219,8 @@ def WeightedBall(norm: Lp, weights: Float[Tensor, "*S"], radius: float | Float[T
 
 
 def GroupBall(groups: Int[Tensor, "*S"], radius: float | Float[Tensor, " N"], outer: float = 1) -> ConvexSet:
-    """{η : ‖(‖η_1‖_2, …, ‖η_G‖_2)‖_outer ≤ ε}, η_k the pixels of group k: few patches change (outer = 1), or each a little (∞).
+    """{η : ‖(‖η_1‖_2, …, ‖η_G‖_2)‖_outer ≤ ε}, η_k the pixels of group k: few patches change (outer = 1), or each a
+    little (∞).
 
     Args:
         groups: ints of the shape of an image, or (d,): the group of each pixel, from 0.
@@ -207,14 +236,17 @@ def TotalVariation(shape: Sequence[int], radius: float | Float[Tensor, " N"], is
     Args:
         shape: (H, W) or (C, H, W) of an image.
         radius: ε ≥ 0, a number or (N,), in the units of the input.
-        isotropic: sums the lengths of (down, right) differences instead of their sizes, so that no direction is preferred.
+        isotropic: sums the lengths of (down, right) differences instead of their sizes, so that no direction is
+            preferred.
 
     >>> TotalVariation((1, 3), 1.0).violation(torch.tensor([[0.0, 2.0, 1.0]]))
     tensor([2.], dtype=torch.float64)
     """
     size = tuple(int(n) for n in shape)
     if len(size) not in (2, 3) or min(size) < 1 or math.prod(size[-2:]) < 2:
-        raise ValueError(f"shape must be (H, W) or (C, H, W) of at least two pixels, got {tuple(shape)}; take x.shape[1:]")
+        raise ValueError(
+            f"shape must be (H, W) or (C, H, W) of at least two pixels, got {tuple(shape)}; take x.shape[1:]"
+        )
     i = np.arange(math.prod(size)).reshape(-1, *size[-2:])
     tails = np.concatenate([i[:, :-1].ravel(), i[:, :, :-1].ravel()])
     heads = np.concatenate([i[:, 1:].ravel(), i[:, :, 1:].ravel()])

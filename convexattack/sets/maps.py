@@ -214,7 +214,9 @@ class Rows(Map):
             K = torch.as_tensor(numbers("the matrix of rows", K.to_dense() if isinstance(K, Tensor) else K))
             finite = bool(K.isfinite().all())
         if K.ndim not in (2, 3) or 0 in K.shape[-2:]:
-            raise ValueError(f"the matrix of rows must have shape (r, d), or (N, r, d) for one an item, got {tuple(K.shape)}")
+            raise ValueError(
+                f"the matrix of rows must have shape (r, d), or (N, r, d) for one an item, got {tuple(K.shape)}"
+            )
         if not finite:
             raise ValueError("the matrix of rows holds a NaN or an infinite number; leave such a row out")
         object.__setattr__(self, "matrix", K)
@@ -296,23 +298,24 @@ class Rows(Map):
         return {"rows": self.matrix.cpu().numpy()} if self.matrix.ndim == 3 else {}
 
     def text(self, eta: cp.Expression, parameters: Mapping[str, Any]) -> cp.Expression:
-        if "rows" in parameters:
-            return parameters["rows"] @ eta
-        K = self.matrix
+        K = parameters.get("rows", self.matrix)
         if isinstance(K, Tensor):
             K = K.cpu().numpy()
             K = sp.csr_array(K) if np.count_nonzero(K) < K.size / 4 else K
-        return K @ eta
+        product: cp.Expression = K @ eta
+        return product
 
     def table(self, d: int) -> Float[Tensor, "*N r d"]:
         return self.matrix if isinstance(self.matrix, Tensor) else torch.from_numpy(self.matrix.toarray())
 
 
 def _sparse(K: Any) -> Tensor:
-    parts = (torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (K.indptr, K.indices))
+    starts, columns = (torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (K.indptr, K.indices))
     with warnings.catch_warnings():  # torch calls its sparse rows a beta
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(*parts, torch.from_numpy(K.data.copy()), K.shape, check_invariants=False)
+        return torch.sparse_csr_tensor(
+            starts, columns, torch.from_numpy(K.data.copy()), K.shape, check_invariants=False
+        )  # type: ignore[call-arg]
 
 
 def _product(K: Tensor, x: Float[Tensor, "N d"]) -> Tensor:
