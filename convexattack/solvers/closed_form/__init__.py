@@ -47,7 +47,8 @@ def solve(program: Program) -> Solution:
         found, risky = _within(program, around=True)
     else:
         found, risky = _each(program)
-    found = _judged(program, _blank(program, found), risky)
+    if bool((risky | (found.codes != Status.OPTIMAL.code)).any()):
+        found = _judged(program, _blank(program, found), risky | (found.codes == Status.INFEASIBLE.code))
     return _verdict(program, found) if isinstance(program, GN) else found
 
 
@@ -59,12 +60,7 @@ def _within(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N"
         found, risky = (
             ball_and_box.corner(program) if program.normal.ball is None else ball_and_box.lowest(program, around)
         )
-    bits = torch.finfo(found.eta.dtype).bits
-    if not around or bits < 32:
-        return found, torch.ones_like(risky)
-    return found, found.codes == Status.INFEASIBLE.code if bits == 64 else risky | (
-        found.codes == Status.INFEASIBLE.code
-    )
+    return found, risky if around and torch.finfo(found.eta.dtype).bits >= 32 else torch.ones_like(risky)
 
 
 def _each(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
@@ -125,8 +121,6 @@ def _blank(program: Program, found: Solution) -> Solution:
     code, extra = found.codes, {}
     endless = code == Status.UNBOUNDED.code
     nothing = endless | (code == Status.INVALID.code) | (code == Status.INFEASIBLE.code)
-    if not bool(nothing.any()):
-        return found
     if bool(endless.any()):
         low, high = program.normal.merged
         extra["inside"] = torch.minimum(torch.maximum(torch.zeros_like(low), low), high)

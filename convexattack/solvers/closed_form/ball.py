@@ -44,7 +44,7 @@ def shortest(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
         code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
         code = torch.where(steep.isfinite() & L.isfinite(), code, Status.INVALID.code).to(torch.int8)
         found = Solution(eta, code, (torch.where(none, 1.0, torch.where(L > 0, 1 / steep, 0.0)),))
-    return found, (length > 0) & ~((length >= g.shape[1] * _least(g)) & (length < torch.finfo(g.dtype).max / 2))
+    return found, (length > 0) & ((length < g.shape[1] * _least(g)) | (length > torch.finfo(g.dtype).max / 2))
 
 
 def _least(g: Tensor) -> float:

@@ -128,12 +128,12 @@ class Path:
         Newton's method from below: it never passes the root, and each of its steps but the last fills a coordinate.
         """
         free_parts = self.w if self.r == 0 else self.w * self.rise
-        same = 1 + 4 * torch.finfo(parts.dtype).eps
+        wide, same = parts.dtype == torch.float64, 1 + 8 * torch.finfo(parts.dtype).eps
         kappa = (goal / total(free_parts)) ** (1 / power)
         result, filled, rows = kappa, torch.zeros_like(kappa), None
         live = (self.rise, self.most, parts, free_parts, goal)
         for _ in range(self.w.shape[-1] + 1):
-            new, fixed = _explicit(*live, kappa, power)
+            new, fixed = _explicit(*live, kappa, power, two_level_sum if wide else _loose)
             moved = (new > kappa * same) & (new < math.inf)
             kappa = torch.where((new > 0) & (new < math.inf), new, kappa)
             result = kappa if rows is None else result.index_copy(0, rows, kappa)
@@ -144,7 +144,9 @@ class Path:
             if alive <= len(kappa) // 2:
                 rows = moved.nonzero().flatten() if rows is None else rows[moved]
                 kappa, live = kappa[moved], tuple(part[moved] for part in live)  # type: ignore[assignment]
-        return result, filled
+        if wide:
+            return result, filled
+        return _explicit(self.rise, self.most, parts, free_parts, goal, result, power, total)
 
     def _bracket(self, goal: Tensor, power: float | None) -> Stop:
         """The same for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 for p = 1.001); a bracket guards Newton."""
@@ -212,12 +214,17 @@ class Path:
 
 
 def _explicit(
-    rise: Tensor, most: Tensor, parts: Tensor, free_parts: Tensor, goal: Tensor, kappa: Tensor, power: float
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    rise: Tensor, most: Tensor, parts: Tensor, free_parts: Tensor, goal: Tensor, kappa: Tensor, power: float,
+    sums: Callable[[Tensor], Tensor],
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:  # fmt: skip
     """The κ that is right if the coordinates that are full at `kappa` are those that are full; and Σ_full parts."""
     full = (rise * kappa[:, None].to(rise.dtype)).ge_(most)
-    fixed, free = total(parts * full), total(free_parts.addcmul(free_parts, full, value=-1))
+    fixed, free = sums(parts * full), sums(free_parts.addcmul(free_parts, full, value=-1))
     return ((goal - fixed).clamp_min_(0) / free) ** (1 / power), fixed
+
+
+def _loose(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    return x.sum(-1).to(torch.float64)
 
 
 def total(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
