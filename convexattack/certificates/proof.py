@@ -89,7 +89,8 @@ class ExactCertificate(Certificate):
         """Which claims are PROVED; with a tolerance, which are true to within it, in violation and gap."""
         limit = None if tolerance is None else tolerance.at(self.dtype)
         held = [proof.verdict is Verdict.PROVED if limit is None else proof.within(limit) for proof in self.proofs]
-        return torch.tensor(held, dtype=torch.bool, device=self.primal.device)
+        brackets = self._claims(Status.BRACKETED)
+        return torch.tensor(held, dtype=torch.bool, device=self.primal.device) & (~brackets | self.brackets)
 
     @property
     def why(self) -> np.ndarray:
