@@ -169,9 +169,8 @@ class _Side:
         return self.best(words, f"w = {vector(w.tolist())}", f"ε‖Jᵀw‖_{self.Q} = {n(reach)}")
 
     def relaxation(self) -> Iterator[Step]:
-        m, d = self.J.shape
+        d = self.J.shape[1]
         sigma = 1.0 if self.p == math.inf else self.p / (self.p - 2)
-        S = f"{{{n(sigma)}}}"
         gram = self.J.mT @ self.J
         diag = "X_{ii} ≤ ε^2" if self.p == math.inf else f"‖diag(X)‖_{{{n(self.p / 2)}}} ≤ ε^2"
         yield Step(
@@ -180,6 +179,15 @@ class _Side:
             f"without it a semidefinite program is left, `{d} × {d}`, whose value bounds `‖Jη‖_2^2`.",
             (f"maximize tr(JᵀJX)  subject to  X ⪰ 0,  {diag}", f"JᵀJ = {matrix(gram.tolist())}"),
         )
+        yield self.relaxation_dual(sigma)
+        yield self.tightness()
+        yield self.turned(
+            "Rounding draws directions `w` from `W`, answers each by equation (6), and turns the best: that"
+        )
+        yield self.bracket("What the relaxation gave away is the rank of `X`")
+
+    def relaxation_dual(self, sigma: float) -> Step:
+        m = len(self.J)
         unit = length(sigma, self.y.tolist())
         y = self.y / unit if unit > 0 else self.y
         live = y > 0
@@ -187,13 +195,13 @@ class _Side:
         inner = Z @ Z.mT
         top = max(0.0, float(torch.linalg.eigvalsh(inner)[-1]))
         bound = self.eps * math.sqrt(top)
-        weights = "Σ_i y_i" if sigma == 1 else f"‖y‖_{S}"
+        weights = "Σ_i y_i" if sigma == 1 else f"‖y‖_{{{n(sigma)}}}"
         zero = (
             " A column of zeros takes part in nothing: its `y_i` is 0, and `1/y_i` counts as 0."
             if not bool(live.all())
             else ""
         )
-        yield Step(
+        return Step(
             "Its dual",
             "One multiplier `y_i > 0` for each diagonal entry; by a Schur complement `Diag(y) ⪰ JᵀJ` says that the "
             f"`{m} × {m}` matrix `J Diag(1/y) Jᵀ` has no eigenvalue above 1. For every `y`, good or bad, scaled to "
@@ -208,12 +216,15 @@ class _Side:
             ),
             {"dual": bound, "lambda_max": top},
         )
+
+    def tightness(self) -> Step:
+        m = len(self.J)
         W = self.F @ self.F.mT
         trace = float(W.trace())
         W = W / trace if trace > 0 else W
         s = (self.J * (W @ self.J)).sum(0).clamp_min(0).sqrt()
         value = self.eps * length(self.q, s.tolist())
-        yield Step(
+        return Step(
             "How good the bound is",
             f"The dual of that dual has one unknown matrix `W`, `{m} × {m}`. Its value is what no `y` can go below, so "
             "the relaxation is solved to within the difference of the two; at its optimum `y_i` is proportional to "
@@ -226,10 +237,6 @@ class _Side:
             ),
             {"relaxed": value},
         )
-        yield self.turned(
-            "Rounding draws directions `w` from `W`, answers each by equation (6), and turns the best: that"
-        )
-        yield self.bracket("What the relaxation gave away is the rank of `X`")
 
     def bracket(self, why: str) -> Step:
         width = (self.bound - self.value) / self.bound if self.bound > 0 else 0.0

@@ -460,6 +460,11 @@ def _check_arguments(
         raise TypeError(f"dtypes must be floating-point dtypes, got {dtypes!r}; write dtypes=(torch.float64,)")
     if not isinstance(examples, int) or examples < 1:
         raise ValueError(f"examples must be a whole number >= 1, got {examples!r}; 200 is the default")
+    return _further(step, _offered(sets))
+
+
+def _offered(sets: Any) -> tuple[str, ...]:
+    """What a step may ask for by name."""
     boxes, pixels, function = False, False, _is_function(sets)
     for part in _tuple(sets((2, 3)) if function else sets):
         if isinstance(part, ca.ConvexSet):
@@ -472,7 +477,11 @@ def _check_arguments(
                 f"sets must hold convex sets, ca.PixelRange(...) or ca.Box, got {part!r}; "
                 "write sets=(ca.Box(-0.3, 0.3),)"
             )
-    there = OFFERED[0:1] * pixels + OFFERED[1:3] * boxes + OFFERED[3:]
+    return OFFERED[0:1] * pixels + OFFERED[1:3] * boxes + OFFERED[3:]
+
+
+def _further(step: Callable[..., Any], there: tuple[str, ...]) -> tuple[str, ...]:
+    """What of that it asks for."""
     try:
         names = inspect.signature(step).parameters
     except (TypeError, ValueError):  # a builtin without one
@@ -484,10 +493,9 @@ def _check_arguments(
         if part.default is part.empty and part.name not in there and part.kind not in (2, 4)
     ]
     if unknown:
-        what = f"gets {', '.join(there)} if it has them"
         raise TypeError(
             f"step must take two arguments, got a third named {unknown[0]!r}: "
-            f"it is called step(gradient, radius) and {what}"
+            f"it is called step(gradient, radius) and gets {', '.join(there)} if it has them"
         )
     return tuple(part.name for part in further if part.name in there)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from convexattack.certificates import Tolerance
 from convexattack.datasets import Images, Table
 from convexattack.files import PROGRAMS, appending, as_record
-from convexattack.linearize import Linearization, jacobian, linearize
+from convexattack.linearize import jacobian, linearize
 from convexattack.verify.picture import picture
 from convexattack.verify.report import Report, Row, Side, versions
 from convexattack.verify.rows import default_radius, linearization_error, program_of, run_row
@@ -100,12 +100,11 @@ def verify(
         raise ValueError(f"radius must be a finite number >= 0, got {radius}: it is in units of the data range")
     kind, where = DTYPES[chosen("dtype", [dtype], DTYPES)[0]], as_device(device, dtype)
     planned, left_out = plan(kinds, balls, (False, True) if box is None else (box,), solver)
-    free = regresses(model, data, kinds)
-    source = load_any(data)
+    free, source = regresses(model, data, kinds), load_any(data)
     network, name = as_network(model, weights, kind, where)
-    lin: Linearization | None = None
+    label, wrong, lin = None, 0, None
     if free:
-        (x, index), label, wrong = any_inputs(source, images, seed, kind, where), None, 0
+        x, index = any_inputs(source, images, seed, kind, where)
     else:
         assert isinstance(source, Images)
         x, label, index, wrong = correctly_classified(network, source, images, seed, kind, where)
@@ -119,53 +118,35 @@ def verify(
         pictured = "gnii" if "gnii" in kinds else planned[-1].program
         for norm in balls:
             piece = None if lin is None else (lin.value.double() / norm.dual(lin.gradient.double())).argmin(1)
-            bound = (
-                float(radius)
-                if radius is not None
-                else 0.1
-                if lin is None or piece is None
-                else default_radius(norm, lin, piece)
-            )
+            told = 0.1 if lin is None or piece is None else default_radius(norm, lin, piece)
+            bound = told if radius is None else float(radius)
             for cell in [cell for cell in planned if cell.norm == norm]:
                 program = program_of(cell, bound, lin, piece, x, J)
                 error = partial(linearization_error, network, x, label, piece, program)
                 row, solutions = run_row(cell, bound, program, solver, tick, error)
                 rows.append(row)
-                if append is not None:
-                    for i in range(len(x)):
-                        about = {"model": name, "data": source.name, "device": device, "image": int(index[i])}
-                        classes = {} if label is None else {"label": int(label[i])}
-                        if label is not None and piece is not None and cell.program != "operator-norm":
-                            classes["piece"] = _class(label[i], piece[i])
-                        append(as_record(program, i, solutions) | {"about": about | classes})
+                for i in range(len(x)) if append is not None else ():
+                    about = {"model": name, "data": source.name, "device": device, "image": int(index[i])}
+                    seen = None if piece is None or cell.program == "operator-norm" else piece[i]
+                    append(as_record(program, i, solutions) | {"about": about | _classes(label, seen, i)})  # type: ignore[misc]
                 if cell.program == pictured:
                     shown[norm] = solutions["closed_form"].eta[0]
         if folder is not None:
             picture(folder / PICTURE, network, x[:1], None if label is None else label[0], shown)
     order = list(PROGRAMS)
+    files = () if folder is None else (str(folder / RECORDS), str(folder / PICTURE))
     return Report(
-        model=name,
-        data=source.name,
-        note=source.note,
-        asked=images,
-        images=len(x),
-        misclassified=wrong,
-        pieces=0 if lin is None else lin.pieces,
-        solver=solver,
-        device=device,
-        dtype=dtype,
-        seed=seed,
-        tolerance=Tolerance().at(kind),
-        rows=tuple(sorted(rows, key=lambda row: (order.index(row.program), row.p, row.box))),
-        seconds=time.perf_counter() - began,
-        files=() if folder is None else (str(folder / RECORDS), str(folder / PICTURE)),
-        left_out=tuple(left_out),
-    )
+        name, source.name, source.note, images, len(x), wrong, 0 if lin is None else lin.pieces, solver, device, dtype,
+        seed, Tolerance().at(kind), tuple(sorted(rows, key=lambda row: (order.index(row.program), row.p, row.box))),
+        time.perf_counter() - began, files, tuple(left_out),
+    )  # fmt: skip
 
 
-def _class(label: Tensor, piece: Tensor) -> int:
-    """The class l of the piece f_k − f_l: `margin` leaves k out."""
-    return int(piece) + int(piece >= label)
+def _classes(label: Tensor | None, piece: Tensor | None, i: int) -> dict[str, int]:
+    """The label k of an image, and the class l of its piece f_k − f_l: `margin` leaves k out."""
+    if label is None:
+        return {}
+    return {"label": int(label[i])} | ({} if piece is None else {"piece": int(piece) + int(piece >= label[i])})
 
 
 def _ticker(progress: Callable[[int, int, str], object] | None, total: int) -> Callable[[int, str], None]:
