@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from verification.judge.edges import edged
 from verification.judge.fuzz import Tally, fuzzed
 from verification.judge.right import FAMILIES, Rates, family
 from verification.judge.trial import Finding, tried
 from verification.judge.wrong import ROWS
+from verification.judge.wrong.rule_10 import CASES, records
 from verification.page import write_whole
 
 __all__ = ["Report", "main", "measured"]
@@ -84,12 +86,18 @@ def main(arguments: Sequence[str]) -> int:
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            totals = {"by hand": 2 * len(ROWS), "fuzz": given.claims, "right": given.right}
+            totals = {"by hand": 2 * len(ROWS), "records": 1 + len(CASES), "fuzz": given.claims, "right": given.right}
+            if not given.records:
+                del totals["records"]
             tasks = {name: progress.add_task(name, total=total) for name, total in totals.items()}
             measured(
                 report, given.claims, given.exact, given.right, given.seed,
                 lambda name, done: progress.update(tasks[name], completed=min(done, totals[name])),
             )  # fmt: skip
+            if given.records:
+                n, found = records(say=lambda: progress.advance(tasks["records"]))
+                report.by_hand[10, "float64"] += n
+                report.found += found
     except KeyboardInterrupt:
         print("interrupted: the tables show what was judged until then", file=sys.stderr)
         show(report)
@@ -120,6 +128,7 @@ def measured(
             turn += 1
             fuzzed(rng, min(BATCH, max(16, claims // 100)), share, report.tally, texts=turn % 20 == 0)
             say("fuzz", report.tally.total("float64"))
+        edged(np.random.default_rng([seed, 3]), claims // 1000, report.tally, exact > 0)
         _right(report.rates, right, min(1.0, exact / max(1, right)), np.random.default_rng([seed, 2]), say)
     return report
 
@@ -202,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
         "rational enumeration, bisection to 40 digits, HiGHS and Clarabel; they share no code with the judge.",
         epilog="examples:\n"
         "  python -m verification judge                                          everything, some minutes\n"
-        "  python -m verification judge --claims 2000 --exact 100 --right 500    a first look\n"
+        "  python -m verification judge --claims 2000 --exact 100 --right 500 --no-records    a first look\n"
         "  python -m verification judge --seed 7 --json judge.json               other programs, every finding",
     )
     parser.add_argument(
@@ -216,6 +225,12 @@ def _parser() -> argparse.ArgumentParser:
         help="about so many of them, and of the right ones, are judged exactly too (default: 4000)",
     )
     parser.add_argument("--right", type=int, default=20_000, metavar="N", help="right answers (default: 20000)")
+    parser.add_argument(
+        "--records",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also write records and spoil them, one process each (default: yes)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of programs and corruptions (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save counts, findings and refusals there")
     return parser

@@ -20,11 +20,11 @@ from torch import Tensor
 import convexattack as ca
 from verification.judge.duals import duals
 from verification.judge.planes import Truth, objective, truth
-from verification.judge.trial import Finding, accepted
+from verification.judge.trial import GIVEN, Finding, accepted, unsupported
 from verification.judge.worlds import Array, Shape, World, drawn, narrowed
 from verification.judge.wrong.row import ACCEPTED
 
-__all__ = ["Tally", "fuzzed"]
+__all__ = ["Tally", "clearly_false", "fuzzed", "taken"]
 
 INF, NAN = math.inf, math.nan
 STATUSES = ("OPTIMAL", "FEASIBLE", "INFEASIBLE", "UNBOUNDED", "UNDECIDED", "BRACKETED", "FAILED", "INEXACT", "INVALID")
@@ -200,7 +200,7 @@ def _solved(program: Any, world: World, known: Truth) -> Answer:
         found = ca.solve(program)
     eta = found.eta.to(torch.float64).numpy() / world.unit[:, None]
     eta = np.where(np.isfinite(eta), eta, np.nan_to_num(known.eta))
-    extra = {name: entry for name in ("inside", "witness", "ray") if (entry := getattr(found, name, None)) is not None}
+    extra = {name: entry for name in GIVEN if (entry := getattr(found, name, None)) is not None}
     status = np.array([entry.name for entry in np.atleast_1d(found.status)], dtype=object)
     return Answer(eta, status, [part.to(torch.float64).numpy() for part in found.multipliers], extra)
 
@@ -258,7 +258,7 @@ def fuzzed(
     world = drawn(rng, batch, kind, room, texts)
     known = truth(world, room)
     program = world.build()
-    by_hand = kind != "operator" and rng.random() < 0.5
+    by_hand = kind != "operator" and not texts and rng.random() < 0.5
     found = _by_hand(world, known) if by_hand else _solved(program, world, known)
     for name, words, eta, status, parts, extra in _tampered(rng, world, found):
         narrow = rng.random() < 0.2
@@ -312,24 +312,29 @@ def _count(
     if not len(chosen):
         return
     part = world.take(chosen)
-    proofs = ca.certify(part.build(), _taken(solution, chosen), exact=True)
+    try:
+        proofs = ca.certify(part.build(), taken(solution, chosen), exact=True)
+    except ValueError as error:
+        if unsupported(error):
+            return
+        raise
     held_now = [(i, how) for k, i in enumerate(chosen) if (how := accepted(proofs, k, True, ACCEPTED))]
     found = [_finding(rule, words, "exact", how, world, known, solution, i) for i, how in held_now[:3]]
     tally.add(rule, "exact", len(chosen), found)
 
 
-def _taken(solution: ca.Solution, k: Array) -> ca.Solution:
-    """The claims of these items."""
+def taken(claim: Any, k: Array) -> Any:
+    """The claims of these items; of a bare η the rows."""
     rows = torch.tensor(k)
 
     def cut(entry: Any) -> Any:
         return entry[rows] if isinstance(entry, Tensor) else None if entry is None else tuple(map(cut, entry))
 
-    extra = {name: cut(getattr(solution, name, None)) for name in ("inside", "witness", "ray")}
+    if isinstance(claim, Tensor):
+        return claim[rows]
+    extra = {name: cut(getattr(claim, name, None)) for name in GIVEN}
     extra = {name: entry for name, entry in extra.items() if entry is not None}
-    return ca.Solution(
-        solution.eta[rows], solution.codes[rows], tuple(cut(part) for part in solution.multipliers), **extra
-    )
+    return ca.Solution(claim.eta[rows], claim.codes[rows], cut(claim.multipliers), **extra)
 
 
 def _beyond(world: World, known: Truth, certificate: Any) -> Array:

@@ -128,7 +128,7 @@ class Shape:
             return np.asarray(np.where(g != 0, np.abs(g) * width, 0.0).sum(1))
         if self.name == "text":
             return 2 * np.abs(g).sum(1) * np.asarray(self.radius)
-        if self.name in ("ball", "weighted") or self.disk:
+        if self.name in ("ball", "weighted", "group"):
             p = 2.0 if self.disk else self.p
             q = INF if p == 1 else 1.0 if p == INF else p / (p - 1)
             w = np.asarray(self.fixed) if self.name == "weighted" else 1.0
@@ -192,6 +192,8 @@ class World:
 
     def varies(self) -> Array:
         """What the sets let the objective vary, in units of 1; ∞ where none says."""
+        if self.kind == "operator":
+            return np.full(len(self), INF)
         slopes = self.gradient if self.kind == "hinges" else self.gradient[:, None]
         each = [self._least(slopes[:, k]) for k in range(slopes.shape[1])]
         return np.asarray(np.sum(each, axis=0))
@@ -218,7 +220,7 @@ class World:
                 length = np.abs(eta).max(1)
             if shape.disk:
                 length = np.linalg.norm(eta, axis=1)
-            return _over(length - shape.radius, shape.radius)
+            return _over(length - shape.radius - 1e-13 * np.abs(eta).max(1), shape.radius)
         worst = np.zeros(len(self))
         for A, b in shape.planes(len(self), self.d):
             for i in range(A.shape[1]):

@@ -79,7 +79,7 @@ class Row:
         assert self.spec is not None
         assert self.said is not None
         program = self.spec.build()
-        return program, self.said.solution(self.spec, program)
+        return program, self.said.solution(self.spec)
 
 
 def wrong(rule: int, name: str, spec: Spec, said: Said, right: Right, why: str, raises: bool = False) -> Row:

@@ -36,6 +36,7 @@ def _cancel(size: float, sign: float = 1.0) -> tuple[list[float], list[float], l
 EDGE = 0.1 + 0.2  # rounded up: above the sum of the two numbers, while 0.3 is below it
 TIE = "L is above ε‖g‖ by half a unit in the last place"
 UNDER = "L is below ε‖g‖ by half a unit in the last place"
+OVER = "its price overflows to ∞, and proves nothing"
 POINT = box([1, 1, 1], [1, 1, 1])
 BIG = 1e17  # whose neighbours are 16 away
 
@@ -126,4 +127,24 @@ ROWS = (
         2, "a coordinate that cannot move hides the gap", gnii(0, [1e18, 1], box([1, -1], [1, 1])),
         optimal([1, 0], [-1e18, -1]), is_(1e18 - 1), "η₂ = 0 is half way, which 1e18 swallows",
     ),
+    *(
+        wrong(2, f"u = {u:g} in a ball", gnii(0, [1], ball(INF, 28)), optimal([5], [u]), is_(-28), OVER)
+        for u in (-9e307, 9e307, -1.7e308, 1.7e308)
+    ),
+    wrong(2, "u = 1e308 in a circle", gnii(0, [3, 4], ball(2, 28)), optimal([5, 5], [1e308, 1e308]), is_(-140), OVER),
+    wrong(2, "u = 1e308 in a box", gnii(0, [1, 1], box(-28, 28)), optimal([5, 5], [1e308, -1e308]), is_(-56), OVER),
+    wrong(
+        2, "u = 1e308 of halfspaces", gnii(0, [1, 1], ball(INF), halfspaces([[1, 1]], [28])),
+        optimal([0.5, 0.5], [0, 0], [1e308]), is_(-2), OVER,
+    ),
+    wrong(
+        2, "u = 1e308 of a long row", gnii(0, [1, 1], ball(INF), halfspaces([[1e9, 1e9]], [0])),
+        optimal([-0.5, -0.5], [0, 0], [1e308]), is_(-2), OVER,
+    ),
+    wrong(2, "u = 1e308 for (8)", min_norm(1, [1], 2, box(-28, 28)), optimal([-5], 1, [1e308]), is_(1), OVER),
+    wrong(2, "λ = 1e308 for (8)", min_norm(28, [1], 2, box(-99, 99)), optimal([-50], 1e308, [0]), is_(28), OVER),
+    wrong(2, "λ = 1e308 for (8), empty", min_norm(28, [1], 2, box(-99, 99)), infeasible(1, 1e308, [0]), is_(28), OVER),
+    wrong(2, "u = 1e308 for hinges", hinges([1], [[1]], ball(INF, 28)), optimal([5], [1], [1e308]), is_(0), OVER),
+    wrong(2, "u = 1e308, empty", gnii(0, [1], ball(INF, 28)), infeasible(1, [1e308]), is_(-28), OVER),
+    wrong(2, "u = 1e308, (GN)", gn(1, [1], ball(INF, 28)), infeasible(1, [1e308]), met(-27), OVER),
 )  # fmt: skip

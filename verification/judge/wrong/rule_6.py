@@ -39,7 +39,7 @@ SETS = {
     "a ball of p = 3": (ball(3), DOOR),
     "a ball of p = 1.5": (ball(1.5), DOOR),
 }
-STEP = {"a ball of p = 3": 1e-2, "a ball of p = 1.5": 6e-5}
+STEP = {"a ball of p = 3": 1e-2, "a ball of p = 1.5": 1e-4}
 
 
 def _touching(name: str) -> list[Row]:

@@ -436,7 +436,7 @@ OTHER = (
     wrong(7, "(8) bracketed", min_norm(2.5, [3, 4], 2), bracketed([-0.6, -0.8], 0.2), is_(0.5), "only (9) can be"),
     *(
         wrong(7, f"{status} claims nothing", ON_CIRCLE, said(status, [-0.6, -0.8], [-3, -4]), is_(-4), "no claim holds")
-        for status in ("FAILED", "INEXACT", "INVALID")
+        for status in ("FAILED", "INEXACT", "INVALID", "UNDECIDED", "BRACKETED")
     ),
     *(
         wrong(7, f"(8) {status} at 0", min_norm(1, [3, 4], 2), said(status, ZERO, 0.0), is_(0.2), "η = 0 leaves L = 1")
