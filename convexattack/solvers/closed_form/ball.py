@@ -32,10 +32,12 @@ def shortest(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
     """(8) without sets, η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}; and where η has entries whose rounding counts."""
     g, L, norm = program.gradient, program.L, program.norm
     assert norm is not None
+    slack = 2 * rounding_slack(g.shape[1]) if g.dtype == torch.float64 else gamma(g.shape[1])
+    need = L.clamp_min(0) * (1 + slack + 8 * UNIT)  # so that L + gᵀη ≤ 0 survives rounding
     if norm.p in (1, math.inf):
-        eta, steep = _one_number(g, L, norm)
+        eta, steep = _one_number(g, need, norm)
     else:
-        eta, steep = by_rows(partial(_shortest, norm=norm), g, L)
+        eta, steep = by_rows(partial(_shortest, norm=norm), g, need)
     length = L / steep
     if bool(((length > 0) & (length < math.inf) & (steep < math.inf)).all()):
         found = Solution(eta, codes(Status.OPTIMAL, g), lambda: (1 / steep,))
@@ -51,7 +53,7 @@ def _least(g: Tensor) -> float:
     return g.shape[1] * TINY * torch.finfo(g.dtype).smallest_normal
 
 
-def _one_number(g: Float[Tensor, "N d"], L: Float[Tensor, " N"], norm: Lp) -> tuple[Tensor, Tensor]:
+def _one_number(g: Float[Tensor, "N d"], need: Float[Tensor, " N"], norm: Lp) -> tuple[Tensor, Tensor]:
     """η and ‖g‖_q for p = 1, all on the steepest coordinate, and p = ∞, the same size everywhere: one number, rounded up, is all of η."""
     if norm.p == 1:
         at = g.abs().argmax(-1, keepdim=True)
@@ -59,34 +61,27 @@ def _one_number(g: Float[Tensor, "N d"], L: Float[Tensor, " N"], norm: Lp) -> tu
         steep = first[:, 0].abs().to(torch.float64)
     else:
         steep = two_level_sum(g.abs()) if g.dtype == torch.float64 else sum64(g.abs())
-        over = (
-            (steep.isinf() & L.isfinite()).nonzero().flatten()
-        )  # a sum beyond the range of float64, or an infinite entry
-        if len(over):
-            steep = steep.index_copy(0, over, norm.dual(g[over].to(torch.float64)))
-    slack = rounding_slack(g.shape[1]) if g.dtype == torch.float64 else gamma(g.shape[1])
-    need = L.clamp_min(0) * (1 + slack + 8 * UNIT)
+        if bool((over := steep.isinf()).any()):  # a sum beyond the range of float64, or an infinite entry
+            steep[over] = norm.dual(g[over].to(torch.float64))
     edge = round_up((need / steep).nan_to_num_(0.0), g.dtype).neg_()[:, None]
-    return (
-        g.sign().mul_(edge) if norm.p == math.inf else torch.zeros_like(g).scatter_(1, at, edge * first.sign())
-    ), steep
+    if norm.p == math.inf:
+        return g.sign().mul_(edge), steep
+    return torch.zeros_like(g).scatter_(1, at, edge * first.sign()), steep
 
 
-def _shortest(g: Float[Tensor, "n d"], L: Float[Tensor, " n"], norm: Lp) -> tuple[Tensor, Tensor]:
-    """η and ‖g‖_q."""
-    h, unit, p = g.to(torch.float64), torch.ones_like(L), norm.p
+def _shortest(g: Float[Tensor, "n d"], need: Float[Tensor, " n"], norm: Lp) -> tuple[Tensor, Tensor]:
+    """η and ‖g‖_q, 1 < p < ∞."""
+    h, p = g.to(torch.float64), norm.p
     direction, reach = _direction(h, p)
-    plain = (reach > 1e-280) & (reach < 1e280)  # nothing vanished or overflowed
-    if not bool(plain.all()):
+    unit: Tensor | float = 1.0
+    if not bool(((reach > 1e-280) & (reach < 1e280)).all()):  # something vanished or overflowed
         top = h.abs().amax(-1)
-        unit = torch.where(plain | (top == 0), 1.0, top)
+        unit = torch.where(top > 0, top, 1.0)
         direction, reach = _direction(h / unit[:, None], p)
-    some = torch.where(reach == 0, 1.0, reach)
-    step = L.clamp_min(0) * (1 + 2 * rounding_slack(g.shape[1])) / some / unit  # so that L + gᵀη ≤ 0 survives rounding
     half = torch.finfo(g.dtype).eps / 2 if g.dtype != torch.float64 else 0.0
-    aim = -step * (1 + half + half * half + 2 * UNIT)  # each entry is rounded by half a unit in the last place at most
-    steep = torch.where(reach == 0, 0.0, some ** (1 / norm.q) * unit)
-    return (direction * aim[:, None] if direction is g else direction.mul_(aim[:, None])).to(g.dtype), steep
+    aim = -(1 + half + half * half + 2 * UNIT)  # each entry is rounded by half a unit in the last place at most
+    step = (need / reach / unit).nan_to_num_(0.0).mul_(aim)[:, None]
+    return (direction * step if direction is g else direction.mul_(step)).to(g.dtype), reach ** (1 / norm.q) * unit
 
 
 def _direction(h: Float[Tensor, "n d"], p: float) -> tuple[Float[Tensor, "n d"], Float[Tensor, " n"]]:
