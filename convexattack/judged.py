@@ -1,6 +1,4 @@
-"""`certify`: the judge's face. For a bare η it fetches multipliers from `solve`; whoever found them, the judge believes
-nobody.
-"""
+"""`certify`: the judge's face. For a bare η it fetches multipliers from `solve`; the judge believes nobody."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from torch import Tensor
 from convexattack.certificates import Certificate, ExactCertificate, judge
 from convexattack.programs import GN, OperatorNorm, Program
 from convexattack.solution import Solution, Status, codes
-from convexattack.solvers import conic, solve
+from convexattack.solvers import solve, witness
 
 __all__ = ["certify"]
 
@@ -65,7 +63,7 @@ def certify(program: AnyProgram, solution: Claim, exact: bool = False, progress:
     True
     """
     claim = solution if isinstance(solution, Solution) else _claimed(program, torch.as_tensor(solution))
-    return judge(program, claim, exact, progress, lambda i: solve(program[[i]]).eta[0])  # type: ignore[arg-type]
+    return judge(program, claim, exact, progress, lambda i: solve(program[[i]]).eta[0])
 
 
 def _claimed(program: AnyProgram, eta: Tensor) -> Solution:
@@ -84,6 +82,6 @@ def _claimed(program: AnyProgram, eta: Tensor) -> Solution:
         claimed = torch.where(linear < 0, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
         if bool((linear.abs() <= tie).any()):
             claimed = torch.where(linear.abs() <= tie, program.decide(eta, found.multipliers), claimed)
-    known = () if isinstance(program, OperatorNorm) else conic.witness(program, eta)
+    known = () if isinstance(program, OperatorNorm) else witness(program, eta)
     extra: dict[str, Any] = {"inside": found.inside, "witness": known, "witness_inside": found.witness_inside}
     return Solution(eta, claimed, lambda: found.multipliers, found.stats, **extra)

@@ -51,7 +51,7 @@ def pulled(program: Program, point: Point, solution: Solution, sure: bool = Fals
             tried = start.towards(goal, t)
             good = outside & (t < least) & _inside(program, tried, sure)
             best, inside, least = tried.where(good, best), inside | good, torch.where(good, t, least)
-    near = program.drift(best) if sure else torch.zeros_like(best.eta)
+    near = program.drift(best).eta if sure else torch.zeros_like(best.eta)
     return Inside(best, inside, [row.excess.clamp_min(0) for row in _rows(program, best, False)], near)
 
 
@@ -73,7 +73,7 @@ def goals(program: Program, point: Point, solution: Solution) -> list[Point]:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """Rows of one set at a point: how far they are exceeded, what rounding can hide of that, and how much is allowed."""
+    """Rows of one set at a point: how far they are exceeded, what rounding hides of that, and what is allowed."""
 
     excess: Float[Tensor, "N b"]
     blur: Float[Tensor, "N b"]
@@ -82,11 +82,14 @@ class _Row:
 
 def _rows(program: Program, point: Point, sure: bool) -> list[_Row]:
     """Rows of the sets, then (8)'s own, L + gᵀη ≤ 0. What is not sure may be exceeded by rounding that is fine."""
-    near = program.drift(point) if sure else torch.zeros_like(point.eta)
+    far = program.drift(point) if sure else None
+    near = torch.zeros_like(point.eta) if far is None else far.eta
     found = []
-    for item, aux, unit in zip(program.sets, point.aux, program.units, strict=True):
-        z, dz = item.map(point.eta), item.map.blur(point.eta)
-        excess, blur = item.atom.excess(z, aux), item.atom.blur(z, dz + item.map.absolute(near), aux)
+    for j, (item, aux, unit) in enumerate(zip(program.sets, point.aux, program.units, strict=True)):
+        z, dz = item.map(point.eta), item.map.blur(point.eta) + item.map.absolute(near)
+        if far is not None:
+            dz = dz + item.strayed(far.aux[j])
+        excess, blur = item.atom.excess(z, aux), item.atom.blur(z, dz, aux)
         allowed = torch.where((blur <= FINE * unit) | (unit == 0), blur, -blur)
         if sure:
             settled = item.atom.tied(excess) & (not isinstance(item.map, Identity))

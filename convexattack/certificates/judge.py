@@ -1,5 +1,4 @@
-"""The judge in float64: what a claimed η and its multipliers prove, recomputed from the program alone, every rounding
-error charged.
+"""The judge in float64: what a claimed η and its multipliers prove by the program alone, every rounding error charged.
 
 Nothing here knows a solver. Weak duality does the work: any multipliers give a lower bound, any point of the sets an
 upper bound, and where the two meet the point is optimal, whoever found it. A point outside buys nothing: it is pulled
@@ -111,9 +110,7 @@ def _proved(
     dual: Float[Tensor, " N"],
     sound: Bool[Tensor, " N"],
 ) -> Tensor:
-    """What the vectors prove by themselves: INFEASIBLE, UNBOUNDED, and for (GN) FEASIBLE; UNDECIDED where that is
-    nothing or too much.
-    """
+    """What the vectors prove by themselves: INFEASIBLE, UNBOUNDED, for (GN) FEASIBLE; UNDECIDED for none or several."""
     proved = torch.full_like(solution.codes, Status.UNDECIDED.code)
     there = inside & primal.isfinite()
     empty = torch.zeros_like(there)

@@ -1,5 +1,4 @@
-"""What the programs (GN), (GNII), (8) and the sum of hinges share: minimize f(c + Aη) + ψ(η) over ∩ C_j, and one bound
-for all of them.
+"""What (GN), (GNII), (8) and the sum of hinges share: minimize f(c + Aη) + ψ(η) over ∩ C_j, and one bound for all.
 
 A multiplier w of c + Aη and multipliers u_j of the sets, each in its set's own rows, leave −Aᵀw − Σ_j K_jᵀu_j =: left.
 For every feasible η, by the definition of a price,
@@ -12,8 +11,7 @@ whatever w and u_j are. The programs differ only in where w may live (so that f(
     (8)             f(t) = 0 if t ≤ 0   w = λ ≥ 0, ψ = ‖·‖_p
     sum of hinges   f(t) = Σ max(0, t)  w ∈ [0, 1]^P
 
-Without ψ, leftᵀη is at most what the sets' own bounds on η allow; with ψ = ‖·‖_p, everything is divided by max(1,
-‖left‖_q).
+Without ψ, leftᵀη is at most what the sets' own bounds on η allow; with ψ = ‖·‖_p, all is divided by max(1, ‖left‖_q).
 """
 
 from __future__ import annotations
@@ -122,12 +120,13 @@ class Program(abc.ABC):
     def _check_shapes(self, value: Tensor, gradient: Tensor) -> None:
         if gradient.ndim != 2 or gradient.shape[1] == 0:
             raise ValueError(
-                f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; flatten the pieces with lin.flat()"
+                f"gradient must have shape (N, d), d >= 1, got {tuple(gradient.shape)}; "
+                "flatten the pieces with lin.flat()"
             )
         if value.shape != gradient.shape[:1]:
             raise ValueError(
-                f"value must have shape (N,) = ({len(gradient)},), like the rows of gradient, got {tuple(value.shape)}; "
-                f"gradient has shape {tuple(gradient.shape)}"
+                f"value must have shape (N,) = ({len(gradient)},), like the rows of gradient, "
+                f"got {tuple(value.shape)}; gradient has shape {tuple(gradient.shape)}"
             )
 
     def __len__(self) -> int:
@@ -251,8 +250,11 @@ class Program(abc.ABC):
 
     @cached_property
     def units(self) -> list[Float[Tensor, "N b"]]:
-        """The unit of each row of each set: its own width; where that is 0 or ∞, how far the row varies over the other
-        sets; where nothing bounds that, the size of its bound. 0 where all of this is 0."""
+        """The unit of each row of each set: its own width.
+
+        Where that is 0 or ∞, how far the row varies over the other sets; where nothing bounds that, the size of its
+        bound. 0 where all of this is 0.
+        """
         return [self._units_of(j) for j in range(len(self.sets))]
 
     def _units_of(self, j: int) -> Float[Tensor, "N b"]:
@@ -324,8 +326,7 @@ class Program(abc.ABC):
         return torch.zeros_like(w), u
 
     def balance(self, w: Float[Tensor, "N P"], multipliers: Multipliers, everywhere: bool = False) -> Balance:
-        """What these multipliers leave and pay. Errors are running ones: a sum that is exact, as −g − v of a ball
-        alone, costs nothing.
+        """What these multipliers leave and pay. Errors are running ones: a sum that is exact costs nothing.
 
         `everywhere`: for all η of the sets, and not only where ‖η‖_p is at most twice the bound.
         """
@@ -351,9 +352,7 @@ class Program(abc.ABC):
         return Balance(w, tuple(u), start, start_error, paid, paid_error + hidden, s, error, hidden)
 
     def _hidden(self, u: list[Tensor], above: Tensor, left: Tensor, everywhere: bool) -> Float[Tensor, " N"]:
-        """What unknowns of the sets' texts can take from a bound. In (8) only η with ‖η‖_p ≤ R need it, R twice the
-        bound: any other is above it.
-        """
+        """What unknowns of the sets' texts can take from a bound; in (8) no η longer than twice the bound counts."""
         hiding = [(item, part) for item, part in zip(self.sets, u, strict=True) if item.hides]
         total = torch.zeros_like(above)
         if not hiding:
@@ -387,8 +386,10 @@ class Program(abc.ABC):
         )
 
     def excludes(self, multipliers: Multipliers) -> Bool[Tensor, " N"]:
-        """Whether no η is feasible, for certain: by the multipliers, λL − Σ price − |left|ᵀreach > 0 without ψ and with
-        all rounding charged; or by bounds that exclude each other."""
+        """Whether no η is feasible, for certain.
+
+        By the multipliers: λL − Σ price − |left|ᵀreach > 0, without ψ, all rounding charged. Or by crossed bounds.
+        """
         b = self.balance(*self.idle(multipliers), everywhere=True)
         most = b.paid + b.paid_error + b.start_error + self.sway(b.left.abs() + b.left_error)
         finite = [part.isfinite().reshape(len(self), part.shape[1:].numel()).all(-1) for part in multipliers]
@@ -400,15 +401,13 @@ class Program(abc.ABC):
         """Whether a lower bound is above an upper one, of one row or of what the sets imply for one coordinate."""
         found = (self.extent.low > self.extent.high).any(-1)
         for item in self.sets:
-            low, high = item.atom.extent(
-                self.extent.low.new_empty(len(self), 1).expand(-1, item.rows(self.gradient.shape[-1]))
-            )
+            rows = item.rows(self.gradient.shape[-1])
+            low, high = item.atom.extent(self.extent.low.new_empty(len(self), 1).expand(-1, rows))
             found = found | (low > high).any(-1)
         return found
 
     def shortfall(self, point: Point, b: Balance) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can have hidden
-        of it.
+        """primal(η) − bound ≥ 0 for feasible η, summed so that nothing large cancels, and what rounding can hide of it.
 
         Σ_j (price_j(u_j) − u_jᵀK_jη) and the most that leftᵀ(η′ − η) can be for η′ in the sets.
         """
@@ -452,9 +451,7 @@ class Program(abc.ABC):
 
 
 def check_set(j: int, item: Any) -> None:
-    """Raise unless this is a resolved set of the package's own: what a subclass would say of itself, nobody could
-    check.
-    """
+    """Raise unless this is a resolved set of the package's own: what a subclass says of itself, nobody can check."""
     if isinstance(item, PixelRange):
         raise ValueError(
             f"sets[{j}] is a PixelRange that knows no image yet; resolve it with PixelRange(...).at(x, pieces=K)"
@@ -463,7 +460,8 @@ def check_set(j: int, item: Any) -> None:
         raise TypeError(f"sets[{j}] must be a convex set such as ca.Ball or ca.Box, got {item!r}")
     if type(item) not in SETS:
         raise TypeError(
-            f"sets[{j}] is a {type(item).__name__}, a subclass whose answers nobody can check; compose ca.ConvexSet(atom, map)"
+            f"sets[{j}] is a {type(item).__name__}, a subclass whose answers nobody can check; "
+            "compose ca.ConvexSet(atom, map)"
         )
 
 

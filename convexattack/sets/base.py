@@ -143,6 +143,10 @@ class ConvexSet:
         """Whether its text has unknowns of its own, whose values are η's witness."""
         return False
 
+    def strayed(self, aux: Tensor | None) -> float | Float[Tensor, "N r"]:
+        """What changes of the text's unknowns by ±aux do to the rows."""
+        return 0.0
+
     def loose(self, u: Float[Tensor, "N r"], reach: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """What unknowns of the text can add to uᵀKη beyond `price`, for |η_i| ≤ reach_i."""
         return torch.zeros_like(u[:, 0])
@@ -203,6 +207,10 @@ class ConvexSet:
         return 2 * times(self.atom.radii(like)[:, None], lengths)
 
     # --- membership ---------------------------------------------------------------------------------------------------
+
+    def widths(self, reach: Float[Tensor, "N d"]) -> Float[Tensor, "N b"]:
+        """How wide C is along each row, for |η_i| ≤ reach_i: the unit of its violation; 0 or ∞ where C gives none."""
+        return self.atom.widths(self.map.absolute(reach))
 
     def valid(self, like: Float[Tensor, "N d"]) -> Bool[Tensor, " N"]:
         """Whether the numbers of each item describe a set."""
@@ -276,10 +284,8 @@ class ConvexSet:
         return self.text(eta, {name: rows[i] for name, rows in self.parameters(n, eta.size).items()})
 
 
-Equalities = tuple[
-    Tensor, Tensor | None, Tensor
-]  # (K, A, off): rows of η and of the set's own unknowns, and by how much they are missed
-
+Equalities = tuple[Tensor, Tensor | None, Tensor]
+"""(K, A, off): rows of η and of the set's own unknowns, and by how much they are missed."""
 
 Inverse = Callable[[Tensor], Tensor]
 
@@ -305,7 +311,9 @@ class _Equations:
         starts = np.cumsum([d, *(0 if aux is None else aux.shape[1] for aux in point.aux)])
         tables, sizes = [], []
         for j, K, A, off in rows:
-            sizes.append((K.abs() @ eta.abs()[..., None]).squeeze(-1).expand(off.shape))
+            size = (K.abs() @ eta.abs()[..., None]).squeeze(-1).expand(off.shape)
+            x = point.aux[j]
+            sizes.append(size if A is None or x is None else size + (A.abs() @ x.abs()[..., None]).squeeze(-1))
             wide = torch.nn.functional.pad(torch.where(fixed[:, None], 0.0, K), (0, int(starts[-1]) - d))
             if A is not None:
                 wide[..., starts[j] : starts[j + 1]] = A
@@ -328,25 +336,20 @@ def met(sets: tuple[ConvexSet, ...], extent: Extent, point: Point, inverse: Inve
     return Point(eta - step[:, : eta.shape[1]], tuple(aux))
 
 
-def drift(
-    sets: tuple[ConvexSet, ...], extent: Extent, point: Point, inverse: Inverse = torch.linalg.pinv
-) -> Float[Tensor, "N d"]:
-    """How far from η, entry by entry, some point is at which the equality rows hold exactly; ∞ where that is not known.
+def drift(sets: tuple[ConvexSet, ...], extent: Extent, point: Point, inverse: Inverse = torch.linalg.pinv) -> Point:
+    """How far from a point, entry by entry, one is at which the equality rows hold exactly; ∞ where that is not known.
 
     With P near K⁺ and ‖KP − I‖_∞ ≤ ½, the system Kδ = −r has the solution δ = −P(KP)⁻¹r, and |δ| ≤ 2|P|·‖r‖_∞.
     """
     system = _Equations.of(sets, extent, point)
     if system is None:
-        return torch.zeros_like(point.eta)
-    K, off, size, d = system.table, system.off, system.size, point.eta.shape[1]
-    if K.shape[-1] != d:
-        return torch.full_like(point.eta, torch.inf)
+        return Point(torch.zeros_like(point.eta), tuple(None if x is None else torch.zeros_like(x) for x in point.aux))
+    K, off, size, d = system.table, system.off, system.size, system.table.shape[-1]
     alike = torch.zeros_like(off, dtype=torch.bool)
     if len(K) == 1:  # an equation that stands twice is one
         first = _firsts(K[0])
-        alike = (
-            ((first != torch.arange(len(first), device=first.device)) & (off == off[:, first])).all(0).expand_as(off)
-        )
+        again = first != torch.arange(len(first), device=first.device)
+        alike = (again & (off == off[:, first])).all(0).expand_as(off)
         K = torch.where(alike[:1, :, None], 0.0, K)
     P, used = inverse(K), (K != 0).any(-1).to(K)
     wrong = (K @ P - torch.diag_embed(used)).abs() + gamma(d + 2) * (K.abs() @ P.abs())
@@ -354,7 +357,10 @@ def drift(
     lost = ((used == 0) & (off != 0) & ~alike).any(-1)
     missed = (off.abs() + gamma(d + 4) * (2 * size + off.abs())).amax(-1)
     far = 2 * (1 + gamma(d)) * (P.abs() @ used[..., None]).squeeze(-1) * missed[:, None]
-    return torch.where((close & ~lost)[:, None], far, torch.inf)
+    far = torch.where((close & ~lost)[:, None], far, torch.inf)
+    starts = system.starts
+    aux = [None if x is None else far[:, starts[j] : starts[j + 1]] for j, x in enumerate(point.aux)]
+    return Point(far[:, : starts[0]], tuple(aux))
 
 
 def _firsts(table: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
@@ -371,9 +377,7 @@ MAPS: set[type[Map]] = {Identity, Diagonal, Rows}
 def relative(
     excess: Float[Tensor, "N b"], blur: Float[Tensor, "N b"], unit: Float[Tensor, "N b"]
 ) -> Float[Tensor, "N b"]:
-    """Violations in units of their rows; where a unit is 0 or unknown, what rounding explains is forgiven and the rest
-    is ∞.
-    """
+    """Violations in units of their rows; without a unit, what rounding explains is forgiven and the rest is ∞."""
     known = (unit > 0) & (unit < math.inf)
     beyond = torch.where(excess <= blur, 0.0, torch.where(excess.isnan(), excess, math.inf))
     return torch.where(known, ratio(excess.clamp_min(0), unit), beyond)

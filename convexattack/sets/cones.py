@@ -134,7 +134,9 @@ class Cones:
         for one in self.triangles():
             S = self.matrix(s, *one)
             good = S.isfinite().all(-1).all(-1)[:, None]
-            parts.append(torch.where(good, -torch.linalg.eigvalsh(torch.where(good[..., None], S, 0.0))[:, :1], math.nan))
+            parts.append(
+                torch.where(good, -torch.linalg.eigvalsh(torch.where(good[..., None], S, 0.0))[:, :1], math.nan)
+            )
         parts += [_exp_excess(*self.triples(s, 4))] * (self.exp > 0)
         parts += [self._power_excess(*self.triples(s, 5))] * bool(self.power)
         return torch.cat(parts, -1)
@@ -153,11 +155,12 @@ class Cones:
             here = _exp_excess(x, y, z)
             corners = torch.stack([_exp_excess(x + dx, y + side * dy, z - dz) for side in (-1, 1)]).amax(0)
             size = (here + z).abs() * (8 + 4 * (x / y).abs()) + z.abs()
-            parts.append((corners - here).clamp_min(0) + UNIT * size)
+            parts.append(torch.where(y > 0, (corners - here).clamp_min(0) + UNIT * size, math.inf))
         if self.power:
             (x, y, z), (dx, dy, dz) = self.triples(s, 5), self.triples(ds, 5)
             product = self._product(x, y)
-            parts.append(product - self._product(x - dx, y - dy) + dz + 16 * UNIT * (product + z.abs()))
+            change = product - self._product(x - dx, y - dy) + dz + 16 * UNIT * (product + z.abs())
+            parts.append(torch.where((x < dx) | (y < dy), math.inf, change))
         return torch.cat(parts, -1)
 
     def _product(self, x: Tensor, y: Tensor) -> Tensor:
@@ -205,7 +208,7 @@ class Cones:
     # --- bounds on rows ----------------------------------------------------------------------------------------------------
 
     def box(self, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds on each row of a point of the cone, whose rows are at most `high` (N, m)."""
+        """Bounds on each row of a point of the cone, whose rows are at most `high` (N, m): concave and increasing functions of it."""
         low, most = np.full_like(high, -np.inf), high.copy()
         low[:, : self.ends[1]] = 0.0
         most[:, : self.zero] = 0.0
@@ -218,15 +221,15 @@ class Cones:
             diagonal = np.flatnonzero(i == j) + rows.start
             low[:, diagonal] = 0.0
             off = np.flatnonzero(i != j)
-            size = math.sqrt(2.0) * (1 + 4 * UNIT) * np.maximum(high[:, diagonal[i[off]]], high[:, diagonal[j[off]]])
+            size = math.sqrt(0.5) * (1 + 4 * UNIT) * (high[:, diagonal[i[off]]] + high[:, diagonal[j[off]]])
             most[:, off + rows.start] = np.minimum(most[:, off + rows.start], size)
             low[:, off + rows.start] = -size
         x, y, z = (np.arange(self.ends[3] + k, self.ends[4], 3) for k in range(3))
         low[:, y], low[:, z] = 0.0, 0.0
-        most[:, x] = np.minimum(most[:, x], high[:, z].clip(0) * 0.3679)  # max_y y·log(z/y) = z/e
+        most[:, x] = np.minimum(most[:, x], high[:, z] * 0.3679)  # max_y y·log(z/y) = z/e
         x, y, z = (np.arange(self.ends[4] + k, self.ends[5], 3) for k in range(3))
         low[:, x], low[:, y] = 0.0, 0.0
-        size = np.maximum(high[:, x], high[:, y])
+        size = high[:, x] + high[:, y]
         low[:, z], most[:, z] = -size, np.minimum(most[:, z], size)
         return low, most
 

@@ -50,7 +50,7 @@ class ConeSlice(Atom):
 
     def take(self, rows: Int[Tensor, " M"]) -> Atom:
         hidden = None if self.hidden is None else self.hidden.take(rows)
-        return replaced(super().take(rows), hidden=hidden)  # type: ignore[no-any-return]
+        return replaced(super().take(rows), hidden=hidden)
 
     def right(self, like: Float[Tensor, "N m"]) -> Float[Tensor, "N m"]:
         """b of each item."""
@@ -121,10 +121,10 @@ class ConeSlice(Atom):
         return -endless, endless
 
     def moved(self, by: Float[Tensor, "N m"]) -> ConeSlice:
-        return replaced(self, b=self.right(by) + by)  # type: ignore[no-any-return]
+        return replaced(self, b=self.right(by) + by)
 
     def scaled(self, by: Float[Tensor, " N"]) -> ConeSlice:
-        return replaced(self, b=self.b.to(by.device) * by[:, None])  # type: ignore[no-any-return]
+        return replaced(self, b=self.b.to(by.device) * by[:, None])
 
     def parameters(self, n: int, r: int) -> dict[str, np.ndarray]:
         return {"b": self.b.expand(n, r).cpu().numpy()}
@@ -255,6 +255,19 @@ class CustomSet(ConvexSet):
         low, high = self._bounds(-reach, reach)
         return torch.maximum(low.abs(), high.abs())[:, reach.shape[1] :]
 
+    def strayed(self, aux: Tensor | None) -> float | Float[Tensor, "N m"]:
+        return 0.0 if aux is None or not self.hides else self.atom.hidden.absolute(aux)
+
+    def widths(self, reach: Float[Tensor, "N d"]) -> Float[Tensor, "N k"]:
+        own = super().widths(reach)
+        if not self.hides:
+            return own
+        x = self.unknowns(reach)
+        size = self.atom.hidden.absolute(torch.where(x < math.inf, x, 0.0))
+        return torch.where(
+            own == 0, replaced(self.atom, b=torch.zeros_like(size)).widths(size), own
+        )  # a row about x alone
+
     def extent(self, like: Float[Tensor, "N d"]) -> Extent:
         d = like.shape[1]
         endless = torch.full(like.shape, torch.inf, dtype=torch.float64, device=like.device)
@@ -269,7 +282,7 @@ class CustomSet(ConvexSet):
                 return known[1]  # type: ignore[no-any-return]
         n, d, m = len(high), high.shape[1], self.map.rows(high.shape[1])
         ends = [part.cpu().numpy() for part in (low, high)]
-        b = self.atom.right(high.new_empty(()).expand(n, m)).cpu().numpy()
+        b = self.atom.right(high.new_empty(()).expand(n, m)).nan_to_num(0.0, math.inf, -math.inf).cpu().numpy()
         if self.map.matrix.ndim == 3 or (self.hides and self.atom.hidden.matrix.ndim == 3):
             each = [
                 bounds(
@@ -326,7 +339,7 @@ class CustomSet(ConvexSet):
         parts: dict[str, Any] = {"data": {name: entry[host] for name, entry in self.data.items()}, "place": place}
         if self.atom is not None:
             parts |= {"atom": self.atom.take(rows), "map": self.map.take(rows)}
-        return replaced(self, **parts)  # type: ignore[no-any-return]
+        return replaced(self, **parts)
 
     def shifted(self, total: Float[Tensor, "N d"]) -> CustomSet:
         old, by = self.place
@@ -340,7 +353,7 @@ class CustomSet(ConvexSet):
         return self._moved(super().scaled(by), place)
 
     def _moved(self, moved: ConvexSet, place: tuple[Tensor | None, Tensor | None]) -> CustomSet:
-        return replaced(moved, place=place)  # type: ignore[no-any-return]
+        return replaced(moved, place=place)
 
 
 def _rows(parts: list[sp.csr_array], items: list[int], n: int) -> Rows | None:

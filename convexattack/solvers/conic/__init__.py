@@ -282,6 +282,8 @@ class _Claims:
         if not any(item.hides for item in self.program.sets):
             return point
         bad = (solved & ~within(self.program, point)).nonzero()[:, 0]
+        if not len(bad):
+            return point
         other = list(point.aux)
         for j, x in enumerate(witness(self.program.take(bad), point.eta[bad])):
             if x is not None:

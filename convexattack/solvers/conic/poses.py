@@ -129,7 +129,7 @@ def _norm_ball(atom: NormBall, size: np.ndarray, limit: np.ndarray, known: np.nd
 def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray, known: np.ndarray | None = None) -> Pose:
     n, m = limit.shape
     cones, k = atom.cones, int(atom.cones.block[-1]) + 1
-    b = atom.right(torch.empty(n, m)).cpu().numpy().copy()
+    b = atom.right(torch.empty(n, m)).nan_to_num(0.0, np.inf, -np.inf).cpu().numpy()
     own, columns = np.zeros((n, m)), None
     if atom.hidden is not None and known is not None:
         columns = _coarse(np.where(np.isfinite(known), known, 1.0))

@@ -313,7 +313,12 @@ def explained(item: Any, eta: Tensor) -> Tensor:
         if answer.primal is not None:
             assert made.columns is not None
             found[i] = unit[i] * torch.from_numpy(made.columns[i] * one.value(answer, "x"))
-    return found
+    off = item.equalities(eta, found.nan_to_num())
+    return (
+        found
+        if off is None
+        else found - (torch.linalg.pinv(off[1]) @ (off[2] * told[:, : off[2].shape[1]])[..., None])[..., 0]
+    )
 
 
 def _slack(made: Pose, i: int) -> Compiled:
