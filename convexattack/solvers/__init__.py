@@ -1,15 +1,17 @@
-"""Solvers: each makes a claim, none judges it. `solve` asks those of the roster in turn; the first that does not refuse runs."""
+"""Solvers: each makes a claim, none judges it. `solve` asks those of a roster in turn; the first that takes it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from convexattack.programs import OperatorNorm, Program
 from convexattack.solution import Solution
 from convexattack.solvers import closed_form, conic, operator_norm
+from convexattack.solvers.conic import witness
 
-__all__ = ["ROSTER", "Solver", "solve"]
+__all__ = ["ROSTER", "Solver", "solve", "witness"]
 
 AnyProgram = Program | OperatorNorm
 Progress = Callable[[int], object]
@@ -26,8 +28,8 @@ class Solver:
     """
 
     name: str
-    why_not: Callable[[AnyProgram], str | None]
-    run: Callable[[AnyProgram], Solution]
+    why_not: Callable[[Any], str | None]
+    run: Callable[[Any], Solution]
 
 
 ROSTER = (
@@ -43,15 +45,15 @@ def solve(program: AnyProgram, solver: str | None = None, progress: Progress | N
 
     Args:
         program: `GN`, `GNII`, `MinNorm`, `OperatorNorm` or `HingeSum`.
-        solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY with HiGHS for
-            linear programs, Clarabel for the rest); or the name of any installed CVXPY solver, such as "SCS". For `OperatorNorm`, None and
-            "closed_form" mean the batched torch path, which for p other than 1 and 2 is a Newton method with a certificate;
-            "enumeration" (p = ∞, d ≤ 20) finds the optimum by trying all signs.
+        solver: None takes the closed form where one exists and CVXPY elsewhere; "closed_form"; "reference" (CVXPY, with
+            HiGHS for linear programs and mostly Clarabel for the rest); or the name of any installed CVXPY solver, such
+            as "SCS". For `OperatorNorm`, None and "closed_form" mean the batched torch path, which for p other than 1
+            and 2 is a Newton method with a certificate; "enumeration" (p = ∞, d ≤ 20) tries all signs.
         progress: called with the number of items done since the last call.
 
     Returns:
-        A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception. `stats["solver"]` says
-        who found it, `stats["passed_over"]` why others before were not asked, a sentence for each name.
+        A `Solution`: a claim for each item, to be judged by `certify`. A failed item is a status, never an exception.
+        `stats["solver"]` says who found it, `stats["passed_over"]` why others were not asked, a sentence a name.
 
     Raises:
         ValueError: an unknown or uninstalled solver, or a program that the named solver cannot take.
