@@ -1,10 +1,11 @@
-"""Norms, their duals, CVXPY texts and rounding errors: ‖·‖_p for every real p in [1, ∞], and its mixture over groups."""
+"""Norms, their duals, CVXPY texts and rounding errors: ‖·‖_p for every real p in [1, ∞], also over groups."""
 
 from __future__ import annotations
 
 import abc
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cvxpy as cp
 import numpy as np
@@ -40,6 +41,7 @@ class Norm(abc.ABC):
 
     def check(self, d: int) -> None:
         """Raise ValueError unless vectors of d entries have this norm."""
+        return None
 
     def __call__(self, x: Float[Tensor, "*N d"]) -> Float[Tensor, "*N"]:
         """‖x‖, in the dtype of x."""
@@ -76,7 +78,8 @@ class Lp(Norm):
             raise TypeError(f"p must be a number in [1, inf], got {self.p!r}; write Lp(2) or Lp(math.inf)")
         if not self.p >= 1:
             raise ValueError(
-                f"p must be in [1, inf], got p = {self.p}: below 1 the ball is not convex; use Lp(1) for sparse perturbations"
+                f"p must be in [1, inf], got p = {self.p}: below 1 the ball is not convex; "
+                "use Lp(1) for sparse perturbations"
             )
         object.__setattr__(self, "p", float(self.p))
 
@@ -111,9 +114,7 @@ class Lp(Norm):
             length = two_level_sum(g.to(torch.float64).square()).sqrt()
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
             eta = round_down(g * (-r * (1 - rounding_slack(g.shape[-1])) / length)[..., None], g.dtype)
-            plain = (length > 1e-140) & (
-                length < 1e140
-            )  # the squares neither vanish nor overflow, so nothing has to be scaled
+            plain = (length > 1e-140) & (length < 1e140)  # the squares neither vanish nor overflow: no scaling
             return eta if bool(plain.all()) else torch.where(plain[..., None], eta, self._scaled(g, radius))
         if self.p == math.inf:
             r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)
@@ -122,7 +123,7 @@ class Lp(Norm):
         return self._scaled(g, radius)
 
     def _scaled_once(self, g: Float[Tensor, "*N d"], radius: Float[Tensor, "*N"]) -> Float[Tensor, "*N d"]:
-        """`steepest` for p = 2 in float32: entries are rounded by half a unit in the last place, and aimed as much lower.
+        """`steepest` for p = 2 in float32: aimed half a unit in the last place lower, as much as rounding may add.
 
         What is not finite, and a radius that the smallest numbers of float32 cannot resolve, is for `_scaled`.
         """
@@ -145,19 +146,13 @@ class Lp(Norm):
         """`steepest` from g divided by its largest entry."""
         k = g.abs().argmax(-1, keepdim=True)  # NaN counts as the largest
         top = g.gather(-1, k).abs().to(torch.float64)
-        r = (
-            torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + 0 * top
-        )  # NaN where a gradient is not finite
+        nothing = 0 * top  # NaN where a gradient is not finite
+        r = torch.as_tensor(radius, dtype=torch.float64, device=g.device)[..., None] + nothing
         if self.p == math.inf:
             return g.sign().mul_(round_down(-r, g.dtype))
         if self.p == 1:
-            return (
-                (0 * top)
-                .to(g.dtype)
-                .expand_as(g)
-                .clone()
-                .scatter_(-1, k, round_down(-r, g.dtype) * g.gather(-1, k).sign())
-            )
+            entry = round_down(-r, g.dtype) * g.gather(-1, k).sign()
+            return nothing.to(g.dtype).expand_as(g).scatter(-1, k, entry)
         h = g / torch.where(top > 0, top, 1.0)
         if self.p == 2:
             reach = two_level_sum(h * h)
@@ -244,7 +239,7 @@ class Mixed(Norm):
         d, order = len(self.labels), self.labels.argsort(stable=True).numpy()
         ends = np.searchsorted(self.labels.numpy()[order], np.arange(self.groups + 1))
         pick = sp.csr_array((np.ones(d), order, np.arange(d + 1)), shape=(d, d)) @ z
-        parts = [cp.SOC(s[k], pick[a:b]) for k, (a, b) in enumerate(zip(ends[:-1], ends[1:], strict=True)) if b > a]
+        parts = [cp.SOC(s[k], pick[a:b]) for k, (a, b) in enumerate(pairwise(ends)) if b > a]
         return [*parts, s >= 0, *self.outer.text(s, t)]
 
     def __str__(self) -> str:
@@ -277,6 +272,6 @@ def _unit_norm(x: Tensor, p: float) -> Tensor:
     top = a.amax(-1)
     unit = torch.where((top > 0) & (top < math.inf), top, 1.0)
     a = a / unit[..., None]
-    return unit * (
-        two_level_sum(a) if p == 1 else two_level_sum(a * a).sqrt() if p == 2 else two_level_sum(a.pow(p)).pow(1 / p)
-    )
+    if p == 1:
+        return unit * two_level_sum(a)
+    return unit * (two_level_sum(a * a).sqrt() if p == 2 else two_level_sum(a.pow(p)).pow(1 / p))

@@ -110,9 +110,7 @@ def _nudge(x: Tensor, dtype: torch.dtype, wrong: Callable[[Tensor], Tensor], by:
     back = y.to(x.dtype)
     if torch.equal(back, x):  # as the bounds of a pixel range are, which come from an image of this dtype
         return y
-    bits = y.view(
-        torch.int16 if y.element_size() == 2 else torch.int32
-    )  # one unit in the last place is one as an integer
+    bits = y.view(torch.int16 if y.element_size() == 2 else torch.int32)  # a unit in the last place is 1 there
     return (bits + wrong(back).to(bits.dtype).mul_(by)).view(dtype)
 
 

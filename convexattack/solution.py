@@ -24,7 +24,10 @@ class Status(enum.Enum):
     INFEASIBLE = "No perturbation satisfies all constraints; the multipliers are the proof."
     UNBOUNDED = "The objective falls without end: no set bounds the perturbation along −g; add a Ball or a finite Box."
     UNDECIDED = "So near the edge that float64 cannot tell whether the program is feasible."
-    INEXACT = "Its dtype is too coarse to hold the optimum, or any number between two bounds; solve in a wider dtype, or rescale."
+    INEXACT = (
+        "Its dtype is too coarse to hold the optimum, or any number between two bounds; "
+        "solve in a wider dtype, or rescale."
+    )
     INVALID = (
         "The value, the gradient or a bound of this item is NaN or infinite; look at the model's output at this sample."
     )
@@ -84,8 +87,8 @@ class Solution:
         ray: Float[Tensor, "N d"] | None = None,
     ) -> None:
         self.__dict__.update(
-            eta=eta, codes=codes, stats=stats or {}, inside=inside, witness=tuple(witness), witness_inside=tuple(witness_inside),
-            ray=ray, _proof=multipliers,
+            eta=eta, codes=codes, stats=stats or {}, inside=inside, witness=tuple(witness),
+            witness_inside=tuple(witness_inside), ray=ray, _proof=multipliers,
         )  # fmt: skip
 
     @cached_property  # type: ignore[no-redef]
@@ -151,8 +154,8 @@ class Solution:
 
         codes = join([part.codes for part in parts]) if new is None else new
         return Solution(
-            join([part.eta for part in parts]), codes, proof, self.stats, joined("inside"), each("witness"), each("witness_inside"),
-            joined("ray"),
+            join([part.eta for part in parts]), codes, proof, self.stats, joined("inside"), each("witness"),
+            each("witness_inside"), joined("ray"),
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""Certificates: what a claimed perturbation and its multipliers prove, recomputed from the program alone. Nothing here
-knows a solver.
-"""
+"""What a claimed perturbation and its multipliers prove, recomputed from the program alone; no solver is known here."""
 
 from __future__ import annotations
 
@@ -12,11 +10,11 @@ from torch import Tensor
 
 from convexattack.certificates.bracket import bracketed
 from convexattack.certificates.certificate import Certificate, Tolerance
-from convexattack.certificates.judge import judged
-from convexattack.enclosures import Enclosure
 from convexattack.certificates.exact import prove
 from convexattack.certificates.exact_norm import prove_bracket
+from convexattack.certificates.judge import judged
 from convexattack.certificates.proof import ExactCertificate, Proof, Verdict
+from convexattack.enclosures import Enclosure
 from convexattack.programs import OperatorNorm, Program
 from convexattack.solution import Solution, Status
 
@@ -67,8 +65,7 @@ def judge(
         solution: what is claimed of them.
         exact: whether to trust no floating-point number, see `certify`.
         progress: called with the number of items done since the last call.
-        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where in doubt, and checks
-            it.
+        rival: gives a point (d,) of item i that may be better than η; exact=True asks for it where in doubt.
 
     Raises:
         ValueError: η, codes or a multiplier of the wrong shape; exact=True with a set or a program whose numbers are
@@ -77,19 +74,17 @@ def judge(
     """
     claim, tick = check(program, solution), progress or (lambda items: None)
     if exact:
-        return (
-            prove_bracket(program, claim, tick)
-            if isinstance(program, OperatorNorm)
-            else prove(program, claim, tick, rival)
-        )
+        if isinstance(program, OperatorNorm):
+            return prove_bracket(program, claim, tick)
+        return prove(program, claim, tick, rival)
     tick(len(claim))
     return bracketed(program, claim) if isinstance(program, OperatorNorm) else judged(program, claim)
 
 
 def check(program: AnyProgram, solution: Solution) -> Solution:
     """The claim on the device of the program; shapes, dtypes and codes that cannot be meant are refused."""
-    n, d = len(program), (program.jacobian if isinstance(program, OperatorNorm) else program.gradient).shape[-1]
-    device = (program.jacobian if isinstance(program, OperatorNorm) else program.gradient).device
+    data = program.jacobian if isinstance(program, OperatorNorm) else program.gradient
+    n, d = len(program), data.shape[-1]
     given = "the columns of the jacobian" if isinstance(program, OperatorNorm) else "the gradient"
     eta, codes = solution.eta, solution.codes
     if not eta.is_floating_point():
@@ -107,4 +102,4 @@ def check(program: AnyProgram, solution: Solution) -> Solution:
         if part is not None and tuple(part.shape) != (n, d):
             raise ValueError(f"{name} must have the shape (N, d) = {(n, d)}, got {tuple(part.shape)}")
     program.check(solution.multipliers)
-    return solution.to(device)
+    return solution.to(data.device)

@@ -1,6 +1,4 @@
-"""The judge of (9) in float64: ‖Jη‖₂ from η alone, the upper bound from y alone, the value of the relaxation from F
-alone.
-"""
+"""The judge of (9) in float64: ‖Jη‖₂ from η, the upper bound from y, the value of the relaxation from F, each alone."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ def bracketed(program: OperatorNorm, solution: Solution) -> Certificate:
     slack = 1 + 4 * program.norm.slack(eta.shape[-1])
     inwards = ratio(radius, length * slack).clamp_max(1)
     value = program.primal(eta) * torch.where(length > 0, inwards, 1.0)
-    n, m, d = program.shape
+    _, m, d = program.shape
     primal = value - program.primal_error(eta)
     dual = program.bound(multipliers).value
     gap = ratio(dual - program.relaxation(multipliers), dual) if program.relaxes else 0 * dual
@@ -32,15 +30,6 @@ def bracketed(program: OperatorNorm, solution: Solution) -> Certificate:
     proved = torch.where(sound, Status.BRACKETED.code, Status.UNDECIDED.code)
     proved = torch.where(sound & (width <= gamma(d + m)), Status.OPTIMAL.code, proved).to(torch.int8)
     return Certificate(
-        primal,
-        dual,
-        gap,
-        violation,
-        dual,
-        width,
-        solution.codes,
-        proved,
-        program.jacobian.dtype,
-        program.rigorous,
+        primal, dual, gap, violation, dual, width, solution.codes, proved, program.jacobian.dtype, program.rigorous,
         brackets=True,
-    )
+    )  # fmt: skip

@@ -25,8 +25,7 @@ _NAN = "η, or the data of its program, holds a NaN or an infinite number."
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How much a certificate forgives: violations in units of their rows, gaps in units of what the sets let the
-    objective vary.
+    """How much a certificate forgives: violations by their row's unit, gaps by how far the sets let the objective vary.
 
     Args:
         relative: bounds gap and violation alike; None takes 1e-6 for float64, 1e-5 for float32, 1e-2 for float16 and
@@ -43,9 +42,7 @@ class Tolerance:
 
     @staticmethod
     def closed_form(dtype: torch.dtype = torch.float64) -> Tolerance:
-        """The tight one, which kernels must meet: 1e-12 for float64, 1e-6 for float32, 1e-3 for float16, 2e-2 for
-        bfloat16.
-        """
+        """The tight one, for kernels: 1e-12, 1e-6, 1e-3 and 2e-2 for float64, float32, float16, bfloat16."""
         return Tolerance(_CLOSED_FORM[dtype])
 
     def at(self, dtype: torch.dtype) -> float:

@@ -1,4 +1,4 @@
-"""The paper's convex programs: one program, one file. Each is data and owns its mathematics; none knows how it is solved."""
+"""The paper's convex programs, a file each. Each is data and owns its mathematics; none knows how it is solved."""
 
 from convexattack.programs.base import Bound, Program
 from convexattack.programs.gn import GN

@@ -25,10 +25,10 @@ class GNII(Program):
         gradient: g = ∇L, shape (N, d).
         sets: convex sets, e.g. `(ca.Ball(ca.Lp(2), 0.5), ca.Box(-0.1, 0.1))`.
 
-    Dual: for any u_j with Σ_j K_jᵀu_j = −g,  L + gᵀη ≥ L − Σ_j price_j(u_j). With the ball alone u = −g and the bound is L − ε‖g‖_q,
-    as in the proof of Proposition 2. Multipliers: (u_1, …, u_k), each in the rows of its set. A claim of infeasibility has u_j with
-    Σ_j K_jᵀu_j = 0 and Σ_j price_j(u_j) < 0 instead. A gap is relative to how far the sets let gᵀη vary: 2ε‖g‖_q,
-    Σ_i |g_i|(hi_i − lo_i), the least that is known.
+    Dual: for any u_j with Σ_j K_jᵀu_j = −g,  L + gᵀη ≥ L − Σ_j price_j(u_j). With the ball alone u = −g and the bound
+    is L − ε‖g‖_q, as in the proof of Proposition 2. Multipliers: (u_1, …, u_k), each in the rows of its set. A claim of
+    infeasibility has u_j with Σ_j K_jᵀu_j = 0 and Σ_j price_j(u_j) < 0 instead. A gap is relative to how far the sets
+    let gᵀη vary: 2ε‖g‖_q, Σ_i |g_i|(hi_i − lo_i), the least that is known.
 
     Raises:
         ValueError: shapes that do not fit, or an unresolved PixelRange.

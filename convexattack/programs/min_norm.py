@@ -34,7 +34,7 @@ class MinNorm(Program):
     Dual: for λ ≥ 0 and any u_j let u = −λg − Σ_j K_jᵀu_j. After division of (λ, u_j) by max(1, ‖u‖_q),
     ‖η‖_p ≥ uᵀη ≥ λL − Σ_j price_j(u_j). Without sets, λ = 1/‖g‖_q and the bound is L/‖g‖_q.
     Multipliers: (λ, u_1, …, u_k), λ of shape (N,). A claim of infeasibility has u = 0 and λL − Σ_j price_j(u_j) > 0. A
-        gap is relative to the bound itself, and where 0 is optimal to the least reach of the sets.
+    gap is relative to the bound itself, and where 0 is optimal to the least reach of the sets.
 
     Raises:
         ValueError, TypeError: as `GNII`, and for a norm that is no `Lp`.
@@ -71,14 +71,12 @@ class MinNorm(Program):
         return torch.maximum(super().violation(eta, aux), own)
 
     def scale(self) -> Float[Tensor, " N"]:
-        """What ‖η‖ is relative to where 0 is optimal, that is where L ≤ 0 and 0 is in the sets: their least reach, 0
-        where they have none.
-        """
+        """What ‖η‖ is relative to where 0 is optimal: the least reach of the sets, 0 where they have none."""
         least = self.extent.reach.amin(-1)
         return torch.where(least < torch.inf, least, 0.0)
 
     def problem(self, i: int = 0) -> cp.Problem:
-        """minimize ‖η‖_p subject to L + gᵀη ≤ 0, η ∈ C_j for all j (‖η‖_p ≤ t, minimize t, where p needs power cones)."""
+        """minimize ‖η‖_p subject to L + gᵀη ≤ 0, η ∈ C_j for all j (t with ‖η‖_p ≤ t, where p needs power cones)."""
         value, gradient = self.row(i)
         eta = cp.Variable(len(gradient), name="eta")
         rows = [value + gradient @ eta <= 0, *self.constraints(eta, i)]

@@ -59,7 +59,7 @@ class Normal:
         """Whether there is one plain ball and nothing else."""
         return len(self.sets) == 1 and (_is_cube(self.sets[0]) or (self.ball is not None and self.weights is None))
 
-    # --- the ball ------------------------------------------------------------------------------------------------------------
+    # --- the ball -----------------------------------------------------------------------------------------------------
 
     @property
     def norm(self) -> Lp | None:
@@ -80,7 +80,7 @@ class Normal:
         map = None if self.ball is None else self.sets[self.ball].map
         return map.of(self.like) if isinstance(map, Diagonal) else None
 
-    # --- the interval --------------------------------------------------------------------------------------------------------
+    # --- the interval -------------------------------------------------------------------------------------------------
 
     @cached_property
     def cube(self) -> Float[Tensor, "N 1"] | None:
@@ -90,23 +90,22 @@ class Normal:
 
     @cached_property
     def inwards(self) -> Bounds | None:
-        """The numbers of the gradient's dtype within all boxes but the plain cubes begin and end here, (N, d); None without such a box."""
+        """All boxes but the plain cubes as one, in the gradient's dtype, rounded inwards, (N, d); None without one."""
         pairs = [self._rounded(j) for j in self.boxes if not _is_cube(self.sets[j])]
         return _merged(pairs) if pairs else None
 
     @cached_property
     def ends(self) -> Bounds:
         """`inwards` and `cube` as one, (N, d), or (N, 1) for a cube alone; ∓∞ without any."""
-        pairs = [
-            pair for pair in (self.inwards, None if self.cube is None else (-self.cube, self.cube)) if pair is not None
-        ]
+        cube = None if self.cube is None else (-self.cube, self.cube)
+        pairs = [pair for pair in (self.inwards, cube) if pair is not None]
         return _merged(pairs) if pairs else (-(endless := self.like.new_full((len(self.like), 1), math.inf)), endless)
 
     @cached_property
     def around(self) -> bool:
         """Whether 0 is in all boxes of every item, as far as that is known without looking at each."""
         known = [self.sets[j] for j in self.boxes if not _is_cube(self.sets[j])]
-        boxes = all(item.inwards(self.like)[2] if isinstance(item, Box) else False for item in known)
+        boxes = all(isinstance(item, Box) and item.inwards(self.like)[2] for item in known)
         return boxes and (self.cube is None or bool((self.cube >= 0).all()))
 
     @cached_property
@@ -123,17 +122,14 @@ class Normal:
 
     def _rounded(self, j: int) -> Bounds:
         item = self.sets[j]
-        return (
-            item.inwards(self.like)[:2]
-            if isinstance(item, Box)
-            else round_inwards(*_bounds(item, self.like), self.like.dtype)
-        )
+        if isinstance(item, Box):
+            return item.inwards(self.like)[:2]
+        return round_inwards(*_bounds(item, self.like), self.like.dtype)
 
-    # --- multipliers ---------------------------------------------------------------------------------------------------------
+    # --- multipliers --------------------------------------------------------------------------------------------------
 
     def spread(self, ball: Float[Tensor, "N d"], box: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], ...]:
-        """One multiplier a set in its own rows: `ball` is in those of the ball, each coordinate of `box` goes to a set whose bound is the tight
-        one; the rest take nothing."""
+        """A multiplier a set, in its rows: `ball` for the ball, each coordinate of `box` for its tightest box."""
         found = [ball if j == self.ball else torch.zeros_like(box) for j in range(len(self.sets))]
         for j, (low, high) in zip(self.boxes, self.bounds, strict=True):
             if len(self.boxes) == 1:

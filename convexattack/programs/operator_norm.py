@@ -1,17 +1,17 @@
 """(9): the largest change of the output, the operator norm ‖J_f(x)‖_{p→2} (Section III, regression).
 
-The program is maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε. Its relaxation for p ≥ 2, and how d × d becomes m × m; ε = 1 without loss:
+The program is maximize ‖Jη‖₂ subject to ‖η‖_p ≤ ε. Its relaxation for p ≥ 2, and how d × d becomes m × m, for ε = 1:
 
-1. X = ηηᵀ turns it into maximize ⟨JᵀJ, X⟩ subject to X ⪰ 0, ‖diag X‖_{p/2} ≤ 1, rank X = 1. Without the rank it is the d × d program
-   (for p = ∞ the paper's, diag X ≤ 1); its optimal value is the *square* of a bound on the norm.
+1. X = ηηᵀ turns it into maximize ⟨JᵀJ, X⟩ subject to X ⪰ 0, ‖diag X‖_{p/2} ≤ 1, rank X = 1. Without the rank it is the
+   d × d program (for p = ∞ the paper's, diag X ≤ 1); its optimal value is the *square* of a bound on the norm.
 2. Its dual is minimize ‖y‖_σ subject to Diag(y) ⪰ JᵀJ, 1/σ + 2/p = 1, that is σ = p/(p − 2).
 3. By a Schur complement Diag(y) ⪰ JᵀJ says J Diag(1/y) Jᵀ ⪯ I, an m × m matrix. Scaling y makes the bound
    λ_max(J Diag(1/y) Jᵀ)·‖y‖_σ, which holds for *every* y > 0: the certificate.
-4. λ_max(·) = max {⟨W, ·⟩ : W ⪰ 0, tr W = 1}; exchange min and max (convex in y, linear in W): maximize over W the minimum over y of
-   ‖y‖_σ Σ_i s_i²/y_i with s_i² = j_iᵀWj_i. By Hölder the minimum is ‖s‖_q², at y_i = s_i^{2−q}.
+4. λ_max(·) = max {⟨W, ·⟩ : W ⪰ 0, tr W = 1}; exchange min and max (convex in y, linear in W): maximize over W the
+   minimum over y of ‖y‖_σ Σ_i s_i²/y_i with s_i² = j_iᵀWj_i. By Hölder the minimum is ‖s‖_q², at y_i = s_i^{2−q}.
 
-So the bound is max {‖s(W)‖_q : W ⪰ 0, tr W = 1}, a concave function of m(m+1)/2 unknowns; W = wwᵀ gives back ‖Jᵀw‖_q, the norm of
-the transpose, ‖J‖_{p→2} = ‖Jᵀ‖_{2→q}. p = 2 gives the spectral norm.
+So the bound is max {‖s(W)‖_q : W ⪰ 0, tr W = 1}, a concave function of m(m+1)/2 unknowns; W = wwᵀ gives back ‖Jᵀw‖_q,
+the norm of the transpose, ‖J‖_{p→2} = ‖Jᵀ‖_{2→q}. p = 2 gives the spectral norm.
 """
 
 from __future__ import annotations
@@ -43,18 +43,19 @@ class OperatorNorm:
     """maximize ‖Jη‖₂  subject to  ‖η‖_p ≤ ε: equation (9), N of them.
 
     Args:
-        jacobian: J, shape (N, m, d), in output units by units of the input; or a `JacobianOperator`, see `from_model`. Its dtype and
-            device are those of the solution.
+        jacobian: J, shape (N, m, d), in output units by units of the input; or a `JacobianOperator`, see `from_model`.
+            Its dtype and device are those of the solution.
         ball: `ca.Ball(ca.Lp(p), radius)`, ε in the units of the input.
 
-    Multipliers: (y, F). y ≥ 0, shape (N, d), proves the upper bound ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2} for p ≥ 2, whatever it is
-    (y_i = 0 where column i is 0). F, shape (N, m, r), is a factor of W = FFᵀ, whose value ε‖s(W)‖_q/(tr W)^{1/2} shows that no y can
-    prove much less. For p = 1 the bound is the largest column; for 1 < p < 2 it is Riesz and Thorin's,
-    ε‖J‖_{1→2}^{1−2/q}‖J‖_{2→2}^{2/q}, or ε(Σ_k ‖(UJ)_k‖_q²)^{1/2} with the rows in their principal axes, which is exact for rank 1; there
-    neither needs y.
+    Multipliers: (y, F). y ≥ 0, shape (N, d), proves the upper bound ε(λ_max(J Diag(1/y) Jᵀ)‖y‖_{p/(p−2)})^{1/2} for
+    p ≥ 2, whatever it is (y_i = 0 where column i is 0). F, shape (N, m, r), is a factor of W = FFᵀ, whose value
+    ε‖s(W)‖_q/(tr W)^{1/2} shows that no y can prove much less. For p = 1 the bound is the largest column; for 1 < p < 2
+    it is Riesz and Thorin's, ε‖J‖_{1→2}^{1−2/q}‖J‖_{2→2}^{2/q}, or ε(Σ_k ‖(UJ)_k‖_q²)^{1/2} with the rows in their
+    principal axes, which is exact for rank 1; there neither needs y.
 
-    For p in {1, 2} the bound is attained. For other p the optimum lies between `primal` and `dual` of the certificate, and how close
-    they are depends on J: for p = ∞ the problem is NP-hard, and the ratio is at least √(2/π) at best rounding (Nesterov).
+    For p in {1, 2} the bound is attained. For other p the optimum lies between `primal` and `dual` of the certificate,
+    and how close they are depends on J: for p = ∞ the problem is NP-hard, and the ratio is at least √(2/π) at best
+    rounding (Nesterov).
 
     Raises:
         ValueError: shapes that do not fit, or a ball whose radius is not per item.
@@ -75,13 +76,15 @@ class OperatorNorm:
         if not isinstance(J, JacobianOperator):
             if not isinstance(J, Tensor):
                 raise TypeError(
-                    f"jacobian must be a torch tensor or a NumPy array, got {type(J).__name__}; write ca.jacobian(model, x)"
+                    f"jacobian must be a torch tensor or a NumPy array, got {type(J).__name__}; "
+                    "write ca.jacobian(model, x)"
                 )
             if not J.is_floating_point():
                 raise TypeError(f"jacobian must hold floating-point numbers, got {J.dtype}; write jacobian.float()")
             if J.ndim != 3 or 0 in J.shape[1:]:
                 raise ValueError(
-                    f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; a single matrix is jacobian[None]"
+                    f"jacobian must have shape (N, m, d), m, d >= 1, got {tuple(J.shape)}; "
+                    "a single matrix is jacobian[None]"
                 )
             J = J.detach().clone()
         if isinstance(self.ball, tuple | list) and len(self.ball) == 1:
@@ -95,8 +98,9 @@ class OperatorNorm:
     def from_model(cls, model: Callable[[Tensor], Tensor], x: Float[Tensor, "B *S"], ball: Ball) -> OperatorNorm:
         """(9) at the images x without ever holding J, for outputs (of any shape) and inputs too large for it.
 
-        Only Jη (a jvp) and Jᵀw (a vjp) are used: p = 2 by Lanczos steps, other p by alternation, which gives feasible η and lower
-        bounds. The upper bounds rest on an estimate of the largest singular value, so the certificate says `rigorous=False`.
+        Only Jη (a jvp) and Jᵀw (a vjp) are used: p = 2 by Lanczos steps, other p by alternation, which gives feasible η
+        and lower bounds. The upper bounds rest on an estimate of the largest singular value, so the certificate says
+        `rigorous=False`.
         """
         return cls(jacobian_operator(model, x), ball)
 
@@ -144,7 +148,8 @@ class OperatorNorm:
         """jacobian in float64."""
         if not isinstance(self.jacobian, Tensor):
             raise TypeError(
-                "jacobian is matrix-free here; build ca.OperatorNorm(ca.jacobian(model, x), ball) where J fits into memory"
+                "jacobian is matrix-free here; "
+                "build ca.OperatorNorm(ca.jacobian(model, x), ball) where J fits into memory"
             )
         return self.jacobian.to(torch.float64)
 
@@ -210,7 +215,7 @@ class OperatorNorm:
         return Bound(value, value * slack)
 
     def _estimate(self, F: Float[Tensor, "N m r"]) -> Bound:
-        """Without J: ε d^{1/2 − 1/p}‖J‖₂ (the power only for p > 2), with ‖J‖₂² ≤ θ² + ‖JJᵀw − θ²w‖, which holds if w is near its top."""
+        """Without J: ε d^{max(0, 1/2 − 1/p)}‖J‖₂, with ‖J‖₂² ≤ θ² + ‖JJᵀw − θ²w‖, which holds if w is near its top."""
         assert isinstance(self.jacobian, JacobianOperator)
         J, p = self.jacobian, self.norm.p
         size = Lp(2)(F[..., 0])
@@ -223,13 +228,12 @@ class OperatorNorm:
         return Bound(value, value * ratio(error, squared))
 
     def relaxation(self, multipliers: Multipliers) -> Float[Tensor, " N"]:
-        """ε‖s(W)‖_q/(tr W)^{1/2} for W = FFᵀ: a value of the relaxation (p ≥ 2), which no upper bound from any y can go below."""
+        """ε‖s(W)‖_q/(tr W)^{1/2} for W = FFᵀ: a value of the relaxation (p ≥ 2), below which no y can prove a bound."""
         F = multipliers[1].to(torch.float64)
         if isinstance(self.jacobian, JacobianOperator):
             w = F[..., 0] / Lp(2)(F[..., 0])[:, None].clamp_min(1e-300)
-            return self.ball.radii(w) * self.norm.dual(
-                self.jacobian.adjoint(w.to(self.jacobian.dtype)).to(torch.float64)
-            )
+            image = self.jacobian.adjoint(w.to(self.jacobian.dtype)).to(torch.float64)
+            return self.ball.radii(w) * self.norm.dual(image)
         J, top, valid = self._scaled()
         largest = F.abs().amax((1, 2), keepdim=True)
         F = F / torch.where(largest > 0, largest, 1.0)
@@ -261,7 +265,8 @@ class OperatorNorm:
         p, q = self.norm.p, self.norm.q
         if p < 2:
             raise ValueError(
-                f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, see ca.certify(...).dual"
+                f"the relaxation needs p >= 2, got p = {self.norm}: there the bound is a formula, "
+                "see ca.certify(...).dual"
             )
         if not -len(self) <= i < len(self):
             raise IndexError(f"i must be in [0, {len(self)}), got {i}")
@@ -294,13 +299,11 @@ class OperatorNorm:
 
 
 def _by_rows(J: Float[Tensor, "N m d"], q: float) -> Float[Tensor, " N"]:
-    """(Σ_k ‖(UJ)_k‖_q²)^{1/2} ≥ ‖J‖_{p→2}, U the principal axes of the rows; how far U is from orthogonal is paid for."""
+    """(Σ_k ‖(UJ)_k‖_q²)^{1/2} ≥ ‖J‖_{p→2}, U the principal axes of the rows; what U lacks of orthogonal is paid for."""
     _, m, d = J.shape
     axes = torch.linalg.svd(J, full_matrices=False)[0].mT if d < m else torch.linalg.eigh(J @ J.mT)[1].mT
     turned = axes @ J
-    rest = (
-        J - axes.mT @ turned if d < m else torch.zeros_like(J)
-    )  # what lies outside the axes, where they do not span R^m
+    rest = J - axes.mT @ turned if d < m else torch.zeros_like(J)  # outside the axes, where they do not span R^m
     off = (axes @ axes.mT - torch.eye(axes.shape[1], dtype=J.dtype, device=J.device)).flatten(1).norm(dim=1)
     rounding = (m + 8) * m * UNIT
     lengths = Lp(q)(turned).square().sum(1).sqrt() + Lp(q)(rest).square().sum(1).sqrt()
@@ -309,7 +312,7 @@ def _by_rows(J: Float[Tensor, "N m d"], q: float) -> Float[Tensor, " N"]:
 
 
 def _spectral(Z: Float[Tensor, "N m d"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """λ_max(ZZᵀ), and what rounding can have taken from it: the products are summed in blocks, and eigvalsh is backward stable."""
+    """λ_max(ZZᵀ), summed in blocks, and what rounding can have taken from it, as eigvalsh is backward stable."""
     wide = Z if Z.shape[1] <= Z.shape[2] else Z.mT
     n, m, d = wide.shape
     block = max(256, math.isqrt(d))
