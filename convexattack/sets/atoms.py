@@ -1,5 +1,4 @@
-"""Atoms: sets S ⊂ R^r, known by what duality needs of them. A set of perturbations is an atom seen through a map, see
-`base`.
+"""Atoms: sets S ⊂ R^r, known by what duality needs of them; `base` makes sets of perturbations of them and a map.
 
 Every atom serves N items at once; z, u are (N, r) in float64. Rows are what a violation is measured in: the r entries
 of an interval, the one norm of a ball.
@@ -10,9 +9,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import cvxpy as cp
 import numpy as np
@@ -40,7 +40,7 @@ class Atom(abc.ABC):
 
     rigorous: bool = True
     separable: bool = False
-    shared: Mapping[str, int] = {}
+    shared: ClassVar[Mapping[str, int]] = {}
 
     @abc.abstractmethod
     def check(self, n: int, r: int) -> None:
@@ -52,9 +52,7 @@ class Atom(abc.ABC):
 
     @abc.abstractmethod
     def excess(self, z: Float[Tensor, "N r"], aux: Tensor | None = None) -> Float[Tensor, "N b"]:
-        """How far z is beyond each row, in units of z; ≤ 0 inside. `aux` are values of the text's own unknowns, where
-        it has any.
-        """
+        """How far z is beyond each row, in units of z; ≤ 0 inside. `aux`: values of the text's own unknowns, if any."""
 
     @abc.abstractmethod
     def blur(
@@ -68,9 +66,7 @@ class Atom(abc.ABC):
 
     @abc.abstractmethod
     def widths(self, reach: Float[Tensor, "N r"]) -> Float[Tensor, "N b"]:
-        """How wide S is along each row, the unit of its violation; 0 or ∞ where the rows themselves give none. |z| ≤
-        reach is known.
-        """
+        """How wide S is along each row, the unit of its violation, for |z| ≤ reach; 0 or ∞ where the rows give none."""
 
     @abc.abstractmethod
     def support(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
@@ -80,9 +76,7 @@ class Atom(abc.ABC):
     def apart(
         self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """σ(u) − uᵀz, summed so that nothing large cancels (complementary slackness), and a bound on its rounding
-        error.
-        """
+        """σ(u) − uᵀz (complementary slackness), summed so that nothing large cancels, and a bound on its error."""
 
     @abc.abstractmethod
     def charge(self, u: Float[Tensor, "N r"], rho: Float[Tensor, "N b"]) -> Float[Tensor, " N"]:
@@ -172,7 +166,7 @@ class Interval(Atom):
     low: float | Tensor
     high: float | Tensor
     separable = True
-    shared = {"low": 1, "high": 1}
+    shared: ClassVar[Mapping[str, int]] = {"low": 1, "high": 1}
 
     def __post_init__(self) -> None:
         low, high = numbers("lower", self.low), numbers("upper", self.high)
@@ -267,13 +261,10 @@ class Interval(Atom):
             return [z == low]
         if below.all() and above.all():
             return [z >= low, z <= high]
-        for pick, make in (
-            (equal, lambda k: z[k] == low[k]),
-            (below, lambda k: z[k] >= low[k]),
-            (above, lambda k: z[k] <= high[k]),
-        ):
+        for pick, relation, end in ((equal, operator.eq, low), (below, operator.ge, low), (above, operator.le, high)):
             if pick.any():
-                rows.append(make(np.flatnonzero(pick)))
+                k = np.flatnonzero(pick)
+                rows.append(relation(z[k], end[k]))
         return rows
 
 
@@ -294,7 +285,7 @@ class NormBall(Atom):
     norm: Norm
     radius: float | Tensor
     centre: Tensor | None = None
-    shared = {"radius": 0, "centre": 1}
+    shared: ClassVar[Mapping[str, int]] = {"radius": 0, "centre": 1}
 
     def __post_init__(self) -> None:
         if type(self.norm) not in (Lp, Mixed):
@@ -348,9 +339,8 @@ class NormBall(Atom):
         if self.centre is None:
             return value, error
         terms = u * self.middle(u)
-        return value + two_level_sum(terms), error + two_level_sum(terms.abs()) * rounding_slack(
-            u.shape[-1]
-        ) + UNIT * value
+        error = error + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1]) + UNIT * value
+        return value + two_level_sum(terms), error
 
     def apart(
         self, u: Float[Tensor, "N r"], z: Float[Tensor, "N r"]

@@ -112,9 +112,7 @@ class Box(ConvexSet):
         return self.atom.ends(like)
 
     def inwards(self, like: Float[Tensor, "N d"]) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"], bool]:
-        """The bounds in the dtype of `like`, rounded inwards, and whether 0 is within them everywhere; kept for the
-        next who asks.
-        """
+        """The bounds in the dtype of `like`, rounded inwards, and whether 0 is within them everywhere; kept."""
         key = (like.dtype, like.device, like.shape)
         kept = self.__dict__.get("_inwards", (None,))
         if kept[0] != key:
@@ -138,8 +136,7 @@ def box_of(low: Float[Tensor, "N d"], high: Float[Tensor, "N d"], label: str = "
 
 @dataclass(frozen=True)
 class PixelRange:
-    """{η : low ≤ x + η ≤ high}: the perturbed image stays in the data range (Section I of the paper). A set only once x
-    is known.
+    """{η : low ≤ x + η ≤ high}: the perturbed image stays in the data range (Section I). A set only once x is known.
 
     Args:
         low, high: numbers, low < high, in units of the data.
@@ -162,7 +159,8 @@ class PixelRange:
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError(
-                f"x must be a floating-point tensor of images, got {getattr(x, 'dtype', type(x).__name__)}; write x.float()"
+                f"x must be a floating-point tensor of images, got {getattr(x, 'dtype', type(x).__name__)}; "
+                "write x.float()"
             )
         if x.ndim < 2:
             raise ValueError(f"x must have a batch dimension (B, ...), got shape {tuple(x.shape)}; write x[None]")
@@ -177,9 +175,7 @@ class PixelRange:
 
 
 def _minus(a: float, x: Tensor, largest: float, towards: float) -> Tensor:
-    """a − x, |x| ≤ largest, rounded towards ±∞: the error of the rounded difference is itself a float64 number (Knuth's
-    two-sum).
-    """
+    """a − x, |x| ≤ largest, rounded towards ±∞: the error of the difference is a float64 number (Knuth's two-sum)."""
     difference = a - x
     if a == 0 or (largest <= abs(a) and torch.equal(a - difference, x)):  # exact (Dekker), as for images in float32
         return difference
@@ -219,8 +215,7 @@ def WeightedBall(norm: Lp, weights: Float[Tensor, "*S"], radius: float | Float[T
 
 
 def GroupBall(groups: Int[Tensor, "*S"], radius: float | Float[Tensor, " N"], outer: float = 1) -> ConvexSet:
-    """{η : ‖(‖η_1‖_2, …, ‖η_G‖_2)‖_outer ≤ ε}, η_k the pixels of group k: few patches change (outer = 1), or each a
-    little (∞).
+    """{η : ‖(‖η_1‖_2, …, ‖η_G‖_2)‖_outer ≤ ε}, η_k the pixels of group k: few change (outer = 1), or each a little (∞).
 
     Args:
         groups: ints of the shape of an image, or (d,): the group of each pixel, from 0.

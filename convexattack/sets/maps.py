@@ -224,7 +224,8 @@ class Rows(Map):
     def check(self, n: int, d: int) -> None:
         if self.matrix.shape[-1] != d or (self.matrix.ndim == 3 and len(self.matrix) != n):
             raise ValueError(
-                f"the matrix of rows must have shape (r, d) or (N, r, d) with N = {n}, d = {d}, got {tuple(self.matrix.shape)}"
+                f"the matrix of rows must have shape (r, d) or (N, r, d) with N = {n}, d = {d}, "
+                f"got {tuple(self.matrix.shape)}"
             )
 
     def rows(self, d: int) -> int:
@@ -313,9 +314,8 @@ def _sparse(K: Any) -> Tensor:
     starts, columns = (torch.from_numpy(np.asarray(part, dtype=np.int64)) for part in (K.indptr, K.indices))
     with warnings.catch_warnings():  # torch calls its sparse rows a beta
         warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
-            starts, columns, torch.from_numpy(K.data.copy()), K.shape, check_invariants=False
-        )  # type: ignore[call-arg]
+        entries = torch.from_numpy(K.data.copy())
+        return torch.sparse_csr_tensor(starts, columns, entries, K.shape, check_invariants=False)
 
 
 def _product(K: Tensor, x: Float[Tensor, "N d"]) -> Tensor:

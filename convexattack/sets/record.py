@@ -70,9 +70,9 @@ def from_record(fields: Mapping[str, Any], name: str) -> ConvexSet:
     """
     label, atom, map_ = (_read(fields, f"{name}_{part}") for part in ("label", "atom", "map"))
     if type(map_) is Identity and type(atom) is Interval:
-        return replaced(Box(atom.low, atom.high), label=str(label))  # type: ignore[no-any-return]
+        return replaced(Box(atom.low, atom.high), label=str(label))
     if type(map_) is Identity and type(atom) is NormBall and type(atom.norm) is Lp and atom.centre is None:
-        return replaced(Ball(atom.norm, atom.radius), label=str(label))  # type: ignore[no-any-return]
+        return replaced(Ball(atom.norm, atom.radius), label=str(label))
     return ConvexSet(atom, map_, str(label))
 
 
