@@ -47,7 +47,7 @@ def normal(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=random(seed), dtype=torch.float64)
 
 
-# --- sets: how each is made for N items in d dimensions -----------------------------------------------------------------------------
+# --- sets: how each is made for N items in d dimensions ---------------------------------------------------------------
 
 SETS: dict[str, Callable[[int, int], tuple[ca.ConvexSet, ...]]] = {
     "nothing": lambda n, d: (),
@@ -63,7 +63,21 @@ SETS: dict[str, Callable[[int, int], tuple[ca.ConvexSet, ...]]] = {
 }
 
 
-# --- programs with known solutions --------------------------------------------------------------------------------------------------
+CATALOGUE: dict[str, Callable[[int, int], tuple[ca.ConvexSet, ...]]] = {
+    "affine": lambda n, d: (ca.Affine(normal(4, 2, d), 0.1),),
+    "affine by item": lambda n, d: (ca.Affine(normal(4, n, 1, d), 0.1 * normal(5, n, 1)), ca.Box(-1.0, 1.0)),
+    "halfspaces": lambda n, d: (ca.Halfspaces(normal(4, 3, d), 0.2), ca.Box(-0.5, 1.0)),
+    "support": lambda n, d: (ca.Support(torch.arange(d) % 3 != 1), ca.Box(-0.4, 0.6)),
+    "weighted ball": lambda n, d: (ca.WeightedBall(ca.Lp(2), 0.1 + normal(4, d).abs(), 0.6),),
+    "weighted cube": lambda n, d: (ca.WeightedBall(ca.Lp(INF), 0.1 + normal(4, d).abs(), 0.3), ca.Box(-1.0, 0.5)),
+    "groups": lambda n, d: (ca.GroupBall(torch.arange(d) // 3, 0.5), ca.Box(-1.0, 1.0)),
+    "each group a little": lambda n, d: (ca.GroupBall(torch.arange(d) // 3, 0.3, outer=INF),),
+    "total variation": lambda n, d: (ca.TotalVariation((3, d // 3), 0.9), ca.Box(-1.0, 1.0)),
+    "isotropic": lambda n, d: (ca.TotalVariation((3, d // 3), 0.9, isotropic=True), ca.Box(-1.0, 1.0)),
+}
+
+
+# --- programs with known solutions ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,25 +174,12 @@ GOLDEN = (
 )
 
 
-# --- one item, other data -----------------------------------------------------------------------------------------------------------
+# --- one item, other data ---------------------------------------------------------------------------------------------
 
 
 def item(program: ca.Program, i: int) -> ca.Program:
     """Item i alone."""
-
-    def row(bound: float | Tensor) -> float | Tensor:
-        if not isinstance(bound, Tensor) or bound.ndim == 0:
-            return bound
-        return bound[i : i + 1] if bound.ndim == 2 or len(bound) == len(program) else bound
-
-    sets: list[ca.ConvexSet] = []
-    for part in program.sets:
-        if isinstance(part, ca.Ball):
-            sets.append(ca.Ball(part.norm, row(part.radius)))
-        elif isinstance(part, ca.Box):
-            low, high = part.bounds(program.g)
-            sets.append(ca.Box(low[i : i + 1], high[i : i + 1]))
-    return like(program, program.value[i : i + 1], program.gradient[i : i + 1], tuple(sets))
+    return program[torch.tensor([i])]
 
 
 def like(program: ca.Program, value: Tensor, gradient: Tensor, sets: tuple[ca.ConvexSet, ...]) -> ca.Program:
@@ -188,7 +189,7 @@ def like(program: ca.Program, value: Tensor, gradient: Tensor, sets: tuple[ca.Co
     return (ca.GN if isinstance(program, ca.GN) else ca.GNII)(value, gradient, sets)
 
 
-# --- exact arithmetic ---------------------------------------------------------------------------------------------------------------
+# --- exact arithmetic -------------------------------------------------------------------------------------------------
 
 
 def fractions(x: Tensor) -> list[Fraction]:
@@ -255,11 +256,11 @@ def names(solution: ca.Solution) -> list[str]:
     return [status.name for status in np.atleast_1d(solution.status)]
 
 
-# --- an oracle that shares no line with what it judges -----------------------------------------------------------------------------
+# --- an oracle that shares no line with what it judges ----------------------------------------------------------------
 
 
 def simplex(program: ca.Program, i: int) -> float:
-    """The optimum of item i for ‖·‖_1 or ‖·‖_∞ and boxes, by HiGHS, as a linear program in (η, r): |η_j| ≤ r_j; ∞ if infeasible."""
+    """The optimum of item i for ‖·‖_1 or ‖·‖_∞ and boxes, by HiGHS in (η, r) with |η_j| ≤ r_j; ∞ if infeasible."""
     d = program.gradient.shape[1]
     g, value = program.g[i].numpy(), float(program.L[i])
     one, zero = np.eye(d), np.zeros(d)
@@ -278,9 +279,8 @@ def simplex(program: ca.Program, i: int) -> float:
         table, right = [*table, np.concatenate([g, zero])[None]], [*right, np.array([-value])]
         cost = np.concatenate([zero, np.ones(d)])
         if program.norm.p == INF:  # one more unknown t ≥ r_j
-            table = [np.hstack([part, np.zeros((len(part), 1))]) for part in table] + [
-                np.hstack([0 * one, one, -np.ones((d, 1))])
-            ]
+            table = [np.hstack([part, np.zeros((len(part), 1))]) for part in table]
+            table.append(np.hstack([0 * one, one, -np.ones((d, 1))]))
             right, cost, bounds = [*right, zero], np.concatenate([zero, zero, [1.0]]), [*bounds, (0.0, INF)]
         value = 0.0
     else:

@@ -77,7 +77,7 @@ def test_the_right_answer_passes_with_its_multipliers_and_without(kind: str, nor
         assert "6 of 6 hold" in repr(certificate)
 
 
-# --- tampering with η ---------------------------------------------------------------------------------------------------------------
+# --- tampering with η -------------------------------------------------------------------------------------------------
 
 POINTS: dict[str, tuple[Callable[[Tensor], Tensor], ca.Tolerance]] = {
     "scaled": (lambda eta: 1.001 * eta, ca.Tolerance()),
@@ -199,7 +199,7 @@ def test_a_point_of_the_wrong_shape_or_type_raises() -> None:
         ca.certify(program, torch.zeros(N, D, dtype=torch.int64))
 
 
-# --- tampering with the claim -------------------------------------------------------------------------------------------------------
+# --- tampering with the claim -----------------------------------------------------------------------------------------
 
 
 @each_norm
@@ -289,7 +289,7 @@ def test_what_is_gained_outside_the_sets_is_charged() -> None:
 
 
 def test_a_point_outside_buys_nothing() -> None:
-    """A ball that touches a box: 5e-7 outside buys 1e-3 of the objective, where the one feasible point is worth more."""
+    """A ball touches a box: 5e-7 outside buys 1e-3 of the objective, where the one feasible point is worth more."""
     program = gnii(0, [1, 0], ball(2), box([-1, 1], [1, 2]))
     right, wrong = rows([0.0, 1.0]), rows([-1e-3, 1.0])
     u = (rows([-1e3, -1e6]), rows([1e3 - 1, 1e6]))
@@ -310,7 +310,7 @@ def test_a_shortened_answer_is_refused() -> None:
     assert ca.certify(program, short).why[0] == "η is outside by 1.5e-06 of the violated row's own unit."
 
 
-# --- numbers ------------------------------------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
@@ -357,7 +357,7 @@ def test_tolerance() -> None:
             ca.Tolerance(wrong)
 
 
-# --- weak duality -------------------------------------------------------------------------------------------------------------------
+# --- weak duality -----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60)
@@ -372,7 +372,7 @@ def test_tolerance() -> None:
 def test_no_multipliers_lift_the_bound_above_the_optimum(
     seed: int, p: float, kind: str, boxed: bool, noise: float, factor: float
 ) -> None:
-    """Around the optimal multipliers, where a false bound would show, and far from them; the optimum is HiGHS's, or Proposition 2's."""
+    """Near the optimal multipliers, where a false bound shows, and far; the optimum is HiGHS's or Proposition 2's."""
     boxed = boxed and p != 2
     program = programs_of(kind, ca.Lp(p), boxed, seed)
     solution = ca.solve(program)
@@ -407,7 +407,7 @@ def test_no_multipliers_refute_a_point(seed: int, p: float, boxed: bool, noise: 
 
 
 def test_a_negative_lambda_is_no_multiplier() -> None:
-    """With L < 0 the optimum of (8) is 0; λL > 0 for λ < 0 would be a bound above it, and a proof that nothing is feasible."""
+    """With L < 0 the optimum of (8) is 0; λL > 0 for λ < 0 would be a bound above it, and prove infeasibility."""
     for sets in ((), (ca.Box(-1.0, 1.0),)):
         program = min_norm(-1, [3, 4], 2, *sets)
         for factor in (-0.2, -1.0, -100.0):

@@ -96,7 +96,7 @@ def test_the_dual_exponent(p: float) -> None:
 def test_steepest_is_inside_in_exact_arithmetic_and_attains_the_dual_norm(
     norm: ca.Lp, dtype: torch.dtype, vector: Tensor
 ) -> None:
-    """gᵀη = −ε‖g‖_q, eqs. (6) and (7); the loss is what rounding towards zero costs, a unit in the last place of each entry."""
+    """gᵀη = −ε‖g‖_q, eqs. (6) and (7); rounding towards zero loses a unit in the last place of each entry."""
     for scale, radius in zip(SCALES[dtype], (0.3, 1.0, 7.0), strict=True):
         g = (scale * vector).to(dtype)
         eta = norm.steepest(g, radius)
@@ -165,7 +165,7 @@ def test_any_leading_shape(norm: ca.Lp) -> None:
 
 @each_norm
 def test_the_dual_norm_of_the_dual_norm(norm: ca.Lp) -> None:
-    """sup {gᵀη : ‖η‖_p ≤ 1} over a thousand points stays below ‖g‖_q, and Hölder's inequality is met with equality by `steepest`."""
+    """gᵀη over a thousand points with ‖η‖_p ≤ 1 stays below ‖g‖_q, and `steepest` meets Hölder with equality."""
     g, points = normal(2, 6), normal(3, 1000, 6)
     points = points / norm(points)[:, None]
     assert (points @ g).max() <= norm.dual(g) * (1 + 1e-14)
@@ -195,7 +195,7 @@ def test_rounding_is_directed(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @given(entries=st.lists(st.floats(width=64, allow_nan=False), min_size=1, max_size=6))
 def test_rounding_is_directed_by_one_number_for_any_float(dtype: torch.dtype, entries: list[float]) -> None:
-    """Down: the next number of the dtype is beyond x. Up: the one before falls short of it. Beyond the range: its largest, or infinity."""
+    """Down: the next number of the dtype is beyond x. Up: the one before falls short. Out of range: largest, or ∞."""
     x = numbers(*entries)
     down, up = round_down(x, dtype).double(), round_up(x, dtype).double()
     one_more = torch.nextafter(round_down(x, dtype), torch.full_like(x, INF).copysign(x).to(dtype)).double()
@@ -261,9 +261,8 @@ def test_blocks_change_nothing(p: float, dtype: torch.dtype, monkeypatch: pytest
     whole = answers()
     monkeypatch.setattr(numerics, "BLOCK", 100)
     for one, other in zip(whole, answers(), strict=True):
-        torch.testing.assert_close(
-            one, other, rtol=2 * torch.finfo(one.dtype).eps if p == 1.5 else 0, atol=0
-        )  # a power may differ
+        rtol = 2 * torch.finfo(one.dtype).eps if p == 1.5 else 0  # a power may differ
+        torch.testing.assert_close(one, other, rtol=rtol, atol=0)
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, INF])
@@ -311,5 +310,5 @@ def test_labels_that_are_none_are_refused() -> None:
             Mixed(wrong, ca.Lp(1))
     with pytest.raises(ValueError, match=r"labels must have one entry for each of the d = 3 coordinates, got 5"):
         Mixed(GROUPS, ca.Lp(1)).check(3)
-    with pytest.raises(TypeError, match="outer must be a ca.Lp"):
+    with pytest.raises(TypeError, match=r"outer must be a ca\.Lp"):
         Mixed(GROUPS, 1)  # type: ignore[arg-type]

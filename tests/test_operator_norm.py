@@ -186,9 +186,8 @@ def test_both_texts_are_the_same_bound(p: float) -> None:
         primal = whole.problem(i, form="primal")
         assert reduced.is_dcp()
         assert reduced.solve(solver="CLARABEL") == pytest.approx(dual[i].item(), rel=1e-5)
-        assert math.sqrt(primal.solve(solver="CLARABEL")) == pytest.approx(
-            dual[i].item(), rel=1e-3
-        )  # 1e-4 in its square, unscaled
+        root = math.sqrt(primal.solve(solver="CLARABEL"))  # 1e-4 in its square, unscaled
+        assert root == pytest.approx(dual[i].item(), rel=1e-3)
 
 
 def test_golden() -> None:
@@ -196,9 +195,8 @@ def test_golden() -> None:
     judged = ca.certify(whole, ca.solve(whole))
     assert judged.primal.item() == 3.5
     assert judged.dual.item() == pytest.approx(3.5, rel=1e-8)
-    whole = program(
-        1e-2 * torch.tensor([[[1.0, 1.0], [1.0, -1.0]]], dtype=torch.float64), math.inf
-    )  # norms, not squares
+    J = 1e-2 * torch.tensor([[[1.0, 1.0], [1.0, -1.0]]], dtype=torch.float64)
+    whole = program(J, math.inf)  # norms, not squares
     judged = ca.certify(whole, ca.solve(whole))
     assert judged.primal.item() == pytest.approx(0.02, rel=1e-12)
     assert judged.dual.item() == pytest.approx(0.02, rel=1e-8)

@@ -1,4 +1,4 @@
-"""Programs as data: their text on paper, objective, violation, scale, and the sentences for data that make no program."""
+"""Programs as data: text on paper, objective, violation, scale, and the sentences for data that make no program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import cvxpy as cp
 import pytest
 import torch
-from examples import GOLDEN, INF, NORMS, PATHS, SETS, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
+from examples import GOLDEN, INF, NORMS, PATHS, Golden, ball, box, gn, gnii, min_norm, normal, numbers, rows
 
 import convexattack as ca
 
@@ -65,7 +65,8 @@ def test_data_that_make_no_program_are_refused(make: Any) -> None:
         (
             torch.zeros(2),
             TWO,
-            r"value must have shape \(N,\) = \(1,\), like the rows of gradient, got \(2,\); gradient has shape \(1, 2\)",
+            r"value must have shape \(N,\) = \(1,\), like the rows of gradient, got \(2,\); "
+            r"gradient has shape \(1, 2\)",
         ),
         (torch.zeros(1, 1), TWO, r"value must have shape \(N,\)"),
     ):
@@ -131,7 +132,7 @@ def test_objective() -> None:
 
 
 def test_a_violation_is_in_units_of_its_row() -> None:
-    """A ball's radius; a row's width; where that is 0 or infinite, how far the row varies over the other sets; |L| for (8)'s own."""
+    """A ball's radius; a row's width; without one, how far the row varies over the other sets; |L| for (8)'s own."""
     eta = rows([3.0, 4.0])
     assert gnii(1, [1, 1], ball(2, 2.5)).violation(eta).item() == 1
     assert gnii(1, [1, 1], ball(2, 5.0)).violation(eta).item() == 0

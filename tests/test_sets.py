@@ -1,4 +1,4 @@
-"""Membership and support functions against brute force; pixel ranges against rational arithmetic; constraints of one's own."""
+"""Membership and support functions against brute force; pixel ranges against rational arithmetic; CVXPY texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def support(part: ca.ConvexSet, v: Tensor) -> Tensor:
     return part.price(v)[0]
 
 
-# --- balls --------------------------------------------------------------------------------------------------------------------------
+# --- balls ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=str)
@@ -62,7 +62,7 @@ def test_a_radius_for_each_item() -> None:
         ca.GNII(torch.zeros(3), torch.zeros(3, 2), (ca.Ball(ca.Lp(2), numbers(1, 2)),))
 
 
-# --- boxes --------------------------------------------------------------------------------------------------------------------------
+# --- boxes ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(ends, ends, ends, ends), min_size=1, max_size=4))
@@ -124,7 +124,7 @@ def test_bounds_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
         ca.GNII(torch.zeros(4), torch.zeros(4, 2), (ca.Box(-1.0, torch.ones(shape)),))
 
 
-# --- pixel ranges -------------------------------------------------------------------------------------------------------------------
+# --- pixel ranges -----------------------------------------------------------------------------------------------------
 
 
 @given(
@@ -181,7 +181,7 @@ def test_an_empty_pixel_range_is_refused(span: tuple[float, float]) -> None:
         ca.PixelRange(*span)
 
 
-# --- every set and its CVXPY text ---------------------------------------------------------------------------------------------------
+# --- every set and its CVXPY text -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", SETS.values(), ids=SETS.keys())

@@ -44,7 +44,7 @@ def test_every_file_is_a_claim() -> None:
     assert files - SHARED - set(COMMANDS) == set(CLAIMS)
 
 
-# --- closed forms that are wrong ------------------------------------------------------------------------------------
+# --- closed forms that are wrong --------------------------------------------------------------------------------------
 
 
 def power(g: Tensor, exponent: float) -> Tensor:
@@ -317,7 +317,7 @@ def test_a_bound_that_is_too_low_or_squared_is_found(factor: float, monkeypatch:
     assert "50 digits: no η goes beyond the bound" in broken
 
 
-# --- records --------------------------------------------------------------------------------------------------------
+# --- records ----------------------------------------------------------------------------------------------------------
 
 
 def made(*findings: Finding, cases: int = 1) -> Claim:
@@ -376,7 +376,7 @@ def test_instances_depend_on_the_seed_alone() -> None:
     assert numbers(1) != first
 
 
-# --- the command line -----------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def test_the_command_prints_a_table_and_saves_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
