@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from examples import DTYPES, INF, NORMS, ORACLE, PATHS, names, normal, random, rows, simplex
+from examples import CATALOGUE, DTYPES, INF, NORMS, ORACLE, PATHS, names, normal, random, rows, simplex
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ import convexattack as ca
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
-# --- p = 1 and p = ∞: linear programs -----------------------------------------------------------------------------------------------
+# --- p = 1 and p = ∞: linear programs -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [1, INF])
@@ -41,7 +42,7 @@ def test_against_the_simplex_method(p: float, kind: str, around: bool) -> None:
     assert ((found - optimum).abs() <= ORACLE.at(torch.float64) * unit)[solved].all()
 
 
-# --- every other p: a search over the plane ------------------------------------------------------------------------------------------
+# --- every other p: a search over the plane -------------------------------------------------------------------------
 
 
 def search(f: object, low: float, high: float) -> float:
@@ -119,7 +120,7 @@ def test_against_a_search_over_the_plane(
         )
 
 
-# --- every p in a few dimensions: the conic path ------------------------------------------------------------------------------------
+# --- every p in a few dimensions: the conic path --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", [ca.Lp(p) for p in (1, 1.5, 2, math.pi, 10, INF)], ids=str)
@@ -146,3 +147,29 @@ def test_against_the_conic_path(norm: ca.Lp, kind: str, boxed: bool) -> None:
         off = (found - program.primal(conic.eta)).abs() / (found if kind == "min_norm" else program.scale())
         assert (off[solved].nan_to_num(0.0) <= PATHS.at(dtype)).all()
         assert solved.sum() > n // 3
+
+
+# --- the catalogue: every set in every program, by every solver that takes it ---------------------------------------
+
+
+@pytest.mark.parametrize("p", [1, 2, INF])
+@pytest.mark.parametrize("kind", ["gnii", "gn", "min_norm"])
+@pytest.mark.parametrize("sets", CATALOGUE.values(), ids=CATALOGUE)
+def test_the_catalogue(sets: Callable[[int, int], tuple[ca.ConvexSet, ...]], kind: str, p: float) -> None:
+    """Certified whoever solves it; what has a closed form agrees with the conic path; what has none says why."""
+    n, d, norm = 4, 9, ca.Lp(p)
+    value, gradient, chosen = normal(6, n).abs() * 0.3, normal(7, n, d), sets(n, d)
+    program: ca.Program = ca.MinNorm(value, gradient, norm, chosen)
+    if kind != "min_norm":
+        program = (ca.GN if kind == "gn" else ca.GNII)(value, gradient, (*chosen, ca.Ball(norm, 0.8)))
+    found = ca.solve(program)
+    assert ca.certify(program, found).holds().all(), ca.certify(program, found).why
+    if found.stats["solver"] != "closed_form":
+        assert "sets[" in found.stats["passed_over"]["closed_form"]
+        return
+    conic = ca.solve(program, "reference")
+    assert ca.certify(program, conic).holds().all()
+    assert names(found) == names(conic)
+    torch.testing.assert_close(
+        program.primal(found.eta), program.primal(conic.eta), rtol=1e-6, atol=1e-6, equal_nan=True
+    )

@@ -1,4 +1,5 @@
-"""The closed forms: known solutions, the product of programs, norms, sets and dtypes, and whatever hypothesis can make degenerate."""
+"""The closed forms: known solutions, the product of programs, norms, sets and dtypes, and whatever hypothesis can
+make degenerate."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ def touching(program: ca.Program, i: int) -> bool:
 
 
 def too_narrow(program: ca.Program, i: int) -> bool:
-    """Whether a box leaves a coordinate no number of the gradient's dtype, as [0.1, 0.1] does in float32: the nearest must do."""
+    """Whether a box leaves a coordinate no number of the gradient's dtype, as [0.1, 0.1] does in float32: the nearest
+    must do."""
     dtype, low, high = program.gradient.dtype, torch.tensor(-INF).double(), torch.tensor(INF).double()
     for part in program.sets:
         if isinstance(part, ca.Box):
@@ -85,7 +87,8 @@ def decided(program: ca.Program, solution: ca.Solution, i: int) -> bool:
 
 
 def judge(program: ca.Program, solution: ca.Solution) -> None:
-    """Every claim is proved to the tight tolerance, also by η alone, inside its sets in exact arithmetic, in the gradient's dtype."""
+    """Every claim is proved to the tight tolerance, also by η alone, inside its sets in exact arithmetic, in the
+    gradient's dtype."""
     dtype = program.gradient.dtype
     proved = ca.certify(program, solution).holds(TIGHT[dtype])
     alone = ca.certify(program, solution.eta).holds(TIGHT[dtype])
@@ -107,7 +110,7 @@ def judge(program: ca.Program, solution: ca.Solution) -> None:
         assert status != ca.Status.UNDECIDED or not isinstance(program, ca.GNII) or touching(program, i)
 
 
-# --- known solutions ----------------------------------------------------------------------------------------------------------------
+# --- known solutions ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=repr)
@@ -149,7 +152,7 @@ def test_every_program_norm_set_and_dtype(kind: Any, norm: ca.Lp, sets: Any) -> 
         assert dtype != torch.float32 or "INEXACT" not in names(solution)
 
 
-# --- degenerate programs ------------------------------------------------------------------------------------------------------------
+# --- degenerate programs --------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=150)
@@ -161,7 +164,8 @@ def test_degenerate_programs_in_float64(program: ca.Program) -> None:
 @settings(max_examples=100)
 @given(programs(dtypes=(torch.float32,)))
 def test_degenerate_programs_in_float32(program: ca.Program) -> None:
-    """INEXACT only where a box holds no float32, or one unit in the last place of tolerance refuses the point, were it called optimal."""
+    """INEXACT only where a box holds no float32, or one unit in the last place of tolerance refuses the point, were
+    it called optimal."""
     solution = ca.solve(program, "closed_form")
     judge(program, solution)
     pretended = ca.Solution(solution.eta, torch.zeros_like(solution.codes), solution.multipliers)
@@ -179,7 +183,8 @@ def test_degenerate_programs_in_half_precision(program: ca.Program) -> None:
 @settings(max_examples=60)
 @given(programs(dtypes=DTYPES), st.data())
 def test_an_item_that_is_no_number_never_touches_its_neighbours(program: ca.Program, data: st.DataObject) -> None:
-    """Bit for bit what each item alone would give, whatever stands beside it; but for a last digit of torch.pow, which vectorizes."""
+    """Bit for bit what each item alone would give, whatever stands beside it; but for a last digit of torch.pow,
+    which vectorizes."""
     n, d = program.gradient.shape
     bad = data.draw(st.integers(0, n - 1))
     value, gradient = program.value.clone(), program.gradient.clone()
@@ -238,7 +243,7 @@ def test_a_thousand_dimensions(kind: Any, norm: ca.Lp) -> None:
         assert ca.certify(program, solution).holds(TIGHT[dtype]).all()
 
 
-# --- (GN): equality in (5) ----------------------------------------------------------------------------------------------------------
+# --- (GN): equality in (5) ------------------------------------------------------------------------------------------
 
 TIES = [(p, scale, L) for p, L in ((2, 2.5), (1, 2.0), (INF, 3.5)) for scale in (1.0, 2.0**-40, 2.0**40)]
 
@@ -281,7 +286,8 @@ def exactly_feasible(program: ca.GN, i: int) -> bool:
 def test_near_ties_against_rational_arithmetic(
     entries: list[int], p: float, radius: float, steps: int, dtype: torch.dtype
 ) -> None:
-    """A few units in the last place around L = ε‖g‖_q: FEASIBLE and INFEASIBLE are never wrong, and a point is one in exact arithmetic."""
+    """A few units in the last place around L = ε‖g‖_q: FEASIBLE and INFEASIBLE are never wrong, and a point is one in
+    exact arithmetic."""
     gradient = torch.tensor([entries], dtype=dtype)
     value = (radius * ca.Lp(p).dual(gradient.double())).to(dtype)
     for _ in range(abs(steps)):
@@ -310,7 +316,7 @@ def test_a_feasible_point_is_one_in_rational_arithmetic(program: ca.Program) -> 
                 assert relaxed.status[i] == ca.Status.INFEASIBLE or linear(program, relaxed.eta, i) >= 0
 
 
-# --- clipping is no solution --------------------------------------------------------------------------------------------------------
+# --- clipping is no solution ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, INF])
@@ -332,7 +338,7 @@ def test_clipping_the_answer_of_the_ball(p: float) -> None:
     assert p == INF or (program.primal(found.eta) < program.primal(clipped)).all()
 
 
-# --- (8) ----------------------------------------------------------------------------------------------------------------------------
+# --- (8) ------------------------------------------------------------------------------------------------------------
 
 
 @each_norm
@@ -393,17 +399,22 @@ def test_min_norm_keeps_its_inequality_in_rational_arithmetic(
         assert not any(entries)
 
 
-# --- what it refuses ----------------------------------------------------------------------------------------------------------------
+# --- what it refuses ------------------------------------------------------------------------------------------------
 
 
 def test_programs_without_a_closed_form() -> None:
     value, gradient = numbers(0), rows([1, 2])
     for sets, reason in (
         ((ball(2), ball(1)), r"sets\[1\], a Ball, is neither a box nor one ball beside boxes"),
-        ((ball(2), ca.CustomSet(lambda eta: [eta >= 0])), r"sets\[1\], a CustomSet, is neither a box nor one ball beside boxes"),
+        (
+            (ball(2), ca.CustomSet(lambda eta: [eta >= 0])),
+            r"sets\[1\], a CustomSet, is neither a box nor one ball beside boxes",
+        ),
     ):
         program = ca.GNII(value, gradient, sets)
-        with pytest.raises(ValueError, match=f"solver='closed_form' cannot take this program: {reason}; use solver=None"):
+        with pytest.raises(
+            ValueError, match=f"solver='closed_form' cannot take this program: {reason}; use solver=None"
+        ):
             ca.solve(program, "closed_form")
         assert ca.solve(program).stats["passed_over"]["closed_form"].startswith("sets[1]")
     with pytest.raises(ValueError, match=r"\(8\) has one within boxes alone, and sets\[0\] is a ball"):
@@ -445,7 +456,8 @@ def test_nan_in_a_bound_is_that_items_affair() -> None:
 
 
 def test_half_precision_says_where_it_is_too_coarse() -> None:
-    """ε = 1e-7 is 1.7 times the smallest float16: what fits there is far from the optimum, and OPTIMAL would be a lie."""
+    """ε = 1e-7 is 1.7 times the smallest float16: what fits there is far from the optimum, and OPTIMAL would be a
+    lie."""
     program = ca.GNII(
         torch.zeros(1, dtype=torch.float16), torch.tensor([[3, 4]], dtype=torch.float16), (ball(2, 1e-7),)
     )
@@ -488,15 +500,18 @@ def test_a_box_with_0_keeps_its_answer_beside_one_without(p: float) -> None:
         assert torch.equal(together, alone)
 
 
-# --- images and their pixel range, as in attacks -------------------------------------------------------------------------------------
+# --- images and their pixel range, as in attacks --------------------------------------------------------------------
 
 N, D = 24, 784
 CASES = [(kind, p) for kind in KINDS for p in (1.0, 1.5, 2.0, INF)]
 each_case = pytest.mark.parametrize(("kind", "p"), CASES)
 
 
-def posed(kind: str, p: float, scale: float = 1.0, reach: float = 0.3, dtype: torch.dtype = torch.float32) -> ca.Program:
-    """A program within the pixel range whose optimum uses `reach` of what that gives: dark margins, a bright stroke, greys between."""
+def posed(
+    kind: str, p: float, scale: float = 1.0, reach: float = 0.3, dtype: torch.dtype = torch.float32
+) -> ca.Program:
+    """A program within the pixel range whose optimum uses `reach` of what that gives: dark margins, a bright stroke,
+    greys between."""
     x, g = torch.rand(N, D, generator=random(0)), (scale * normal(1, N, D)).to(dtype)
     box = ca.PixelRange(0.0, 1.0).at(torch.where(x < 0.5, 0.0, torch.where(x > 0.9, 1.0, x)))
     low, high = box.bounds(g)
@@ -520,7 +535,8 @@ def test_images_in_float32_are_optimal_in_exact_arithmetic(kind: str, p: float, 
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_bounds_whose_rounding_costs_too_much(p: float) -> None:
-    """Steep coordinates end at bounds that float32 has rounded; what they lose, a flat one makes good a thousand times over."""
+    """Steep coordinates end at bounds that float32 has rounded; what they lose, a flat one makes good a thousand
+    times over."""
     box = ca.Box(-1.0, torch.tensor([[0.1, 0.3, 1.0, 1.0]], dtype=torch.float64) + 1e-9)
     program = ca.MinNorm(torch.tensor([0.3104]), torch.tensor([[-1.0, -0.7, -1e-3, -5e-4]]), ca.Lp(p), (box,))
     found = ca.solve(program)
@@ -532,7 +548,8 @@ def test_bounds_whose_rounding_costs_too_much(p: float) -> None:
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_no_item_leans_on_another(kind: str, p: float, alone: bool, dtype: torch.dtype) -> None:
-    """Bit for bit what each gives alone, among items that are flat, tied, tiny, empty, endless, without 0, or no numbers."""
+    """Bit for bit what each gives alone, among items that are flat, tied, tiny, empty, endless, without 0, or no
+    numbers."""
     plain = posed(kind, p, reach=0.02 if p == 1 else 0.3, dtype=dtype)
     g, value = plain.gradient.clone(), plain.value.clone()
     g[0], g[1] = 0.0, g[1].sign()
@@ -568,7 +585,8 @@ def test_what_is_unbounded_says_along_which_ray() -> None:
 @each_norm
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_weights_are_scaled_away(norm: ca.Lp, dtype: torch.dtype) -> None:
-    """A weighted ball with a mask, a weighted cube and a weighted interval; weight 0 leaves a coordinate to the boxes."""
+    """A weighted ball with a mask, a weighted cube and a weighted interval; weight 0 leaves a coordinate to the
+    boxes."""
     n, d = 6, 9
     w = normal(1, d).abs() * (torch.arange(d) % 4 != 0)
     value, gradient = normal(2, n).abs().to(dtype), normal(3, n, d).to(dtype)

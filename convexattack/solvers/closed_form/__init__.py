@@ -1,6 +1,7 @@
-"""Closed forms: Proposition 1, eqs. (6) and (7), and (8) for every p in [1, ∞], within boxes as well. Batched, exact, on any device.
+"""Closed forms: Proposition 1, eqs. (6) and (7), and (8) for every p in [1, ∞], within boxes as well. Batched, exact.
 
-`ball` has one ball alone, `ball_and_box` the rest, as two stops of one `path`. Each item takes the road that its own data want.
+`ball` has one ball alone, `ball_and_box` the rest, as two stops of one `path`. Each item takes the road that its own
+data want.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from convexattack.solvers.closed_form import ball, ball_and_box
 
 __all__ = ["solve", "why_not"]
 
+NEAR = 1e-9  # (GN) is a near tie where |L + gᵀη| ≤ (NEAR + 4 units in the last place)·(|L| + Σ|g_i η_i|)
 PROVED = 1e-12  # the gap, relative to `_unit`, within which float64 calls a point optimal
 
 
@@ -53,7 +55,7 @@ def solve(program: Program) -> Solution:
 
 
 def _within(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N"]]:
-    """Claims, and which have yet to be proved: all in half precision and of boxes not around 0, else where rounding can have cost much."""
+    """Claims, and which want a proof: all in half precision or of boxes not around 0, else where rounding is risky."""
     if program.norm is not None:
         found, risky = ball_and_box.shortest(program, around)
     else:
@@ -80,9 +82,9 @@ def _each(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
 
 
 def _judged(program: Program, found: Solution, risky: Bool[Tensor, " N"]) -> Solution:
-    """Risky claims that their vectors do not prove become UNDECIDED, or INEXACT where a dtype narrower than float64 is to blame.
+    """Risky claims that their vectors do not prove become UNDECIDED, or INEXACT in a narrower dtype than float64.
 
-    It is where it cost more than a unit in the last place of the optimum, or has no number within the bounds.
+    That has cost more than a unit in the last place of the optimum, or has no number within the bounds.
     """
     rows = risky.nonzero().flatten()
     if not len(rows):
@@ -108,7 +110,7 @@ def _judged(program: Program, found: Solution, risky: Bool[Tensor, " N"]) -> Sol
 
 
 def _unit(program: Program, eta: Tensor) -> Float[Tensor, " N"]:
-    """What a unit in the last place is relative to: the size of the optimum, or of what it is summed from; 0 where that has no limit."""
+    """What a unit in the last place is relative to: the optimum, or what it is summed from; 0 if that has no limit."""
     scale = program.scale()
     if program.norm is not None:
         return program.primal(eta)
@@ -116,25 +118,33 @@ def _unit(program: Program, eta: Tensor) -> Float[Tensor, " N"]:
 
 
 def _blank(program: Program, found: Solution) -> Solution:
-    """η, NaN where the claim is that there is none. An unbounded item falls along −g on its open coordinates, from the point of the sets
-    that is nearest to 0."""
-    code, extra = found.codes, {}
+    """η, NaN where the claim is that there is none.
+
+    An unbounded item falls along −g on its open coordinates, from the point of the sets that is nearest to 0.
+    """
+    code = found.codes
     endless = code == Status.UNBOUNDED.code
     nothing = endless | (code == Status.INVALID.code) | (code == Status.INFEASIBLE.code)
+    inside = ray = None
     if bool(endless.any()):
         low, high = program.normal.merged
-        extra["inside"] = torch.minimum(torch.maximum(torch.zeros_like(low), low), high)
-        extra["ray"] = torch.where(endless[:, None] & found.eta.isinf(), -program.g, 0.0)
+        inside = torch.minimum(torch.maximum(torch.zeros_like(low), low), high)
+        ray = torch.where(endless[:, None] & found.eta.isinf(), -program.g, 0.0)
     return Solution(
-        torch.where(nothing[:, None], torch.nan, found.eta), code, lambda: found.multipliers, found.stats, **extra
+        torch.where(nothing[:, None], torch.nan, found.eta),
+        code,
+        lambda: found.multipliers,
+        found.stats,
+        inside=inside,
+        ray=ray,
     )
 
 
 def _verdict(program: GN, found: Solution) -> Solution:
-    """(GN) by Proposition 1: the sign of the optimum of (GNII). Only near ties take the program's own, rigorous `decide`."""
+    """(GN) by Proposition 1: the sign of the optimum of (GNII). Near ties take the program's own, rigorous `decide`."""
     value, sizes = program.linear(found.eta), program.L.abs() + (program.g * found.eta).abs().sum(-1)
     optimal = found.codes == Status.OPTIMAL.code
-    away = optimal & (value.abs() > (1e-9 + 4 * torch.finfo(found.eta.dtype).eps) * sizes)
+    away = optimal & (value.abs() > (NEAR + 4 * torch.finfo(found.eta.dtype).eps) * sizes)
     verdict = torch.where(value < 0, Status.FEASIBLE.code, Status.INFEASIBLE.code).to(torch.int8)
     near = optimal | (found.codes == Status.INEXACT.code) | (found.codes == Status.UNDECIDED.code)
     rows = (near & ~away).nonzero().flatten()

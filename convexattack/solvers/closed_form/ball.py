@@ -16,7 +16,9 @@ from convexattack.solution import Solution, Status, codes
 
 __all__ = ["lowest", "shortest"]
 
-TINY = 64  # smallest normal numbers an entry: in a shorter vector the lost digits of small entries add up to one unit of the largest
+TINY = (
+    64  # smallest normal numbers an entry: in a shorter vector what small entries lose adds up to a unit of the largest
+)
 
 
 def lowest(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
@@ -54,7 +56,7 @@ def _least(g: Tensor) -> float:
 
 
 def _one_number(g: Float[Tensor, "N d"], need: Float[Tensor, " N"], norm: Lp) -> tuple[Tensor, Tensor]:
-    """η and ‖g‖_q for p = 1, all on the steepest coordinate, and p = ∞, the same size everywhere: one number, rounded up, is all of η."""
+    """η and ‖g‖_q for p = 1, all on the steepest coordinate, and p = ∞, one size everywhere: one number, rounded up."""
     if norm.p == 1:
         at = g.abs().argmax(-1, keepdim=True)
         first = g.gather(1, at)

@@ -1,13 +1,14 @@
 """(GNII) and (8) within boxes: stops of one path, in the direction of descent. With η = −sign(g)·a, −gᵀη is Σ|g_i|a_i.
 
-All arithmetic is float64. η has the dtype of the gradient and is rounded towards 0 for (GNII), away from 0, up to the box, for (8);
+All arithmetic is float64. η has the dtype of the gradient and is rounded towards 0 for (GNII), away from 0, up to the
+box, for (8);
 the bounds of the boxes are rounded inwards before. Multipliers are computed only if someone looks.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +27,8 @@ __all__ = ["corner", "lowest", "shortest"]
 
 Kernel = Callable[..., tuple[Tensor, ...]]
 FEW = (16, 64)  # of the steepest coordinates, before all are looked at
-COSTLY = 3.0  # a bound that is rounded by a unit in the last place lengthens η by λ Σ_full w·most ≤ COSTLY units, λ Σ share·a being ‖η‖
+LITTLE = 1e-3  # units in the last place of −gᵀη that the smallest normal number in every entry may cost
+COSTLY = 3.0  # units in the last place of ‖η‖ = λ Σ share·a that rounding the bounds may cost, λ Σ_full w·most
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class _Descent:
 def _tried(
     kernel: Kernel, quick: Kernel | None, around: bool, p: float, g: Tensor, goal: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, ...]:
-    """Each item by the first attempt that holds, `kernel` taken as it is; and which items `quick` has, whose rounding is harmless."""
+    """Each item by the first attempt that holds, the last as it is; and which `quick` has, at harmless rounding."""
     attempts, parts = [partial(by_rows, kernel)], (g, goal, low.expand_as(g), high.expand_as(g))
     scouted = around and quick is not None and g.dtype == torch.float32
     if around and p == 1:  # only the steepest coordinates move
@@ -106,20 +108,21 @@ def _among_the_steepest(
 
 
 def _risky(program: Program, eta: Float[Tensor, "N d"], harmless: Bool[Tensor, " N"]) -> Bool[Tensor, " N"]:
-    """Where rounding each entry by a unit in its last place, or by the smallest normal number, may have cost one of the optimum."""
+    """Where rounding each entry by a unit, or the smallest normal number, may cost a unit of the optimum."""
     if bool(harmless.all()) or eta.dtype == torch.float64:
         return torch.zeros_like(harmless)
     info, g = torch.finfo(eta.dtype), program.gradient
     fall = torch.linalg.vecdot(g, eta).abs()
-    lost = g.abs().amax(-1) * (g.shape[1] * info.smallest_normal)  # nothing beside the whole
-    return ~(harmless | (1000 * lost <= info.eps * fall))
+    lost = g.abs().amax(-1) * (g.shape[1] * info.smallest_normal)
+    little: Tensor = lost <= LITTLE * info.eps * fall
+    return ~(harmless | little)
 
 
-# --- (GNII) -------------------------------------------------------------------------------------------------------------------
+# --- (GNII) ---------------------------------------------------------------------------------------------------------
 
 
 def corner(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
-    """(GNII) within boxes alone: every coordinate goes to its own bound, and the tightest one takes −g_i; and where some bound is infinite."""
+    """(GNII) within boxes alone: every coordinate goes to its own bound, the tightest takes −g_i; and what is risky."""
     g, normal = program.gradient, program.normal
     if normal.cube is None:
         low, high = normal.ends
@@ -164,7 +167,8 @@ def _weighted(program: Program, w: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     """g, ε and the bounds in units of w ∘ η, where the ball is a plain one; coordinates of weight 0 stay at 0."""
     low, high = program.normal.merged
     g = torch.where(w > 0, program.g / w, 0.0).nan_to_num()
-    return g, program.normal.radii, *(torch.where(w > 0, bound * w, 0.0) for bound in (low, high))
+    low, high = (torch.where(w > 0, bound * w, 0.0) for bound in (low, high))
+    return g, program.normal.radii, low, high
 
 
 def _lowest(
@@ -190,7 +194,7 @@ def _lowest(
 
 
 def _lowest_proof(program: Program, around: bool, log_mu: Tensor, empty: Tensor) -> Multipliers:
-    """The ball's share of −g, and what is left for the boxes. Where ball and boxes are apart, the plane between them."""
+    """The ball's share of −g, and what is left for the boxes. Where they are apart, the plane between them."""
     normal = program.normal
     norm, radius, weights = normal.norm, normal.radii, normal.weights
     assert norm is not None
@@ -214,7 +218,7 @@ def _share(
     p: float,
     log_mu: Float[Tensor, " n"],
 ) -> Float[Tensor, "n d"]:
-    """The norm's share of w, clip(w, μφ(nearest), μφ(most)) with φ(a) = sign(a)|a|^{p−1}; for p = 1 any number from −1 to 1 is φ(0)."""
+    """The norm's share of w, clip(w, μφ(nearest), μφ(most)), φ(a) = sign(a)|a|^{p−1}; for p = 1, φ(0) is [−1, 1]."""
     if p == 1:
         mu = log_mu.exp()[:, None]
         share = torch.minimum(w, torch.where(most >= 0, mu, -mu))
@@ -229,7 +233,7 @@ def _slope(x: Float[Tensor, "n d"], p: float, log_mu: Float[Tensor, " n"]) -> Fl
     return torch.where((x == 0) | x.isinf(), x, size.exp().copysign(x))
 
 
-# --- (8) ----------------------------------------------------------------------------------------------------------------------
+# --- (8) ------------------------------------------------------------------------------------------------------------
 
 
 def shortest(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N"]]:
@@ -247,7 +251,7 @@ def shortest(program: Program, around: bool) -> tuple[Solution, Bool[Tensor, " N
 def _shortest(
     g: Float[Tensor, "n d"], L: Float[Tensor, " n"], low: Tensor, high: Tensor, p: float, around: bool
 ) -> tuple[Tensor, ...]:
-    """η, log μ (for p = ∞ the length; NaN where nothing has to fall), the claim, where rounded bounds are costly, and which items hold."""
+    """η, log μ (p = ∞: the length; NaN where L asks for nothing), the claim, where rounded bounds cost, what holds."""
     side, zero = _Descent.of(g, low, high, around), torch.zeros_like(L)
     unit, need, most, nearest = _in_units(side, L, p)
     begins = zero if nearest is None else two_level_sum(side.w * nearest)

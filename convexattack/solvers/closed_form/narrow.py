@@ -1,6 +1,7 @@
 """The stops of `path` in float32, for boxes around 0 and p = 2 or ∞: the steps of an attack, without copies in float64.
 
-What float32 loses is looked at afterwards, by sums in float64. Where an inequality below fails the item is solved in float64.
+What float32 loses is looked at afterwards, by sums in float64. Where an inequality below fails the item is solved in
+float64.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def lowest(g: Float[Tensor, "n d"], radius: Float[Tensor, " n"], low: Tensor, hi
 def shortest(
     g: Float[Tensor, "n d"], L: Float[Tensor, " n"], low: Tensor, high: Tensor, p: float
 ) -> tuple[Tensor, ...]:
-    """(8), p = 2 or ∞: η, log μ (for p = ∞ the length) in units of the largest |g_i| and of L, OPTIMAL, no cost, and which items hold."""
+    """(8), p = 2 or ∞: η, log μ (p = ∞: the length) in units of max |g_i| and of L, the claim, no cost, what holds."""
     path = _path(g, low, high, p)
     kappa, fixed = path.climbed(path.falls, L * FAR[1], 1.0)
     top = path.w.amax(-1)

@@ -1,8 +1,9 @@
-"""The path of ball ∩ box: a(κ)_i = clip(κ w_i^{q−1}, nearest_i, most_i), where w_i ≥ 0 is how steep coordinate i is and a_i how far it goes downhill.
+"""The path of ball ∩ box: a(κ)_i = clip(κ w_i^{q−1}, nearest_i, most_i).
 
-Of all points as long as a(κ), none falls further; of all that fall as far, none is shorter. So (GNII) is the stop at a length,
-Σ|a_i|^p = ε^p, and (8) the stop at a fall, Σ w_i a_i = L. Between two breakpoints both read A + B·κ^power = goal: once the free coordinates
-are known, κ is explicit. For p = 1 the path visits the coordinates one by one, the steepest first.
+w_i ≥ 0 is how steep coordinate i is, a_i how far down it goes. Of all points as long as a(κ) none falls further, and of
+all that fall as far none is shorter. So (GNII) is the stop at a length, Σ|a_i|^p = ε^p, and (8) the stop at a fall,
+Σ w_i a_i = L. Between two breakpoints both read A + B·κ^power = goal: once the free coordinates are known, κ is
+explicit. For p = 1 the path visits the coordinates one by one, the steepest first.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Stop:
 
     Attributes:
         a: (n, d) the point.
-        log_mu: (n,) log μ: the ball's, or the norm's, share of w_i is μ|a_i|^{p−1} wherever no bound takes part; −∞ where all bounds do.
+        log_mu: (n,) log μ: the ball's, or the norm's, share of w_i is μ|a_i|^{p−1} wherever no bound takes part; −∞
+        where all bounds do.
     """
 
     a: Float[Tensor, "n d"]
@@ -78,10 +80,10 @@ class Path:
         """The paths of these items."""
         return Path(self.w[rows], self.most[rows], None if self.nearest is None else self.nearest[rows], self.p)
 
-    # --- two stops -----------------------------------------------------------------------------------------------------------
+    # --- two stops --------------------------------------------------------------------------------------------------
 
     def stop_at_length(self, length: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Stop:
-        """The point of ‖a‖_p = length, p < ∞; the end of the path where that is shorter, its beginning, of length `start`, where that is longer."""
+        """The point of ‖a‖_p = length, p < ∞; the path's end if that is shorter, its beginning if `start` is more."""
         if self.p == 1:
             goal, parts = length, self.most.abs()
         else:
@@ -89,11 +91,11 @@ class Path:
         return self._stop(parts, goal, goal < two_level_sum(parts), length <= start, self.p)
 
     def stop_at_fall(self, fall: Float[Tensor, " n"], start: Float[Tensor, " n"]) -> Stop:
-        """The point of Σ w_i a_i = fall; the end of the path where that falls less, its beginning, which falls by `start`, where that falls more."""
+        """The point of Σ w_i a_i = fall; the path's end if that falls less, its beginning if `start` is more."""
         end = two_level_sum(self.falls)
-        parts = (
-            self.falls if bool(end.sum() < math.inf) else self.falls.nan_to_num(0.0, 0.0)
-        )  # the endless are never full
+        parts = self.falls
+        if not bool(end.sum() < math.inf):
+            parts = parts.nan_to_num(0.0, 0.0)  # an endless coordinate is never full
         return self._stop(parts, fall, fall < end, fall <= start, None)
 
     def _stop(self, parts: Tensor, goal: Tensor, short: Tensor, idle: Tensor, power: float | None) -> Stop:
@@ -115,15 +117,15 @@ class Path:
         moderate = self.r <= 4 and (power is None or power <= 32)  # w^r and a^p stay in the range of float64
         if self.nearest is None and moderate:
             kappa = self.climbed(parts, goal, power or 1.0)[0]
-            return Stop(self.at(kappa), (1 - self.p) * kappa.log() if self.p < math.inf else torch.zeros_like(kappa))
+            return Stop(self.at(kappa), self._log_mu(kappa.log()))
         return self._bracket(goal, power)
 
-    # --- 1 < p: the κ of a sum -------------------------------------------------------------------------------------------------
+    # --- 1 < p: the κ of a sum --------------------------------------------------------------------------------------
 
     def climbed(
         self, parts: Float[Tensor, "n d"], goal: Float[Tensor, " n"], power: float
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """κ of Σ_full parts + κ^power Σ_free w·rise = goal, nearest = 0 (note that rise^p = w·rise); and Σ_full parts. In float64.
+        """κ of Σ_full parts + κ^power Σ_free w·rise = goal, nearest = 0 (rise^p is w·rise); and Σ_full parts.
 
         Newton's method from below: it never passes the root, and each of its steps but the last fills a coordinate.
         """
@@ -149,7 +151,7 @@ class Path:
         return _explicit(self.rise, self.most, parts, free_parts, goal, result, power, total)
 
     def _bracket(self, goal: Tensor, power: float | None) -> Stop:
-        """The same for any box and any p: y = log κ, so that κ and w^r stay in range (r = 1000 for p = 1.001); a bracket guards Newton."""
+        """The same for any box and p: y = log κ stays in range where κ and w^r do not, and a bracket guards Newton."""
         nearest = torch.zeros_like(self.most) if self.nearest is None else self.nearest
         exponent, log_w = power or 1.0, self.w.log()
         log_rise = torch.where(self.w > 0, self.r * log_w if self.r else torch.zeros_like(log_w), -math.inf)
@@ -194,10 +196,10 @@ class Path:
     def _log_mu(self, log_kappa: Tensor) -> Tensor:
         return (1 - self.p) * log_kappa if self.p < math.inf else torch.zeros_like(log_kappa)
 
-    # --- p = 1: one coordinate after another -------------------------------------------------------------------------------------
+    # --- p = 1: one coordinate after another ------------------------------------------------------------------------
 
     def _visit(self, goal: Tensor, fall: bool) -> Stop:
-        """From `nearest`, raise the steepest coordinates until Σ|a_i|, or Σ w_i a_i, is `goal`; μ is the steepness of the last."""
+        """From `nearest`, raise the steepest until Σ|a_i|, or Σ w_i a_i, is `goal`; μ is the steepness of the last."""
         begin = torch.zeros_like(self.most) if self.nearest is None else self.nearest
         if self.nearest is not None:
             goal = goal - two_level_sum(begin * self.w if fall else begin.abs())
