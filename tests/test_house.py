@@ -54,7 +54,12 @@ WITHOUT_CVXPY = (f"{PACKAGE}.certificates", f"{PACKAGE}.solvers.closed_form", f"
 KINDS = {"Ball", "Box", "CustomSet", "Interval", "NormBall", "ConeSlice"}  # what only these rooms may tell apart:
 TELLERS = (f"{PACKAGE}.sets", f"{PACKAGE}.programs.normal")
 LONGEST = 50  # lines of a function
-LONG: dict[str, str] = {}  # those that are longer, and why
+LONG: dict[str, str] = {  # those that are longer, and why
+    "convexattack.datasets._rows": "whatever the reading library raises becomes one sentence, with all that it was about to read",
+    "convexattack.models.train.train": "a recipe is read in one go",
+    "convexattack.models.train.main": "the options of a command line",
+    "convexattack.solvers.operator_norm._some": "a branch for each range of p, a few lines each",
+}
 LINES = 14_000  # of the package
 IMPORTS_BY_NAME = {"cli", "models"}  # a user's own MODULE:FACTORY
 PUBLIC_ROOMS = {"testing", "models", "datasets"}

@@ -193,7 +193,7 @@ def test_both_texts_are_the_same_bound(p: float) -> None:
 def test_golden() -> None:
     whole = program(torch.tensor([[[3.0, 4.0]]], dtype=torch.float64), math.inf, 0.5)
     judged = ca.certify(whole, ca.solve(whole))
-    assert judged.primal.item() == 3.5
+    assert judged.primal.item() == pytest.approx(3.5, rel=1e-12)
     assert judged.dual.item() == pytest.approx(3.5, rel=1e-8)
     J = 1e-2 * torch.tensor([[[1.0, 1.0], [1.0, -1.0]]], dtype=torch.float64)
     whole = program(J, math.inf)  # norms, not squares
@@ -423,7 +423,7 @@ def test_wrong_questions_are_named() -> None:
     whole = program(matrices("gauss", 2, 3, 30, 0), math.inf)
     with pytest.raises(ValueError, match="tries the 2\\^d vertices of an l-inf ball, d <= 20, got p = inf and d = 30"):
         ca.solve(whole, "enumeration")
-    with pytest.raises(ValueError, match="neither 'closed_form', 'enumeration', 'reference' nor an installed"):
+    with pytest.raises(ValueError, match="neither 'closed_form', 'reference' nor an installed"):
         ca.solve(whole, "simplex")
     with pytest.raises(ValueError, match="solver='HIGHS' cannot take this program"):
         ca.solve(whole, "HIGHS")
