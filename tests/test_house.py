@@ -55,7 +55,7 @@ KINDS = {"Ball", "Box", "CustomSet", "Interval", "NormBall", "ConeSlice"}  # wha
 TELLERS = (f"{PACKAGE}.sets", f"{PACKAGE}.programs.normal")
 LONGEST = 50  # lines of a function
 LONG: dict[str, str] = {  # those that are longer, and why
-    "convexattack.datasets._rows": "whatever the reading library raises becomes one sentence, with all that it was about to read",
+    "convexattack.datasets._rows": "whatever the reading library raises becomes one sentence that says what was read",
     "convexattack.models.train.train": "a recipe is read in one go",
     "convexattack.models.train.main": "the options of a command line",
     "convexattack.solvers.operator_norm._some": "a branch for each range of p, a few lines each",
