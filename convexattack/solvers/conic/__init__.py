@@ -1,16 +1,15 @@
-"""The one door to CVXPY: every program over any sets, item by item, normalised, compiled once for each kind and solved again.
+"""The one door to CVXPY: every program over any sets, item by item, normalised, compiled once for each kind.
 
-Linear programs go to HiGHS, large semidefinite ones to SCS, all others to Clarabel. What comes back is a claim in the units of the program:
-η with a witness for the unknowns of the sets' own texts, multipliers in the rows of the sets, a point inside where η is not, for INFEASIBLE
-a proof, for UNBOUNDED a ray. "Almost solved" is not solved: another solver is asked, and the item fails with both their words.
+Linear programs go to HiGHS, large semidefinite ones to SCS, all others to Clarabel. What comes back is a claim in the
+units of the program: η with a witness for the unknowns of the sets' own texts, multipliers in the rows of the sets, a
+point inside where η is not, for INFEASIBLE a proof, for UNBOUNDED a ray. "Almost solved" is not solved: another solver is
+asked, and the item fails with their words.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -79,7 +78,7 @@ def bare(program: Program, i: int, solver: str | None = None) -> Callable[[], ob
 
 
 def _on_host(program: Program) -> tuple[Program, list[bool]]:
-    """The program on the CPU, and which items have data that are numbers; L and g of the others are replaced by zeros."""
+    """The program on the CPU, and which items have data that are numbers; L and g of the others become 0."""
     host = replaced(program, value=program.value.cpu(), gradient=program.gradient.cpu())
     good = host.valid()
     for name in ("value", "gradient"):
@@ -88,43 +87,31 @@ def _on_host(program: Program) -> tuple[Program, list[bool]]:
     return host, good.tolist()
 
 
-@dataclass(eq=False)
 class _Claims:
-    """What is found for each item, on the host."""
+    """What is found for each item, on the host: η and the values of the texts' own unknowns, multipliers, rays, codes."""
 
-    program: Program
-    valid: list[bool]
-    solver: str | None
-    text: Text = field(init=False)
-    eta: Tensor = field(init=False)
-    codes: Tensor = field(init=False)
-    multipliers: list[Tensor] = field(init=False)
-    aux: list[Tensor | None] = field(init=False)
-    ray: Tensor | None = None
-    names: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        n, d = len(self.program), self.program.gradient.shape[-1]
-        double = torch.float64
-        self.text = Text(self.program)
-        self.eta = torch.full((n, d), math.nan, dtype=double)
+    def __init__(self, program: Program, valid: list[bool], solver: str | None) -> None:
+        n, d = len(program), program.gradient.shape[-1]
+        self.program, self.valid, self.solver, self.text = program, valid, solver, Text(program)
+        self.eta = torch.full((n, d), math.nan, dtype=torch.float64)
         self.codes = torch.full((n,), Status.INVALID.code, dtype=torch.int8)
-        self.multipliers = [torch.zeros(shape, dtype=double) for shape in self.program.multiplier_shapes]
-        widths = [item.atom.hidden.matrix.shape[-1] if item.hides else 0 for item in self.program.sets]  # type: ignore[attr-defined]
-        self.aux = [torch.zeros(n, k, dtype=double) if k else None for k in widths]
+        self.multipliers = [torch.zeros(shape, dtype=torch.float64) for shape in program.multiplier_shapes]
+        self.aux = [None if one.columns is None else torch.zeros(one.columns.shape).double() for one in self.text.poses]
+        self.ray = torch.zeros_like(self.eta)
+        self.claim = torch.zeros(n, dtype=torch.bool)  # whose multipliers are about emptiness
+        self.names: list[str] = []
         self.words, self.seconds = ["not run"] * n, np.zeros(n)
-        self.idle = self._idle().tolist()
-        self.claim = torch.zeros(n, dtype=torch.bool)
-        self.decides = hasattr(self.program, "decide")  # (GN), which is the sign of (GNII)
+        self.idle = self._idle()
+        self.decides = hasattr(program, "decide")  # (GN), which is the sign of (GNII)
 
-    def _idle(self) -> Tensor:
+    def _idle(self) -> list[bool]:
         """(8) with L ≤ 0 and 0 in every set: nothing is shorter than 0, and a conic solver would only blur it."""
-        if self.program.norm is None:
-            return torch.zeros(len(self.program), dtype=torch.bool)
-        idle = self.program.L <= 0
-        return idle & (self.program.violation(torch.zeros_like(self.program.g)) == 0) if bool(idle.any()) else idle
+        if self.program.norm is None or not bool((self.program.L <= 0).any()):
+            return [False] * len(self.program)
+        there = self.program.violation(torch.zeros_like(self.program.g)) == 0
+        return ((self.program.L <= 0) & there).tolist()
 
-    # --- one item ----------------------------------------------------------------------------------------------------------
+    # --- one item ----------------------------------------------------------------------------------------------------
 
     def settle(self, i: int) -> None:
         """Find what can be claimed of item i."""
@@ -133,38 +120,35 @@ class _Claims:
         if self.idle[i]:
             self.eta[i], self.codes[i], self.words[i] = 0.0, Status.OPTIMAL.code, "0 is feasible"
             return
-        made, found, said = self._asked(i)
-        self.codes[i] = Status.FAILED.code
+        made, found, falls = self._asked(i)
+        said = found.empty or found.falls
+        self.codes[i] = Status.UNDECIDED.code if said else Status.FAILED.code
         if found.primal is not None:
-            self._place(i, made, found)
+            self.eta[i], aux = self._point(i, made, found)
+            _placed(self.aux, i, aux)
+            _placed(self.multipliers, i, self.text.multipliers(i, made, claim=False))
             self.codes[i] = Status.OPTIMAL.code
-        elif any(one.falls for one in said) and self.program.norm is None:
-            self._falls(i)
-        if self.codes[i] == Status.FAILED.code:
-            self._violated(i)
-            if self.codes[i] == Status.FAILED.code and (found.empty or found.falls):
-                self.codes[i] = Status.UNDECIDED.code
+        elif not (falls and self._falls(i)) and (self.program.sets or self.program.norm is not None):
+            made, found = self._run(i, "violated", None, 0.0)  # by how much, which is the proof
+            if found.primal is not None:
+                _placed(self.multipliers, i, self.text.multipliers(i, made, claim=True))
+                self.claim[i] = True
 
-    def _asked(self, i: int) -> tuple[Compiled, Found, list[Found]]:
-        """The first answer of the solvers that is one: inequalities tightened, as they are, by another solver."""
-        made, found = self._run(i, "solve", self.solver, None)
-        said, words = [found], [found.word]
-        if found.primal is None:
-            made, found = self._run(i, "solve", self.solver, 0.0)
-            said.append(found)
-            words += [found.word] if found.word != words[-1] else []
-        if (
-            found.primal is None
-            and not found.empty
-            and not found.falls
-            and self.solver is None
-            and made.solver in SECOND
-        ):
-            made, found = self._run(i, "solve", SECOND[made.solver], None)
-            said.append(found)
-            words.append(f"{made.solver}: {found.word}")
+    def _asked(self, i: int) -> tuple[Compiled, Found, bool]:
+        """The first answer that is one: of rows tightened, of rows as they are, of another solver; whether one fell."""
+        tries: list[tuple[str | None, float | None]] = [(self.solver, None), (self.solver, 0.0)]
+        falls, words = False, list[str]()
+        for solver, tight in tries:
+            made, found = self._run(i, "solve", solver, tight)
+            word = found.word if len(words) < 2 else f"{made.solver}: {found.word}"
+            words += [word] if word not in words else []
+            falls = falls or found.falls
+            if found.primal is not None:
+                break
+            if tight == 0.0 and not (found.empty or found.falls) and self.solver is None and made.solver in SECOND:
+                tries.append((SECOND[made.solver], None))
         self.words[i] = ", ".join(words)
-        return made, found, said
+        return made, found, falls and self.program.norm is None
 
     def _run(self, i: int, mode: str, solver: str | None, tight: float | None) -> tuple[Compiled, Found]:
         made = self.text.of(i, mode, solver)
@@ -175,99 +159,78 @@ class _Claims:
         self.seconds[i] += made.seconds
         return made, found
 
-    def _place(self, i: int, made: Compiled, found: Found) -> None:
-        """η, its witness and the multipliers of an answer."""
-        self.eta[i], aux = self._point(i, made, found)
-        for whole, part in zip(self.aux, aux, strict=True):
-            if whole is not None:
-                whole[i] = part
-        for whole, part in zip(self.multipliers, self.text.multipliers(i, made, claim=False), strict=True):
-            whole[i] = torch.from_numpy(np.asarray(part))
-
-    def _point(self, i: int, made: Compiled, found: Found) -> tuple[Tensor, list[Tensor | None]]:
-        unit = self.text.unit[i]
+    def _point(self, i: int, made: Compiled, found: Found) -> tuple[Tensor, list[np.ndarray | None]]:
+        """η, and the values of the texts' own unknowns."""
+        unit, extent = self.text.unit[i], self.program.extent
         eta = torch.from_numpy(unit * made.value(found, "u"))
-        low, high = (
-            torch.where(end[i].isnan(), eta, end[i]) for end in (self.program.extent.low, self.program.extent.high)
-        )
         columns = [one.columns for one in self.text.poses]
-        known = [None if one is None else unit * one[i] * made.value(found, f"x{j}") for j, one in enumerate(columns)]
-        aux = [None if one is None else torch.from_numpy(one) for one in known]
-        return torch.minimum(torch.maximum(eta, low), high), aux
+        aux = [None if one is None else unit * one[i] * made.value(found, f"x{j}") for j, one in enumerate(columns)]
+        return torch.minimum(torch.maximum(eta, extent.low[i]), extent.high[i]), aux
 
-    def _violated(self, i: int) -> None:
-        """Multipliers which prove that nothing is feasible, from the program that measures by how much."""
-        if not self.program.sets and self.program.norm is None:
-            return
-        made, found = self._run(i, "violated", None, 0.0)
-        if found.primal is None:
-            return
-        parts = self.text.multipliers(i, made, claim=True)
-        for whole, part in zip(self.multipliers, parts, strict=True):
-            whole[i] = torch.from_numpy(np.asarray(part))
-        self.claim[i] = True
-        one = torch.tensor([i])
-        proof = Text.absorbed(self.text, [part for part in self.multipliers], self.claim)
-        if bool(self.program.take(one).excludes(tuple(part[one] for part in proof))):
-            self.codes[i] = Status.INFEASIBLE.code
-
-    def _falls(self, i: int) -> None:
-        """A ray along which the objective falls, and a point of the sets."""
-        g = self.program.g[i]
+    def _falls(self, i: int) -> bool:
+        """Whether a ray along which the objective falls, and a point of the sets, are found."""
+        g, one = self.program.g[i], self.program.take(torch.tensor([i]))
         for tight in (STRICT, 0.0):
             made, found = self._run(i, "ray", None, tight)
-            if found.primal is None:
-                continue
             ray = torch.from_numpy(made.value(found, "u"))
-            ray = torch.where(ray.abs() < 1e-7, 0.0, ray)[None]
-            stays = all(bool(item.contains_ray(ray)) for item in self.program.take(torch.tensor([i])).sets)
-            if (stays or self.decides) and float(g @ ray[0] + gamma(len(g) + 1) * (g * ray[0]).abs().sum()) < 0:
+            ray = torch.where(ray.abs() < 1e-7, 0.0, ray)
+            stays = self.decides or all(bool(item.contains_ray(ray[None])) for item in one.sets)
+            if stays and float(g @ ray + gamma(len(g) + 1) * (g * ray).abs().sum()) < 0:
                 break
         else:
-            return
+            return False
         made, found = self._run(i, "inside", None, 0.0)
         if found.primal is None:
-            return
-        start, _ = self._point(i, made, found)
-        if self.ray is None:
-            self.ray = torch.zeros_like(self.eta)
-        self.ray[i], self.eta[i], self.codes[i] = ray[0], start, Status.UNBOUNDED.code
+            return False
+        self.eta[i] = self._point(i, made, found)[0]
+        self.ray[i], self.codes[i] = ray, Status.UNBOUNDED.code
+        return True
 
-    # --- all items ---------------------------------------------------------------------------------------------------------
+    # --- all items ---------------------------------------------------------------------------------------------------
 
     def finished(self, program: Program) -> Solution:
         """The solution of the program as it was given."""
         host, device = self.program, program.gradient.device
-        if self.decides and self.ray is not None:
-            self._go_far()
         multipliers = self.text.absorbed(self.multipliers, self.claim)
-        point = self._snapped(self._met(Point(self.eta, tuple(self.aux))))
-        eta = point.eta.to(program.gradient.dtype)
-        solved = self.codes == Status.OPTIMAL.code
+        if bool(self.claim.any()):
+            self._code(self.claim & host.excludes(multipliers), Status.INFEASIBLE)
         falls = self.codes == Status.UNBOUNDED.code
-        rounded = self._explained(Point(eta.to(torch.float64).nan_to_num(), point.aux), solved)
-        inside, aux_inside = self._inside(rounded, solved)
-        inside = torch.where(falls[:, None], self.eta, inside)
-        eta = torch.where((solved)[:, None], eta, math.nan)
+        if self.decides and bool(falls.any()):
+            self._go_far(falls)
+        solved = self.codes == Status.OPTIMAL.code
+        point = self._snapped(self._met(Point(self.eta.nan_to_num(), tuple(self.aux))))
+        eta = point.eta.to(program.gradient.dtype)
+        point = self._explained(Point(eta.to(torch.float64), point.aux), solved)
+        inside = self._inside(point, solved)
+        eta = torch.where(solved[:, None], eta, math.nan)
         if self.decides:
             verdict = host.decide(eta, multipliers)  # type: ignore[attr-defined]
-            clear = host.primal(eta) < -NEAR * host.scale().nan_to_num(0.0, 0.0, 0.0)  # wherever the judge pulls η
-            verdict = torch.where((verdict == Status.UNDECIDED.code) & clear, Status.FEASIBLE.code, verdict)
+            clear = host.primal(eta) < -NEAR * host.scale().nan_to_num(0.0, 0.0, 0.0)
             self.codes = torch.where(solved, verdict, self.codes).to(torch.int8)
+            self._code(solved & clear & (self.codes == Status.UNDECIDED.code), Status.FEASIBLE)
         stats = {"solver": "/".join(self.names) or "none", "words": self.words, "seconds": self.seconds}
         hides = any(part is not None for part in self.aux)
         return Solution(
-            eta.to(device), self.codes.to(device), tuple(part.to(device) for part in multipliers), stats, inside.to(device),
-            rounded.aux if hides else (), aux_inside if hides else (), None if self.ray is None else self.ray.to(device),
+            eta, self.codes, multipliers, stats, inside.eta, point.aux if hides else (), inside.aux if hides else (),
+            self.ray if bool(falls.any()) else None,
         ).to(device)  # fmt: skip
 
+    def _code(self, where: Tensor, status: Status) -> None:
+        self.codes = torch.where(where, status.code, self.codes).to(torch.int8)
+
+    def _go_far(self, falls: Tensor) -> None:
+        """(GN): where (GNII) is unbounded, a point so far along the ray that L + gᵀη < 0."""
+        slope, start = (self.program.g * self.ray).sum(-1), self.eta.nan_to_num()
+        t = 2 * self.program.linear(start).abs() / torch.where(slope < 0, -slope, 1.0) + 1
+        self.eta = torch.where(falls[:, None], start + t[:, None] * self.ray, self.eta)
+        self._code(falls, Status.OPTIMAL)
+        known = Point(self.eta, witness(self.program, self.eta) or tuple(self.aux))
+        self.aux = list(known.where(falls, Point(self.eta, tuple(self.aux))).aux)
+
     def _met(self, point: Point) -> Point:
-        """The nearest point at which the equalities hold to rounding, for items that claim one."""
-        if not self.program.sets:
-            return point
-        zero = Point(point.eta.nan_to_num(), point.aux)
-        moved = met(self.program.sets, self.program.extent, zero, _right_inverse)
-        return moved.where(~within(self.program, zero), zero)
+        """The nearest point at which the equalities hold to rounding."""
+        moved = met(self.program.sets, self.program.extent, point, _right_inverse)
+        return moved.where(~within(self.program, point), point)
 
     def _snapped(self, point: Point) -> Point:
         """Coordinates a solver's tolerance away from their bounds are put there, where η stays inside."""
@@ -278,52 +241,39 @@ class _Claims:
         return better.where(within(self.program, better), point)
 
     def _explained(self, point: Point, solved: Tensor) -> Point:
-        """The point with another witness where the solver's own does not do: it drops small coefficients of unknowns of no consequence."""
-        if not any(item.hides for item in self.program.sets):
-            return point
+        """The point with another witness where the solver's own does not do: HiGHS drops coefficients of no consequence."""
         bad = (solved & ~within(self.program, point)).nonzero()[:, 0]
-        if not len(bad):
+        if not len(bad) or all(part is None for part in self.aux):
             return point
-        other = list(point.aux)
-        for j, x in enumerate(witness(self.program.take(bad), point.eta[bad])):
-            if x is not None:
-                other[j] = point.aux[j].index_copy(0, bad, x)  # type: ignore[union-attr]
-        better = Point(point.eta, tuple(other))
-        return better.where(
-            self.program.violation(point.eta, other) <= self.program.violation(point.eta, point.aux), point
-        )
+        found = zip(point.aux, witness(self.program.take(bad), point.eta[bad]), strict=True)
+        other = tuple(x if new is None or x is None else x.index_copy(0, bad, new) for x, new in found)
+        worse = self.program.violation(point.eta, other) > self.program.violation(point.eta, point.aux)
+        return point.where(worse, Point(point.eta, other))
 
-    def _go_far(self) -> None:
-        """(GN): where (GNII) is unbounded, a point so far along the ray that L + gᵀη < 0."""
-        falls = self.codes == Status.UNBOUNDED.code
-        slope, start = (self.program.g * self.ray).sum(-1), self.eta.nan_to_num()
-        t = 2 * self.program.linear(start).abs() / torch.where(slope < 0, -slope, 1.0) + 1
-        self.eta = torch.where(falls[:, None], start + t[:, None] * self.ray, self.eta)
-        self.codes = torch.where(falls, Status.OPTIMAL.code, self.codes).to(torch.int8)
-        for j, x in enumerate(witness(self.program, self.eta)):
-            self.aux[j] = x if x is None else torch.where(falls[:, None], x, self.aux[j])  # type: ignore[arg-type]
-
-    def _inside(self, point: Point, solved: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """A point inside the sets for items whose η is not itself inside, and its witness: the optimum of rows tightened by more than
-        rounding can do, for the way there costs least; else the point with the most slack."""
-        eta, aux = point.eta.clone(), [None if part is None else part.clone() for part in point.aux]
+    def _inside(self, point: Point, solved: Tensor) -> Point:
+        """A point inside the sets for items whose η is not, where the way costs least, or the one with the most slack."""
+        eta, aux = self.eta.where(~solved[:, None], point.eta), [None if x is None else x.clone() for x in point.aux]
         tight = max(1e-4, math.sqrt(torch.finfo(self.program.gradient.dtype).eps))
-        for i in (solved & ~within(self.program, point)).nonzero()[:, 0].tolist():
+        outside = (solved & ~within(self.program, point)).nonzero()[:, 0].tolist()
+        for i in outside:
             for mode, by in (("solve", tight), ("inside", 0.0)):
                 made, found = self._run(i, mode, self.solver, by)
                 if found.primal is not None:
                     eta[i], values = self._point(i, made, found)
-                    for whole, part in zip(aux, values, strict=True):
-                        if whole is not None and part is not None:
-                            whole[i] = part
+                    _placed(aux, i, values)
                     break
-        same = torch.equal(eta, point.eta)
-        good = Point(eta, tuple(aux)) if same else self._met(Point(eta, tuple(aux)))
-        return good.eta, good.aux
+        known = Point(eta, tuple(aux))
+        return self._met(Point(eta.nan_to_num(), known.aux)) if outside else known
+
+
+def _placed(whole: Sequence[Tensor | None], i: int, parts: Sequence[np.ndarray | None]) -> None:
+    for rows, part in zip(whole, parts, strict=True):
+        if rows is not None and part is not None:
+            rows[i] = torch.from_numpy(np.asarray(part))
 
 
 def _right_inverse(K: Tensor) -> Tensor:
-    """Kᵀ(KKᵀ)⁻¹, by Cholesky where K has full rank: enough for a step that mends what a solver left, at a fraction of the cost."""
+    """Kᵀ(KKᵀ)⁻¹, by Cholesky where K has full rank: enough to mend what a solver left, at a fraction of the cost."""
     factor, failed = torch.linalg.cholesky_ex(K @ K.mT)
     return torch.linalg.pinv(K) if bool(failed.any()) else K.mT @ torch.cholesky_inverse(factor)
 

@@ -1,4 +1,4 @@
-"""One text for CVXPY, compiled once and solved again for other numbers: which solver, its options, what it says, seconds."""
+"""One text for CVXPY, compiled once and solved again for other numbers: which solver, its options, what it says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def refused(solver: str, error: Exception) -> ValueError:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a solver says: its word, and, where that is "optimal", the values of the variables; duals are with the rows."""
+    """What a solver says: its word and, where that is "optimal", the values of variables; duals are with the rows."""
 
     word: str
     primal: dict[int, np.ndarray] | None = None
@@ -94,11 +94,13 @@ class Compiled:
 
     def __post_init__(self) -> None:
         self.affine: _Affine | None = None
-        self.first, self.chain, self.inverse = None, None, None
+        self.first: Any = None
+        self.chain: Any = None
+        self.inverse: Any = None
         self.dpp = self.problem.is_dpp()
 
     def data(self, values: dict[str, np.ndarray]) -> Any:
-        """The solver's arguments. CVXPY makes them; from the second time on they are an affine function of the parameters."""
+        """The solver's arguments, which CVXPY makes; after the first time they are an affine function of the parameters."""
         if self.affine is None:
             with _compiling, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -154,7 +156,7 @@ class Compiled:
 
 @dataclass(eq=False)
 class _Affine:
-    """The solver's arguments as an affine function of the parameters, read off CVXPY's own parametrized cone program once.
+    """The solver's arguments as an affine function of the parameters, read off CVXPY's own parametrized cone program.
 
     CVXPY recomputes that map through several Python layers, 1 ms or more an item; a sparse product takes 0.05 ms.
     """
@@ -170,7 +172,7 @@ class _Affine:
 
     @staticmethod
     def of(data: dict[str, Any], parameters: dict[str, cp.Parameter]) -> _Affine | None:
-        """None where this CVXPY keeps its map elsewhere, or where it does not reproduce its own data: then CVXPY is asked each time."""
+        """None where this CVXPY keeps its map elsewhere, or where it does not reproduce its own data."""
         try:
             cone = data["param_prob"]
             cone.reduced_A.cache(False)

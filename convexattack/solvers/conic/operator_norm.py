@@ -1,7 +1,7 @@
 """(9) through CVXPY: the m × m relaxation, item by item, and η by rounding along the eigenvectors of W.
 
-The text is normalised, in the range of J and with columns of length 1, and written in K, whose rows are the entries of j_ij_iᵀ:
-j_iᵀWj_i = K_i vec(W).
+The text is normalised, in the range of J and with columns of length 1, and written in K, whose rows are the entries of
+j_ij_iᵀ: j_iᵀWj_i = K_i vec(W).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["solve"]
 
 
 def solve(program: OperatorNorm, solver: str | None, progress: Callable[[int], object] | None) -> Solution:
-    """Solve item by item; p < 2 and p = 2 by NumPy's singular values, as there is no cone program to ask. See `conic.solve`."""
+    """Solve item by item; p ≤ 2 by NumPy's singular values, as there is no cone program to ask. See `conic.solve`."""
     names = [solver] if solver else [cp.CLARABEL, SECOND[cp.CLARABEL]]
     J = program.J.cpu().numpy()
     radius = program.ball.radii(program.J).cpu()
@@ -100,9 +100,9 @@ def _steepest(v: np.ndarray, p: float, q: float) -> np.ndarray:
 
 
 def _relax(A: np.ndarray, q: float, solver: str) -> tuple[str, float, np.ndarray | None, np.ndarray | None]:
-    """maximize Σ_i l_i^q r_i^{q/2} subject to r = K vec(V), V ⪰ 0, tr V = 1, in the range of A and for columns of length 1 (l_i is theirs).
+    """maximize Σ_i l_i^q r_i^{q/2} subject to r = K vec(V), V ⪰ 0, tr V = 1, in the range of A, columns of length 1.
 
-    With W = UVUᵀ, U a basis of the range, and the dual value u_i of the row of r_i, 1/y_i ~ u_i/l_i².
+    l_i is what their length was, W = UVUᵀ, U a basis of the range; with the dual value u_i of row i, 1/y_i ~ u_i/l_i².
     """
     lengths = np.linalg.norm(A, axis=0)
     kept = lengths > 0

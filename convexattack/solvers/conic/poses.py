@@ -1,4 +1,4 @@
-"""How a conic solver is told that z lies in an atom: rows of unit size, the numbers that differ by item, and their text."""
+"""How a conic solver is told that z lies in an atom: rows of unit size, numbers that differ by item, and their text."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class Pose:
         write: (item, f∘z, numbers, soft) → the text; `soft` ≤ 0 widens equalities by −soft.
         linked: whether the multiplier is that of a row f∘z − v = 0, v in f∘S.
         columns: (N, k) the unit of each of the text's own unknowns; None without them.
+        real: (N, r) whether an upper and a lower bound of each row are the atom's own: others are there for the solver
+            alone, and have no multiplier.
     """
 
     factor: np.ndarray
@@ -51,6 +53,11 @@ class Pose:
     write: Callable[[int, cp.Expression, Mapping[str, Any], cp.Expression | None], Written]
     linked: bool = False
     columns: np.ndarray | None = None
+    real: tuple[np.ndarray, np.ndarray] | None = None
+
+    def own(self, i: int, u: np.ndarray) -> np.ndarray:
+        """The multiplier of item i without what bounds beyond the atom's own have of it."""
+        return u if self.real is None else np.where(u > 0, u * self.real[0][i], u * self.real[1][i])
 
 
 @singledispatch
@@ -72,6 +79,7 @@ def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray, known: np.nda
     low, high = (end.cpu().numpy() * factor for end in atom.ends(torch.empty(limit.shape)))
     equal, most = low == high, limit * factor
     kept = [np.isfinite(end) & ~equal for end in (low, high)]
+    real = equal | (high <= most), equal | (low >= -most)
     low, high = np.where(equal, low, np.maximum(low, -most)), np.where(equal, high, np.minimum(high, most))
     below, above = (
         ~equal & np.isfinite(end) & any_.any(1, keepdims=True) for end, any_ in zip((low, high), kept, strict=True)
@@ -87,7 +95,7 @@ def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray, known: np.nda
         rows: list[tuple[cp.Constraint, np.ndarray, int]] = []
         if len(fixed) and soft is None:
             rows.append((_at(z, fixed) == _at(p["low"], fixed), fixed, 1))
-        elif len(fixed):
+        elif len(fixed) and soft is not None:
             off = _at(z, fixed) - _at(p["low"], fixed)
             rows += [(off <= -soft, fixed, 1), (-off <= -soft, fixed, -1)]
         if len(least):
@@ -103,7 +111,7 @@ def _interval(atom: Interval, size: np.ndarray, limit: np.ndarray, known: np.nda
 
         return Written([row for row, *_ in rows], read)
 
-    return Pose(factor, {"low": finite[0], "high": finite[1]}, {"low": unit, "high": -unit}, form, write)
+    return Pose(factor, {"low": finite[0], "high": finite[1]}, {"low": unit, "high": -unit}, form, write, real=real)
 
 
 @pose.register
@@ -117,12 +125,13 @@ def _norm_ball(atom: NormBall, size: np.ndarray, limit: np.ndarray, known: np.nd
     most = np.where(np.isfinite(far).all(1), atom.norm.length(torch.from_numpy(np.nan_to_num(far))).numpy(), np.inf)
     radius = np.minimum(atom.radii(like).cpu().numpy() * factor[:, 0], most)
     numbers = {"radius": radius} | ({} if centre is None else {"centre": centre})
+    real = np.broadcast_to((radius < most)[:, None], (n, r))
 
     def write(i: int, z: cp.Expression, p: Mapping[str, Any], soft: cp.Expression | None) -> Written:
         return Written(atom.norm.text(z - p["centre"] if centre is not None else z, p["radius"]))
 
     form: list[Hashable] = [(digest(atom.norm), centre is None)] * n
-    return Pose(factor, numbers, {"radius": -radius}, form, write, linked=True)
+    return Pose(factor, numbers, {"radius": -radius}, form, write, linked=True, real=(real, real))
 
 
 @pose.register
@@ -158,7 +167,7 @@ def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray, known: np.
             x = cp.Variable(columns.shape[1], name="x")
             A = sp.csr_array(sp.diags_array(factor[i]) @ _matrix(hidden, i) @ sp.diags_array(columns[i]))
 
-        def slack(rows: np.ndarray) -> cp.Expression:
+        def slack(rows: np.ndarray) -> Any:
             s = _at(p["b"], rows) - _at(z, rows)
             return s if A is None else s - A[rows] @ x
 
@@ -191,7 +200,7 @@ def _matrix(rows: Any, i: int) -> Any:
 
 
 def digest(record: Any) -> bytes:
-    """A fingerprint of the content of a record, for a text is compiled once for equal content, whatever object holds it."""
+    """A fingerprint of a record's content: equal content is compiled once, whatever object holds it."""
     found = hashlib.blake2b(digest_size=16)
 
     def add(entry: Any) -> None:

@@ -1,12 +1,13 @@
-"""The normalised text of a program: u = η/s and c = g/size, so that a solver's absolute tolerances mean the same for all data.
+"""The normalised text of a program: u = η/s and c = g/size, so that absolute tolerances mean the same for all data.
 
     (GN), (GNII)    minimize cᵀu     subject to  u ∈ C_j/s
     (8)             minimize ‖u‖_p   subject to  cᵀu ≤ −L/(s·size),  u ∈ C_j/s
     sum of hinges   minimize Σ w_i h_i/Σw  subject to  h ≥ 0,  h_i ≥ c_i/w_i + (s a_i/w_i)ᵀu,  u ∈ C_j/s
 
-One set acts on u itself and absorbs what the multipliers of the others leave of the gradient; every other set has rows whose dual values
-are its multiplier. Beside `solve` there are three texts about the sets alone: `inside`, the point with the most slack in all inequalities;
-`violated`, the least by which all rows must be widened, whose multipliers prove that the sets have no common point; and `ray`.
+One set acts on u itself and absorbs what the multipliers of the others leave of the gradient; every other set has
+rows whose dual values are its multiplier. Beside `solve` there are three texts about the sets alone: `inside`, the point
+with the most slack in all inequalities; `violated`, the least by which all rows must be widened, whose multipliers prove that
+the sets have no common point; and `ray`.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class _Parameters(dict[str, Any]):
         self.numbers = numbers
 
     def __missing__(self, name: str) -> cp.Parameter:
-        self[name] = cp.Parameter(self.numbers[name].shape[1:], name=name)
-        return self[name]
+        made = self[name] = cp.Parameter(self.numbers[name].shape[1:], name=name)
+        return made
 
 
 @dataclass(eq=False)
@@ -67,9 +68,7 @@ class Text:
         if program.norm is not None:
             size = program.norm.dual(program.g)
             nearest = torch.zeros_like(g).clamp(extent.low.nan_to_num(0.0), extent.high.nan_to_num(0.0))
-            unit = torch.where(size > 0, program.L.abs() / torch.where(size > 0, size, 1.0), 0.0) + program.norm(
-                nearest
-            )
+            unit = program.norm(nearest) + (size > 0) * program.L.abs() / torch.where(size > 0, size, 1.0)
             far = _longest(program, unit)
         else:
             unit = torch.where(far < torch.inf, far, 1.0)
@@ -128,7 +127,7 @@ class Text:
         plain = [j for j, u in enumerate(own) if u is not None and bool(u.isfinite().all())]
         return next((j for j in plain if not self.program.sets[j].atom.separable), plain[0] if plain else None)
 
-    # --- the text of an item ---------------------------------------------------------------------------------------------------
+    # --- the text of an item -----------------------------------------------------------------------------------------
 
     def of(self, i: int, mode: str, solver: str | None) -> Compiled:
         """Its compiled problem, that of this thread."""
@@ -153,10 +152,10 @@ class Text:
         p = _Parameters(self.numbers | {f"room:{name}": rows for name, rows in self.room.items()})
         u = cp.Variable(program.gradient.shape[-1], name="u")
         t = cp.Variable(name="t") if mode in ("inside", "violated") else None
-        goal, rows, read = (
-            self._objective(i, u, t, p) if mode != "ray" else (p["c"] @ u, [cp.norm(u, "inf") <= 1], None)
-        )
-        variables, reads = {"u": u}, [read]  # type: dict[str, cp.Variable], list[Callable[[], np.ndarray] | None]
+        goal, rows, read = self._objective(i, u, t, p)
+        if mode == "ray":
+            rows = [cp.norm(u, "inf") <= 1]
+        variables, reads = {"u": u}, [read]
         if t is not None:
             goal = -t
             rows += [t <= 1, t >= 0] if mode == "inside" else [t <= 0]
@@ -221,7 +220,7 @@ class Text:
         demand = h >= p["start"] + table @ u
         return p["share"] @ h, [demand, h >= 0], lambda: np.ravel(demand.dual_value)
 
-    # --- numbers in, vectors out -----------------------------------------------------------------------------------------------
+    # --- numbers in, vectors out -------------------------------------------------------------------------------------
 
     def values(self, i: int, mode: str, tight: float = 0.0) -> dict[str, np.ndarray]:
         """The numbers of item i; `tight` moves inequalities inwards, `ray` asks of directions instead."""
@@ -249,12 +248,17 @@ class Text:
             first = [u.clip(0, 1)]
         sets = zip(self.poses, others, strict=True)
         return first + [
-            np.zeros(one.factor.shape[1]) if get is None else back * one.factor[i] * get() for one, get in sets
+            np.zeros(one.factor.shape[1]) if get is None else back * one.factor[i] * one.own(i, get())
+            for one, get in sets
         ]
 
     def absorbed(self, multipliers: list[Tensor], claim: Tensor) -> Multipliers:
         """The acting set takes what is left of the gradient; in a claim that nothing is feasible, of 0."""
         program, k = self.program, self.acting
+        if program.norm is not None:  # a proof with λ = 1, so that λg is exact
+            lam = multipliers[0]
+            unit = torch.where(claim & (lam > 0), lam, 1.0)
+            multipliers = [lam / unit, *(part / unit[:, None] for part in multipliers[1:])]
         if k is None:
             return tuple(multipliers)
         idle, u = program.idle(tuple(multipliers))
@@ -274,7 +278,7 @@ def _dual(row: cp.Constraint) -> np.ndarray:
 
 
 def _longest(program: Program, unit: Tensor) -> Tensor:
-    """(8): a bound on the optimal ‖η‖, from the first point clip(−t·sign(g)) in the sets that reaches L; ∞ where there is none.
+    """(8): a bound on the optimal ‖η‖, from the first point clip(−t·sign(g)) of the sets that reaches L; ∞ without one.
 
     Without it Clarabel fails on some power cones, whose unknowns nothing bounds.
     """
@@ -297,7 +301,7 @@ def _longest(program: Program, unit: Tensor) -> Tensor:
 def explained(item: Any, eta: Tensor) -> Tensor:
     """The unknowns of a set's own text that leave its inequalities the most slack at η; NaN where none is found."""
     z, atom = item.map(eta), item.atom
-    m, k = z.shape[1], atom.hidden.matrix.shape[-1]
+    k = atom.hidden.matrix.shape[-1]
     told = (atom.hidden.absolute(torch.ones(len(eta), k, dtype=torch.float64)) > 0).to(torch.float64)
     block = torch.from_numpy(atom.cones.block).expand(z.shape)
     told = torch.zeros_like(z).scatter_reduce(-1, block, told, "amax").gather(-1, block) > 0
@@ -313,12 +317,11 @@ def explained(item: Any, eta: Tensor) -> Tensor:
         if answer.primal is not None:
             assert made.columns is not None
             found[i] = unit[i] * torch.from_numpy(made.columns[i] * one.value(answer, "x"))
-    off = item.equalities(eta, found.nan_to_num())
-    return (
-        found
-        if off is None
-        else found - (torch.linalg.pinv(off[1]) @ (off[2] * told[:, : off[2].shape[1]])[..., None])[..., 0]
-    )
+    equal = item.equalities(eta, found.nan_to_num())
+    if equal is None:
+        return found
+    _, A, off = equal
+    return found - (torch.linalg.pinv(A) @ (off * told[:, : off.shape[1]])[..., None])[..., 0]
 
 
 def _slack(made: Pose, i: int) -> Compiled:
