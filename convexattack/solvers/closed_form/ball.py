@@ -76,9 +76,10 @@ def _shortest(g: Float[Tensor, "n d"], need: Float[Tensor, " n"], norm: Lp) -> t
     h, p = g.to(torch.float64), norm.p
     direction, reach = _direction(h, p)
     unit: Tensor | float = 1.0
-    if not bool(((reach > 1e-280) & (reach < 1e280)).all()):  # something vanished or overflowed
+    plain = (reach > 1e-280) & (reach < 1e280)  # nothing vanished or overflowed
+    if not bool(plain.all()):
         top = h.abs().amax(-1)
-        unit = torch.where(top > 0, top, 1.0)
+        unit = torch.where(plain | (top == 0), 1.0, top)
         direction, reach = _direction(h / unit[:, None], p)
     half = torch.finfo(g.dtype).eps / 2 if g.dtype != torch.float64 else 0.0
     aim = -(1 + half + half * half + 2 * UNIT)  # each entry is rounded by half a unit in the last place at most
