@@ -341,8 +341,10 @@ class Program(abc.ABC):
         paid, paid_error, u = torch.zeros_like(terms[:, 0]), torch.zeros_like(terms[:, 0]), []
         for item, part in zip(self.sets, multipliers, strict=True):
             mine = item.clip(part.to(torch.float64))
-            s = s - item.pull(mine)
-            error = error + UNIT * s.abs() + item.map.pull_blur(mine)
+            pulled = item.pull(mine)
+            exact = (s == 0) | (pulled == 0)
+            s = s - pulled
+            error = error + torch.where(exact, 0.0, UNIT * s.abs()) + item.map.pull_blur(mine)
             value, slip = item.price(mine)
             paid, paid_error = paid + value, paid_error + slip
             paid_error = paid_error + UNIT * paid.abs()
