@@ -49,13 +49,13 @@ class Rates:
     faulty: Counter[str] = field(default_factory=Counter)
 
     def total(self, mode: str, column: int = 0, name: str = "") -> tuple[int, int]:
-        """(tried, held) in one mode, of one status (column 1) or set (column 2), or of all."""
-        keys = [key for key in self.tried if key[0] == mode and (not column or key[column] == name)]
+        """(tried, held) in one mode, of one status (column 1) or set (column 2, alone or with others), or of all."""
+        keys = [key for key in self.tried if key[0] == mode and (not column or name in key[column].split(" + "))]
         return sum(self.tried[key] for key in keys), sum(self.held[key] for key in keys)
 
     def names(self, column: int) -> list[str]:
         """The statuses (1) or sets (2) that were tried."""
-        return sorted({key[column] for key in self.tried})
+        return sorted({name for key in self.tried for name in key[column].split(" + ")})
 
     def short(self) -> list[str]:
         """Which rates are too low: the totals, and those of a status or set that was tried 200 times."""

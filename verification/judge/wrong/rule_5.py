@@ -271,4 +271,12 @@ ROWS = (
         5, "circle and box, not filled", gnii(0, [3, 4], ball(2), box([-1, -0.6], [1, 0.6])),
         optimal([-0.6, -0.6], [-3, -2.25], [0, -1.75]), is_(-4.8), "η₁ may go to −0.8",
     ),
+    wrong(
+        5, "a narrow box far away", gnii(0, [1, 1], box([1e15, -10], [1e15 + 1, 10])),
+        optimal([1e15, 0], [-1, -1]), is_(1e15 - 10), "η₂ = 0 is half way; 1e15 is rounded by 0.1",
+    ),
+    wrong(
+        5, "a narrow box far away, the worst point", gnii(0, [1, 1], box([1e8, -1e-7], [1e8 + 1e-7, 1e-7])),
+        optimal([1e8, 1e-7], [-1, -1]), is_(1e8 - 1e-7), "η₂ has the wrong sign, in a box of its own size",
+    ),
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from verification.judge.spec import (
     INF,
     NAN,
@@ -22,10 +24,11 @@ from verification.judge.spec import (
     unbounded,
     weighted,
 )  # fmt: skip
-from verification.judge.wrong.row import Row, exact_only, is_, none, wrong
+from verification.judge.wrong.row import Row, exact_only, is_, met, none, wrong
 
 __all__ = ["ROWS"]
 
+NARROW = torch.bfloat16
 BUYS = "the two sets have one point in common, (1, 0): 5e-7 outside the ball buys 1e-3 of η₂"
 DOOR = box([1, -1], [2, 1])  # it touches the circle in (1, 0)
 SETS = {
@@ -169,6 +172,14 @@ ROWS = (
     wrong(
         6, "falls beside a far equality", gnii(0, [0, 0, 1], *APART),
         unbounded([1e8, -1e8, 0], [0, 0, -1], [0, 0], [0, 0, 0]), none(), "the two halfspaces are 1e-9 apart",
+    ),
+    wrong(
+        6, "(GN) at another point than η", gn(1e-7, [1, 0], ball(INF), halfspaces([[1, 0]], [-1e-6])),
+        feasible([0, 0], [-1, 0], [0], inside=(-0.5, 0.0)), met(-1 + 1e-7), "L + gᵀη = 1e-7 at this η",
+    ),
+    wrong(
+        6, "(GN) at another point than η, bfloat16", gn(0.05, [1, 0], ball(INF), halfspaces([[1, 0]], [-0.19])).of(NARROW),
+        feasible([0, 0], [-1, 0], [0], inside=(-0.5, 0.0)), met(-0.95), "L + gᵀη = 0.05 at this η",
     ),
     exact_only(
         6, "a hair outside", gnii(0, [3, 4], ball(2)), optimal([-0.6 - 1e-9, -0.8], [-3, -4]), is_(-5),
