@@ -2,8 +2,8 @@
 
 Linear programs go to HiGHS, large semidefinite ones to SCS, all others to Clarabel. What comes back is a claim in the
 units of the program: η with a witness for the unknowns of the sets' own texts, multipliers in the rows of the sets, a
-point inside where η is not, for INFEASIBLE a proof, for UNBOUNDED a ray. "Almost solved" is not solved: another solver is
-asked, and the item fails with their words.
+point inside where η is not, for INFEASIBLE a proof, for UNBOUNDED a ray. "Almost solved" is not solved: another solver
+is asked, and the item fails with their words.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from convexattack.numerics import gamma
 from convexattack.programs import OperatorNorm, Program
 from convexattack.sets.atoms import replaced
 from convexattack.sets.base import Point, met
+from convexattack.sets.shrink import shrunk
 from convexattack.solution import Solution, Status
 from convexattack.solvers.conic import operator_norm
 from convexattack.solvers.conic.compiled import SECOND, TIGHT, Compiled, Found, installed
@@ -88,7 +89,7 @@ def _on_host(program: Program) -> tuple[Program, list[bool]]:
 
 
 class _Claims:
-    """What is found for each item, on the host: η and the values of the texts' own unknowns, multipliers, rays, codes."""
+    """What is found for each item: η and the values of the texts' own unknowns, multipliers, rays, codes."""
 
     def __init__(self, program: Program, valid: list[bool], solver: str | None) -> None:
         n, d = len(program), program.gradient.shape[-1]
@@ -140,7 +141,7 @@ class _Claims:
         falls, words = False, list[str]()
         for solver, tight in tries:
             made, found = self._run(i, "solve", solver, tight)
-            word = found.word if len(words) < 2 else f"{made.solver}: {found.word}"
+            word = found.word if solver == self.solver else f"{made.solver}: {found.word}"
             words += [word] if word not in words else []
             falls = falls or found.falls
             if found.primal is not None:
@@ -200,6 +201,8 @@ class _Claims:
         solved = self.codes == Status.OPTIMAL.code
         point = self._snapped(self._met(Point(self.eta.nan_to_num(), tuple(self.aux))))
         eta = point.eta.to(program.gradient.dtype)
+        if eta.dtype != torch.float64:
+            eta = shrunk(host.sets, point.eta, eta)
         point = self._explained(Point(eta.to(torch.float64), point.aux), solved)
         inside = self._inside(point, solved)
         eta = torch.where(solved[:, None], eta, math.nan)
@@ -241,7 +244,7 @@ class _Claims:
         return better.where(within(self.program, better), point)
 
     def _explained(self, point: Point, solved: Tensor) -> Point:
-        """The point with another witness where the solver's own does not do: HiGHS drops coefficients of no consequence."""
+        """The point with another witness where the solver's own does not do: HiGHS drops very small coefficients."""
         bad = (solved & ~within(self.program, point)).nonzero()[:, 0]
         if not len(bad) or all(part is None for part in self.aux):
             return point
@@ -251,7 +254,7 @@ class _Claims:
         return point.where(worse, Point(point.eta, other))
 
     def _inside(self, point: Point, solved: Tensor) -> Point:
-        """A point inside the sets for items whose η is not, where the way costs least, or the one with the most slack."""
+        """A point inside for items whose η is not: where the way costs least, else the one with the most slack."""
         eta, aux = self.eta.where(~solved[:, None], point.eta), [None if x is None else x.clone() for x in point.aux]
         tight = max(1e-4, math.sqrt(torch.finfo(self.program.gradient.dtype).eps))
         outside = (solved & ~within(self.program, point)).nonzero()[:, 0].tolist()
@@ -273,7 +276,7 @@ def _placed(whole: Sequence[Tensor | None], i: int, parts: Sequence[np.ndarray |
 
 
 def _right_inverse(K: Tensor) -> Tensor:
-    """Kᵀ(KKᵀ)⁻¹, by Cholesky where K has full rank: enough to mend what a solver left, at a fraction of the cost."""
+    """Kᵀ(KKᵀ)⁻¹ by Cholesky, where K has full rank: enough to mend what a solver left, and cheap."""
     factor, failed = torch.linalg.cholesky_ex(K @ K.mT)
     return torch.linalg.pinv(K) if bool(failed.any()) else K.mT @ torch.cholesky_inverse(factor)
 
@@ -288,7 +291,7 @@ def within(program: Program, point: Point) -> Tensor:
 
 
 def witness(program: Program, eta: Tensor) -> tuple[Tensor | None, ...]:
-    """Values of the unknowns of the sets' own texts with which η lies deepest in each set; `()` where no set has any."""
+    """Values of the unknowns of the sets' own texts with which η lies deepest in each; `()` where no set has any."""
     if not any(item.hides for item in program.sets):
         return ()
     wide = eta.to("cpu", torch.float64).nan_to_num()
