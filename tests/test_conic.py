@@ -1,4 +1,4 @@
-"""The door to CVXPY: certified for every program, norm and set; the optimum on paper; proofs; a failure is one item's status."""
+"""The door to CVXPY: certified for every program, norm and set; the optimum on paper; proofs; failures of one item."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_normalised_text_has_the_optimum_of_the_text_on_paper(kind: str, nor
 @pytest.mark.parametrize("norm", FEW, ids=str)
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
 def test_unnormalised_data(norm: ca.Lp, scale: float) -> None:
-    """Gradients of 1e±12 and radii of 1e∓12, 1e±12: to an unnormalised conic solver the one is zero and the other infinite."""
+    """Gradients of 1e±12 and radii of 1e∓12, 1e±12: to an unnormalised solver the one is zero, the other infinite."""
     value, gradient = data()
     for length in (scale, 1 / scale):
         sets = (ca.Ball(norm, 0.7 * length), ca.Box(-0.3 * length, 0.2 * length))
@@ -260,7 +260,7 @@ def test_min_norm_at_its_last_point() -> None:
 @pytest.mark.parametrize("norm", FEW, ids=str)
 @pytest.mark.parametrize("boxed", [False, True])
 def test_a_re_solve_does_not_compile_again(norm: ca.Lp, boxed: bool) -> None:
-    """CVXPY's own map from parameters to data is found and reproduces it; else each item would cost a millisecond or more on top."""
+    """CVXPY's own map from parameters to data is found and reproduces it; else each item would cost a millisecond more."""
     box = (ca.Box(-0.2, 0.3),) if boxed else ()
     value, gradient = data()
     for program in (ca.GNII(value, gradient, (ca.Ball(norm, 0.1), *box)), ca.MinNorm(0.1 * value, gradient, norm, box)):
@@ -272,7 +272,7 @@ def test_a_re_solve_does_not_compile_again(norm: ca.Lp, boxed: bool) -> None:
         assert conic.bare(program, 0)() is not None
 
 
-# --- other sets ---------------------------------------------------------------------------------------------------------
+# --- other sets ------------------------------------------------------------------------------------------------------
 
 
 ROWS = normal(7, 2, D)
@@ -390,7 +390,7 @@ def test_a_point_inside_comes_with_answers_that_are_not() -> None:
     assert ca.certify(program, found).holds().all()
 
 
-# --- what a solver says, and who listens --------------------------------------------------------------------------------
+# --- what a solver says, and who listens -----------------------------------------------------------------------------
 
 
 def test_almost_solved_is_not_solved(monkeypatch: pytest.MonkeyPatch) -> None:

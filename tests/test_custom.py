@@ -1,4 +1,4 @@
-"""CustomSet: whatever CVXPY can write is solved, and certified without a solver, from the cones of the user's text alone."""
+"""CustomSet: whatever CVXPY can write is solved, and certified without a solver, from the cones of the text alone."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def test_data_that_differ_by_item() -> None:
     alone = ca.solve(program[[2]])
     assert torch.equal(alone.eta[0], found.eta[2])
     scaled = ca.CustomSet(lambda eta, w: [cp.norm(cp.multiply(w, eta), 1) <= 0.5], {"w": 1 + normal(2, N, D).abs()})
-    program = ca.MinNorm(0.1 * value, gradient, ca.Lp(2), (scaled, ca.Ball(ca.Lp(INF), 1.0)))
-    assert ca.certify(program, ca.solve(program)).holds().all()
+    smallest = ca.MinNorm(0.1 * value, gradient, ca.Lp(2), (scaled, ca.Ball(ca.Lp(INF), 1.0)))
+    assert ca.certify(smallest, ca.solve(smallest)).holds().all()
 
 
 def test_a_set_moves_with_the_total_and_is_taken_by_item() -> None:
@@ -157,18 +157,20 @@ def test_a_radius_of_any_size_gives_the_same_answer_scaled(power: float, norm: c
         other = ca.GNII(value * power, gradient, (ca.Ball(norm, 0.5 * power), ca.CustomSet(text(power))))
         found = ca.solve(other)
         assert ca.certify(other, found).holds().all()
-        torch.testing.assert_close(other.primal(found.eta) / power, one.primal(ca.solve(one).eta), rtol=1e-6, atol=1e-6)
+        same = one.primal(ca.solve(one).eta)
+        torch.testing.assert_close(other.primal(found.eta) / power, same, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("power", [1e8, 1e-8])
 def test_the_scale_of_a_text_changes_nothing(power: float) -> None:
     value, gradient = data()
-    for text in (
+    texts: tuple[Callable[[float], Text], ...] = (
         lambda k: lambda eta: [k * (A @ eta) == k * np.array([0.1, 0.2])],
         lambda k: lambda eta: [k * cp.norm1(cp.diff(eta)) <= 0.5 * k],
         lambda k: lambda eta: [cp.norm(k * (A @ eta)) <= 0.1 * k],
         lambda k: lambda eta: [k * cp.log_sum_exp(eta) <= 2 * k],
-    ):
+    )
+    for text in texts:
         one, other = (ca.GNII(value, gradient, (ca.Ball(ca.Lp(2), 0.5), ca.CustomSet(text(k)))) for k in (1.0, power))
         found = ca.solve(other)
         assert ca.certify(other, found).holds().all()
@@ -217,7 +219,7 @@ def test_what_no_text_may_be() -> None:
     )
 
 
-# --- cones --------------------------------------------------------------------------------------------------------------
+# --- cones -----------------------------------------------------------------------------------------------------------
 
 CONES = Cones(2, 2, (3, 2), (2, 3), 2, (0.3, 0.6))
 
@@ -272,7 +274,9 @@ def test_bounds_on_unknowns_hold(text: str) -> None:
     assert (found.eta <= extent.high + 1e-8).all()
     if own.hides:
         assert isinstance(own, ca.CustomSet)
-        assert (found.witness[1].abs() <= own.unknowns(torch.full_like(program.g, 0.5)) + 1e-7).all()  # type: ignore[union-attr]
+        known = found.witness[1]
+        assert known is not None
+        assert (known.abs() <= own.unknowns(torch.full_like(program.g, 0.5)) + 1e-7).all()
 
 
 def test_an_absolute_value_is_not_negative() -> None:
@@ -283,7 +287,7 @@ def test_an_absolute_value_is_not_negative() -> None:
     endless = np.full((1, 2), INF)
     low, high = bounds(
         own.map.matrix, own.atom.hidden.matrix, own.atom.cones, own.atom.b.numpy()[None], -endless, endless
-    )  # type: ignore[attr-defined]
+    )
     np.testing.assert_allclose(low, [[-0.7, -0.7, 0, 0]], atol=1e-12)
     np.testing.assert_allclose(high, [[0.7, 0.7, 0.7, 0.7]], atol=1e-12)
 

@@ -1,6 +1,7 @@
-"""Products of cones, K = 0^a × R₊^b × second-order × positive semidefinite × exponential × power: membership, dual cone and CVXPY text.
+"""Products of cones, 0^a × R₊^b × second-order × semidefinite × exponential × power: membership, dual cone and text.
 
-The rows stand in the order in which Clarabel takes them. A block is one row of the first two kinds, and one cone of the others:
+The rows stand in the order in which Clarabel takes them. A block is one row of the first two kinds, and one cone of
+the others:
 
     second-order  ‖(s_1, …)‖_2 ≤ s_0             exponential  (x, y, z): y e^{x/y} ≤ z, y > 0
     semidefinite  the upper triangle, column by column,          power        (x, y, z): |z| ≤ x^α y^{1−α}, x, y ≥ 0
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import cvxpy as cp
 import numpy as np
@@ -49,7 +50,7 @@ class Cones:
     exp: int = 0
     power: tuple[float, ...] = ()
 
-    # --- where things are --------------------------------------------------------------------------------------------------
+    # --- where things are --------------------------------------------------------------------------------------------
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -124,7 +125,7 @@ class Cones:
         e[self.ends[4] :] = np.tile([1.0, 1.0, 0.0], len(self.power))
         return e
 
-    # --- membership --------------------------------------------------------------------------------------------------------
+    # --- membership --------------------------------------------------------------------------------------------------
 
     def excess(self, s: Rows) -> Blocks:
         """How far s is outside, block by block; ≤ 0 inside."""
@@ -170,7 +171,7 @@ class Cones:
     def _power_excess(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         return torch.where((x >= 0) & (y >= 0), z.abs() - self._product(x, y), math.inf)
 
-    # --- the dual cone -----------------------------------------------------------------------------------------------------
+    # --- the dual cone -----------------------------------------------------------------------------------------------
 
     def dual(self, u: Rows) -> Rows:
         """A point of the dual cone near u, for certain: heads and diagonals are raised by what rounding could hide."""
@@ -205,10 +206,10 @@ class Cones:
         weight += [self.triples(u, 4)[2]] * (self.exp > 0) + [self.triples(u, 5)[2].abs()] * bool(self.power)
         return (torch.cat(weight, -1) * rho).sum(-1) * (1 + gamma(u.shape[-1] + 2))
 
-    # --- bounds on rows ----------------------------------------------------------------------------------------------------
+    # --- bounds on rows ----------------------------------------------------------------------------------------------
 
     def box(self, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds on each row of a point of the cone, whose rows are at most `high` (N, m): concave and increasing functions of it."""
+        """Bounds on each row of a point whose rows are at most `high` (N, m): concave, increasing functions of it."""
         low, most = np.full_like(high, -np.inf), high.copy()
         low[:, : self.ends[1]] = 0.0
         most[:, : self.zero] = 0.0
@@ -233,12 +234,12 @@ class Cones:
         low[:, z], most[:, z] = -size, np.minimum(most[:, z], size)
         return low, most
 
-    # --- CVXPY -------------------------------------------------------------------------------------------------------------
+    # --- CVXPY -------------------------------------------------------------------------------------------------------
 
     def text(
         self, s: Callable[[np.ndarray], cp.Expression], soft: cp.Expression | None = None
     ) -> list[tuple[cp.Constraint, np.ndarray, Reader]]:
-        """Constraints that say s ∈ K, `s(rows)` being some of its rows; of each the rows, and what reads their multipliers.
+        """Constraints that say s ∈ K, `s(rows)` being some of its rows; of each the rows, and what reads their duals.
 
         `soft` ≤ 0 widens the equalities to |s| ≤ −soft.
         """
@@ -272,14 +273,20 @@ class Cones:
             spread = sp.csr_array((both[0], (place, both[1])), shape=(n * n, len(i)))
             at = np.arange(rows.start, rows.stop)
             S = cp.reshape(spread @ s(at), (n, n), order="F")
-            add(S >> 0, at, lambda row, i=i, j=j: row.dual_value[i, j] * np.where(i == j, 1.0, math.sqrt(2.0)))
+            add(S >> 0, at, partial(_matrix_dual, i, j))
         if self.exp:
             at = kinds[4].reshape(-1, 3)
-            add(cp.ExpCone(*(s(at[:, k]) for k in range(3))), at.ravel(), _triple_dual)
+            x, y, z = (s(at[:, k]) for k in range(3))
+            add(cp.ExpCone(x, y, z), at.ravel(), _triple_dual)
         if self.power:
             at = kinds[5].reshape(-1, 3)
-            add(cp.PowCone3D(*(s(at[:, k]) for k in range(3)), np.array(self.power)), at.ravel(), _triple_dual)
+            x, y, z = (s(at[:, k]) for k in range(3))
+            add(cp.PowCone3D(x, y, z, np.array(self.power)), at.ravel(), _triple_dual)
         return found
+
+
+def _matrix_dual(i: np.ndarray, j: np.ndarray, row: cp.Constraint) -> np.ndarray:
+    return np.asarray(row.dual_value[i, j] * np.where(i == j, 1.0, math.sqrt(2.0)))
 
 
 def _soc_dual(row: cp.Constraint) -> np.ndarray:
@@ -298,7 +305,7 @@ def _exp_excess(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 
 
 def _exp_dual(u: Tensor, v: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A point of the dual of the exponential cone, u < 0, −u e^{v/u} ≤ e·w (or u = 0 ≤ v, w), near (u, v, w): v or w is raised."""
+    """A point of the dual of the exponential cone, u < 0, −u e^{v/u} ≤ e·w (or u = 0 ≤ v, w): v or w is raised."""
     u, w = u.clamp_max(0), w.clamp_min(0)
     inner = u < 0
     a = torch.where(inner, -u, 1.0)

@@ -1,15 +1,16 @@
-"""Any convex set that CVXPY can write: the user's text, canonicalized once in units of η, is {η : b − A_ηη − A_x x ∈ K for some x}.
+"""Any convex set that CVXPY can write, canonicalized once in units of η: {η : b − A_ηη − A_x x ∈ K for some x}.
 
-A multiplier u lives in the rows, in the dual cone K*. Members have uᵀ(b − A_ηη − A_x x) ≥ 0, hence uᵀA_ηη ≤ bᵀu − (A_xᵀu)ᵀx: the price is bᵀu,
-and what A_xᵀu leaves of 0 is charged against a bound on x, found by interval propagation.
+A multiplier u lives in the rows, in the dual cone K*. Members have uᵀ(b − A_ηη − A_x x) ≥ 0, hence
+uᵀA_ηη ≤ bᵀu − (A_xᵀu)ᵀx: the price is bᵀu, and what A_xᵀu leaves of 0 is charged against a bound on x, found by
+interval propagation.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import cvxpy as cp
 import numpy as np
@@ -43,7 +44,7 @@ class ConeSlice(Atom):
     b: Tensor
     hidden: Rows | None
     cones: Cones
-    shared = {"b": 1}
+    shared: ClassVar[Mapping[str, int]] = {"b": 1}
 
     def check(self, n: int, r: int) -> None:
         fits("b", self.b, (n, r), "(N, m)")
@@ -144,7 +145,8 @@ class CustomSet(ConvexSet):
     """Any convex set that CVXPY can write: one line adds a constraint to an attack.
 
     Args:
-        build: a function from a CVXPY expression of shape (d,) to a list of constraints; with data, also of one keyword for each entry.
+        build: a function from a CVXPY expression of shape (d,) to a list of constraints; with data, also of one keyword
+            for each entry.
         data: numbers that differ by item, {"name": (N, ...)}; NaN makes an item INVALID.
 
     CVXPY's own unknowns are allowed in the text, and every cone but those of integers.
@@ -152,9 +154,11 @@ class CustomSet(ConvexSet):
     >>> no_brightness_change = CustomSet(lambda eta: [cp.sum(eta) == 0])
     """
 
-    build: Build
-    data: Mapping[str, Tensor]
-    place: tuple[Tensor | None, Tensor | None]  # (e, s): the text speaks of (η + e)/s
+    atom: ConeSlice
+    map: Rows
+    build: Build = list
+    data: Mapping[str, Tensor] = field(default_factory=dict)
+    total: Tensor | None = None  # e: the text speaks of e + η
 
     def __init__(self, build: Build, data: Mapping[str, Any] | None = None) -> None:
         if not callable(build):
@@ -165,9 +169,9 @@ class CustomSet(ConvexSet):
             name: torch.as_tensor(value).detach().to("cpu", torch.float64, copy=True)
             for name, value in (data or {}).items()
         }
-        self.__dict__.update(atom=None, map=None, label="CustomSet", build=build, data=rows, place=(None, None))
+        self.__dict__.update(atom=None, map=None, label="CustomSet", build=build, data=rows, total=None)
 
-    # --- from the text to a cone slice ---------------------------------------------------------------------------------------
+    # --- from the text to a cone slice -------------------------------------------------------------------------------
 
     def check(self, n: int, d: int) -> None:
         for name, rows in self.data.items():
@@ -184,7 +188,8 @@ class CustomSet(ConvexSet):
         kept = self.__dict__.setdefault("_fits", {})
         if (n if self.data else 0, d) not in kept:
             kept[n if self.data else 0, d] = replaced(self, **self._canonicalized(n, d))
-        return kept[n if self.data else 0, d]  # type: ignore[no-any-return]
+        fit: CustomSet = kept[n if self.data else 0, d]
+        return fit
 
     def _canonicalized(self, n: int, d: int) -> dict[str, Any]:
         flat = [rows.reshape(len(rows), -1).isnan().any(-1) for rows in self.data.values()]
@@ -192,11 +197,11 @@ class CustomSet(ConvexSet):
         if not bool(good.any()):
             raise ValueError(f"data must have an item without NaN, got {', '.join(self.data)} with one in every item")
         found = {i: self._cone_form(cp.Variable(d, name="eta"), i) for i in good.nonzero()[:, 0].tolist()}
-        K, hidden, b, cones = next(iter(found.values()))
+        _, hidden, b, cones = next(iter(found.values()))
         for other in found.values():
             if other[3] != cones or other[1].shape != hidden.shape:
                 raise ValueError(
-                    "build must write the same constraints for every item, with other numbers; got other cones for some item"
+                    "build must write the same constraints for every item, with other numbers; got other cones"
                 )
         right = np.full((len(good), len(b)), np.nan)
         right[list(found)] = [one[2] for one in found.values()]
@@ -237,16 +242,21 @@ class CustomSet(ConvexSet):
             )
         return list(rows)
 
-    # --- unknowns of the text ------------------------------------------------------------------------------------------------
+    # --- unknowns of the text ----------------------------------------------------------------------------------------
 
     @property
     def hides(self) -> bool:
         """Whether the text has unknowns x of its own, whose values are η's witness."""
         return self.atom is not None and self.atom.hidden is not None
 
+    @property
+    def _hidden(self) -> Rows:
+        assert self.atom.hidden is not None
+        return self.atom.hidden
+
     def loose(self, u: Float[Tensor, "N m"], reach: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """What −(A_xᵀu)ᵀx is at most for |η_i| ≤ reach_i."""
-        hidden = self.atom.hidden
+        hidden = self._hidden
         left = hidden.pull(u).abs() + hidden.pull_blur(u)
         return times(left, self.unknowns(reach)).sum(-1) * (1 + gamma(left.shape[1] + 2))
 
@@ -256,17 +266,16 @@ class CustomSet(ConvexSet):
         return torch.maximum(low.abs(), high.abs())[:, reach.shape[1] :]
 
     def strayed(self, aux: Tensor | None) -> float | Float[Tensor, "N m"]:
-        return 0.0 if aux is None or not self.hides else self.atom.hidden.absolute(aux)
+        return 0.0 if aux is None or not self.hides else self._hidden.absolute(aux)
 
     def widths(self, reach: Float[Tensor, "N d"]) -> Float[Tensor, "N k"]:
         own = super().widths(reach)
         if not self.hides:
             return own
         x = self.unknowns(reach)
-        size = self.atom.hidden.absolute(torch.where(x < math.inf, x, 0.0))
-        return torch.where(
-            own == 0, replaced(self.atom, b=torch.zeros_like(size)).widths(size), own
-        )  # a row about x alone
+        size = self._hidden.absolute(torch.where(x < math.inf, x, 0.0))
+        alone = replaced(self.atom, b=torch.zeros_like(size)).widths(size)
+        return torch.where(own == 0, alone, own)  # of a row about x alone
 
     def extent(self, like: Float[Tensor, "N d"]) -> Extent:
         d = like.shape[1]
@@ -280,30 +289,22 @@ class CustomSet(ConvexSet):
         for known in kept:
             if known[0].shape == high.shape and torch.equal(known[0], high):
                 return known[1]  # type: ignore[no-any-return]
-        n, d, m = len(high), high.shape[1], self.map.rows(high.shape[1])
-        ends = [part.cpu().numpy() for part in (low, high)]
-        b = self.atom.right(high.new_empty(()).expand(n, m)).nan_to_num(0.0, math.inf, -math.inf).cpu().numpy()
-        if self.map.matrix.ndim == 3 or (self.hides and self.atom.hidden.matrix.ndim == 3):
-            each = [
-                bounds(
-                    _item(self.map, i),
-                    _item(self.atom.hidden, i, m),
-                    self.atom.cones,
-                    *(x[i : i + 1] for x in (b, *ends)),
-                )
-                for i in range(n)
-            ]
-            found = [np.concatenate(part) for part in zip(*each, strict=True)]
-        else:
-            one = bool(n) and all((part == part[:1]).all() for part in (b, *ends))
-            rows = slice(0, 1) if one else slice(None)
-            matrices = _item(self.map, 0), _item(self.atom.hidden, 0, m)
-            found = [*bounds(*matrices, self.atom.cones, *(part[rows] for part in (b, *ends)))]
-        answer = tuple(torch.from_numpy(part).to(high.device).expand(n, part.shape[1]) for part in found)
+        n, m = len(high), self.map.rows(high.shape[1])
+        b = self.atom.right(high.new_empty(()).expand(n, m)).nan_to_num(0.0, math.inf, -math.inf)
+        numbers = [part.cpu().numpy() for part in (b, low, high)]
+        differ = self.map.matrix.ndim == 3 or (self.atom.hidden is not None and self.atom.hidden.matrix.ndim == 3)
+        alike = all((part == part[:1]).all() for part in numbers)  # one item speaks for all
+        groups = [slice(i, i + 1) for i in range(n)] if differ else [slice(0, min(n, 1) if alike else n)]
+        found = []
+        for rows in groups:
+            matrices = _item(self.map, rows.start), _item(self.atom.hidden, rows.start, m)
+            found.append(bounds(*matrices, self.atom.cones, *(part[rows] for part in numbers)))
+        ends = [np.concatenate(part) for part in zip(*found, strict=True)]
+        answer = tuple(torch.from_numpy(end).to(high.device).expand(n, end.shape[1]) for end in ends)
         self.__dict__["_kept"] = [*kept[-1:], (high, answer)]
         return answer  # type: ignore[return-value]
 
-    # --- membership ----------------------------------------------------------------------------------------------------------
+    # --- membership --------------------------------------------------------------------------------------------------
 
     def equalities(self, eta: Float[Tensor, "N d"], aux: Tensor | None = None) -> Equalities | None:
         count, s = self.atom.cones.zero, self.atom.slack(self.map(eta), aux)
@@ -326,34 +327,23 @@ class CustomSet(ConvexSet):
         return torch.tensor(found, dtype=torch.float64, device=eta.device)
 
     def constraints(self, eta: cp.Expression, i: int = 0, n: int = 1) -> list[cp.Constraint]:
-        total, by = self.place
-        if total is not None:
-            eta = eta + total[i].cpu().numpy()
-        return self._rows(eta if by is None else eta / float(by[i]), i if self.data else 0)
+        return self._rows(eta if self.total is None else eta + self.total[i].cpu().numpy(), i if self.data else 0)
 
-    # --- for other items, after a step, in other units -----------------------------------------------------------------------
+    # --- for other items, after a step, in other units ---------------------------------------------------------------
 
     def take(self, rows: Int[Tensor, " M"]) -> CustomSet:
         host = rows.cpu()
-        place = tuple(part if part is None else part[rows.to(part.device)] for part in self.place)
-        parts: dict[str, Any] = {"data": {name: entry[host] for name, entry in self.data.items()}, "place": place}
+        total = None if self.total is None else self.total[rows.to(self.total.device)]
+        parts: dict[str, Any] = {"data": {name: entry[host] for name, entry in self.data.items()}, "total": total}
         if self.atom is not None:
             parts |= {"atom": self.atom.take(rows), "map": self.map.take(rows)}
         return replaced(self, **parts)
 
     def shifted(self, total: Float[Tensor, "N d"]) -> CustomSet:
-        old, by = self.place
-        return self._moved(
-            super(CustomSet, self.fitted(*total.shape)).shifted(total), (total if old is None else old + total, by)
-        )
-
-    def scaled(self, by: Float[Tensor, " N"]) -> CustomSet:
-        old, unit = self.place
-        place = None if old is None else old * by[:, None], by if unit is None else unit * by
-        return self._moved(super().scaled(by), place)
-
-    def _moved(self, moved: ConvexSet, place: tuple[Tensor | None, Tensor | None]) -> CustomSet:
-        return replaced(moved, place=place)
+        fit = self.fitted(*total.shape)
+        wide = total.to(torch.float64)
+        whole = wide if self.total is None else self.total + wide
+        return replaced(fit, atom=fit.atom.moved(-fit.map(wide)), total=whole)
 
 
 def _rows(parts: list[sp.csr_array], items: list[int], n: int) -> Rows | None:

@@ -1,4 +1,4 @@
-"""Bounds on the unknowns of a user's text, by interval propagation over its rows and the heads of its cones, rounded outwards."""
+"""Bounds on the unknowns of a user's text, by interval propagation over its rows and cones, rounded outwards."""
 
 from __future__ import annotations
 
@@ -50,10 +50,11 @@ def bounds(
 def _trapped(
     table: _Table, b: np.ndarray, kept: np.ndarray, cones: Cones, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds that no single row gives, as of s² ≤ ar and a² ≤ ts (a norm of p = 3), where each unknown is bounded by the others.
+    """Bounds that no single row gives, as of s² ≤ ar and a² ≤ ts (p = 3), where each unknown is bounded by the others.
 
-    Let those of S be at most M in size; propagation then says x_k ≤ h_k(M), a concave function. Where h_k(M) < M and h_k grows by less
-    than M does, the same holds for all larger M, so that no point of the set has its largest entry of S at any of them: M is a bound.
+    Let the unbounded ones be at most M in size; propagation then says x_k ≤ h_k(M), a concave function. Where h_k(M)
+    < M and h_k grows by less than M does, the same holds for all larger M, so that no point of the set has its largest such
+    entry at any of them: M is a bound.
     """
     endless = ~np.isfinite(low), ~np.isfinite(high)
     known = [np.where(np.isfinite(part), np.abs(part), 0.0).max(1, keepdims=True) for part in (low, high, b)]
@@ -81,8 +82,8 @@ def _trapped(
 def _implied(K: sp.csr_array, hidden: sp.csr_array, cones: Cones) -> sp.csr_array:
     """Sums of rows that are at least 0 and say more than each by itself, as a matrix that takes rows to sums.
 
-    Two inequalities in which η cancels: x − η ≥ 0 and x + η ≥ 0 say x ≥ 0. The head of a second-order cone plus or minus another row of
-    it: ‖(x − y, 2w)‖ ≤ x + y says x, y ≥ 0.
+    Two inequalities in which η cancels: x − η ≥ 0 and x + η ≥ 0 say x ≥ 0. The head of a second-order cone plus or
+    minus another row of it: ‖(x − y, 2w)‖ ≤ x + y says x, y ≥ 0.
     """
     pairs: list[tuple[int, int, float]] = []
     seen: dict[tuple[bytes, bytes], int] = {}

@@ -100,7 +100,7 @@ class Compiled:
         self.dpp = self.problem.is_dpp()
 
     def data(self, values: dict[str, np.ndarray]) -> Any:
-        """The solver's arguments, which CVXPY makes; after the first time they are an affine function of the parameters."""
+        """The solver's arguments: made by CVXPY, and after the first time an affine function of the parameters."""
         if self.affine is None:
             with _compiling, warnings.catch_warnings():
                 warnings.simplefilter("ignore")

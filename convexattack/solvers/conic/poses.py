@@ -13,10 +13,14 @@ import cvxpy as cp
 import numpy as np
 import scipy.sparse as sp
 import torch
+from scipy.sparse.linalg import lsqr
 from torch import Tensor
 
 from convexattack.sets.atoms import Atom, Interval, NormBall
 from convexattack.sets.custom import ConeSlice
+
+SHARE = 16  # cones that are tightened in full
+DEARLY = 100  # times what is left of Aᵀy: a change of y that costs more is not made
 
 __all__ = ["Pose", "Written", "digest", "pose"]
 
@@ -154,7 +158,7 @@ def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray, known: np.
         )
     factor = np.where(idle, 0.0, 1 / _coarse(largest)[:, cones.block])
     numbers = {"b": np.where(idle, 1.0, np.where(idle, 0.0, b) * factor)}
-    inwards = np.broadcast_to(-cones.centre * (cones.block >= 0), (n, m))
+    inwards = np.broadcast_to(-cones.centre * min(1.0, SHARE / k), (n, m))  # what many cones cost, adds up
     hidden = atom.hidden
     shape = digest((None if hidden is None else hidden, dataclasses.astuple(cones)))
     form: list[Hashable] = [
@@ -177,11 +181,21 @@ def _cone_slice(atom: ConeSlice, size: np.ndarray, limit: np.ndarray, known: np.
             y = np.zeros(m)
             for _, at, value in parts:
                 y[at] += np.ravel(value())
-            return y
+            return y if A is None else _balanced(y, A, cones.block)
 
         return Written([row for row, *_ in parts], read, x)
 
     return Pose(factor, numbers, {"b": inwards}, form, write, columns=columns)
+
+
+def _balanced(y: np.ndarray, A: Any, block: np.ndarray) -> np.ndarray:
+    """y with each cone's part scaled, so that it stays in the dual cone, by as little as will make Aᵀy = 0."""
+    left = A.T @ y
+    sums = sp.csr_array((np.ones(len(block)), (np.arange(len(block)), block)))
+    theta = lsqr(A.T @ sp.diags_array(y) @ sums, -left, atol=1e-15, btol=1e-15, iter_lim=4 * len(left) + 50)[0]
+    change = y * theta.clip(-0.5, 0.5)[block]
+    worth = np.abs(A.T @ (y + change)).sum() < np.abs(left).sum() and np.abs(change).sum() < DEARLY * np.abs(left).sum()
+    return np.asarray(y + change if worth else y)
 
 
 def _coarse(size: np.ndarray) -> np.ndarray:

@@ -5,9 +5,9 @@
     sum of hinges   minimize Σ w_i h_i/Σw  subject to  h ≥ 0,  h_i ≥ c_i/w_i + (s a_i/w_i)ᵀu,  u ∈ C_j/s
 
 One set acts on u itself and absorbs what the multipliers of the others leave of the gradient; every other set has
-rows whose dual values are its multiplier. Beside `solve` there are three texts about the sets alone: `inside`, the point
-with the most slack in all inequalities; `violated`, the least by which all rows must be widened, whose multipliers prove that
-the sets have no common point; and `ray`.
+rows whose dual values are its multiplier. Beside `solve` three texts are about the sets alone: `inside`, the point
+with the most slack in all inequalities; `violated`, the least by which all rows must be widened, whose multipliers
+prove that the sets have no common point; and `ray`.
 """
 
 from __future__ import annotations
@@ -321,7 +321,8 @@ def explained(item: Any, eta: Tensor) -> Tensor:
     if equal is None:
         return found
     _, A, off = equal
-    return found - (torch.linalg.pinv(A) @ (off * told[:, : off.shape[1]])[..., None])[..., 0]
+    step: Tensor = (torch.linalg.pinv(A) @ (off * told[:, : off.shape[1]])[..., None])[..., 0]
+    return found - step
 
 
 def _slack(made: Pose, i: int) -> Compiled:
