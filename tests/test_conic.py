@@ -260,7 +260,7 @@ def test_min_norm_at_its_last_point() -> None:
 @pytest.mark.parametrize("norm", FEW, ids=str)
 @pytest.mark.parametrize("boxed", [False, True])
 def test_a_re_solve_does_not_compile_again(norm: ca.Lp, boxed: bool) -> None:
-    """CVXPY's own map from parameters to data is found and reproduces it; else each item would cost a millisecond more."""
+    """CVXPY's own map from parameters to data is found and reproduces it; else each item costs a millisecond more."""
     box = (ca.Box(-0.2, 0.3),) if boxed else ()
     value, gradient = data()
     for program in (ca.GNII(value, gradient, (ca.Ball(norm, 0.1), *box)), ca.MinNorm(0.1 * value, gradient, norm, box)):

@@ -52,9 +52,9 @@ def _trapped(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bounds that no single row gives, as of s² ≤ ar and a² ≤ ts (p = 3), where each unknown is bounded by the others.
 
-    Let the unbounded ones be at most M in size; propagation then says x_k ≤ h_k(M), a concave function. Where h_k(M)
-    < M and h_k grows by less than M does, the same holds for all larger M, so that no point of the set has its largest such
-    entry at any of them: M is a bound.
+    Let the unbounded ones be at most M in size; propagation then says x_k ≤ h_k(M), a concave function. Where
+    h_k(M) < M and h_k grows by less than M does, the same holds for all larger M, so that no point of the set has its
+    largest such entry at any of them: M is a bound.
     """
     endless = ~np.isfinite(low), ~np.isfinite(high)
     known = [np.where(np.isfinite(part), np.abs(part), 0.0).max(1, keepdims=True) for part in (low, high, b)]
