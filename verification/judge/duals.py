@@ -62,8 +62,8 @@ def _item(one: World, eta: Array) -> list[Array] | None:
     if not table.size:
         return [np.zeros(_row_space(one, shape)) for shape in one.shapes] if not right.any() else None
     found = linprog(np.zeros(table.shape[1]), A_eq=table, b_eq=right, bounds=bounds, method="highs")
-    if found.status != 0:
-        return None
+    if found.status != 0 or np.abs(table @ found.x - right).max() > 1e-14:
+        return None  # where nothing bounds an entry, a residual of 1e-12 is as bad as none
     parts = [np.zeros(_row_space(one, shape)) for shape in one.shapes]
     for (k, entry), weight in zip(places, found.x, strict=False):
         parts[k] = parts[k] + weight * entry

@@ -173,6 +173,7 @@ def _enumerated(world: World, slack: float) -> tuple[Array, Array, Array]:
         found = np.where(good, objective(world, np.nan_to_num(x)), INF)
     k = found.argmin(1)
     eta = np.where(np.isfinite(found.min(1))[:, None], x[np.arange(n), k], np.nan)
+    eta = np.where(np.abs(eta) < 1e-13, 0.0, eta)  # where a radius is 0, nothing else is inside
     return found.min(1), eta, _amid(x, good)
 
 

@@ -220,7 +220,7 @@ def by_hand(rng: np.random.Generator, n: int) -> Iterator[Batch]:
         if kind == "gn":
             clear = known.least < -1e-9 * (1 + np.abs(world.value))
             codes = np.where(clear, codes, ca.Status.FAILED.code)
-        eta = torch.tensor(known.eta * world.unit[:, None]).to(world.dtype)
+        eta = torch.tensor(known.eta * world.unit[:, None])  # float64: rounding it further is a solver's art
         inside = torch.tensor(known.inside * world.unit[:, None])
         claim = ca.Solution(eta, torch.tensor(codes).to(torch.int8), tuple(map(torch.tensor, parts)), inside=inside)
         yield _batch(f"{kind} {_word(world.dtype)} by hand", world, known, claim)

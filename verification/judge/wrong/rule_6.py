@@ -178,7 +178,7 @@ ROWS = (
         feasible([0, 0], [-1, 0], [0], inside=(-0.5, 0.0)), met(-1 + 1e-7), "L + gᵀη = 1e-7 at this η",
     ),
     wrong(
-        6, "(GN) at another point than η, bfloat16", gn(0.05, [1, 0], ball(INF), halfspaces([[1, 0]], [-0.19])).of(NARROW),
+        6, "(GN) at another point, bfloat16", gn(0.05, [1, 0], ball(INF), halfspaces([[1, 0]], [-0.19])).of(NARROW),
         feasible([0, 0], [-1, 0], [0], inside=(-0.5, 0.0)), met(-0.95), "L + gᵀη = 0.05 at this η",
     ),
     exact_only(
