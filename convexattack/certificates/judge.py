@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convexattack.certificates.certificate import Certificate
 from convexattack.certificates.inside import cost_of, pulled
-from convexattack.numerics import gamma, ratio, rounding_slack
+from convexattack.numerics import gamma, ratio
 from convexattack.programs import GN, MinNorm, Program
 from convexattack.programs.base import Balance
 from convexattack.sets.base import Point
@@ -76,18 +76,15 @@ def _missing(
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """primal − dual, summed so that nothing large cancels, and the scale that it is relative to.
 
-    Where the objective can vary by no more than the rounding of its own evaluation, every point inside is optimal.
+    Where the objective cannot vary, every point inside is optimal.
     """
     if isinstance(program, MinNorm):
         none = torch.zeros_like(point.eta)
         idle = (program.L <= 0) & (program.violation(none) == 0)
         return primal - dual.clamp_min(0), torch.where(dual > 0, dual, torch.where(idle, program.scale(), 0.0))
     total, error = program.shortfall(point, b)
-    scale, width = program.scale(), program.extent.width[:, None]
-    still = ((program.A == 0) | (width == 0)).flatten(1).all(-1)
-    own = (program.A.abs() * (point.eta.abs()[:, None] * (width > 0))).sum((1, 2)) * 4 * rounding_slack(width.shape[-1])
-    alike = still | ((scale <= own) & (own > LEAST))
-    return torch.where(alike, 0.0, torch.where(scale > LEAST, total + error, torch.inf)), scale
+    scale, still = program.scale(), program.still()
+    return torch.where(still, 0.0, torch.where(scale > LEAST, total + error, torch.inf)), scale
 
 
 def _charge(program: Program, b: Balance, forgiven: Sequence[Tensor]) -> Float[Tensor, " N"]:
@@ -119,8 +116,8 @@ def _proved(
     none = empty & ~there
     if isinstance(program, GN):
         yes, no = _feasible(program, solution, point) & sound, sound & (dual >= 0)
-        close = primal - dual <= TIE * (program.L.abs() + primal.abs())
-        near = (there & sound & ~yes & ~no & close).nonzero().flatten()
+        tie = primal.abs() <= TIE * (program.L.abs() + (program.L - primal).abs())
+        near = (there & sound & ~yes & ~no & tie).nonzero().flatten()
         if len(near):
             known = program.take(near).decide(solution.eta[near], tuple(part[near] for part in solution.multipliers))
             yes = yes.index_copy(0, near, known == Status.FEASIBLE.code)
@@ -136,7 +133,7 @@ def _feasible(program: GN, solution: Solution, point: Point) -> Bool[Tensor, " N
     """Whether a point that is inside beyond doubt has L + gᵀη < 0, for certain."""
     found = pulled(program, point, solution, sure=True)
     most = program.primal(found.point.eta) + program.primal_error(found.point.eta) + cost_of(program, found)
-    return found.good & point.eta.isfinite().all(-1) & (most < 0)
+    return found.good & point.eta.isfinite().all(-1) & (most < 0) & (program.primal(point.eta) < 0)
 
 
 def _falls(program: Program, solution: Solution, point: Point) -> Bool[Tensor, " N"]:

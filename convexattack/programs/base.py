@@ -281,6 +281,18 @@ class Program(abc.ABC):
         apart = (self.highest(v) + self.highest(-v)).clamp_min(0)
         return torch.minimum(apart, two_level_sum(times(v.abs(), self.extent.width)))
 
+    def still(self) -> Bool[Tensor, " N"]:
+        """Whether the sets do not let the objective vary at all: by their bounds on each η_i, or as two that touch in a
+        point, whose bounds on vᵀη from above and below are one number but for rounding."""
+        found = torch.ones(len(self), dtype=torch.bool, device=self.gradient.device)
+        slack = 4 * rounding_slack(self.gradient.shape[-1])
+        for v in self.A.unbind(1):
+            wide = two_level_sum(times(v.abs(), self.extent.width))
+            up, down = self.highest(v), self.highest(-v)
+            touch = (up + down <= slack * (up.abs() + down.abs())) & (up + down < wide / 2)
+            found = found & (((v == 0) | (self.extent.width == 0)).all(-1) | touch)
+        return found
+
     def highest(self, v: Float[Tensor, "N d"]) -> Float[Tensor, " N"]:
         """The least known bound on vᵀη over the sets, rounding included; ∞ where there is none."""
         terms = times(v, torch.where(v > 0, self.extent.high, self.extent.low))

@@ -18,6 +18,7 @@ from convexattack.solution import Multipliers, Status
 
 __all__ = ["GN"]
 
+CLEAR = 1e-7  # of |L| + |gᵀη|: where L + gᵀη is nearer to 0, being inside must be certain
 NEAR = 1e-12  # violations that exact arithmetic may find to be none
 BITS = 256  # of roots
 
@@ -55,7 +56,11 @@ class GN(Program):
         wide = eta.to(torch.float64)
         primal, error = self.primal(wide), self.primal_error(wide)
         out, bound = self.violation(wide), self.bound(multipliers)
-        yes, no = (primal + error < 0) & (out == 0), bound.sure >= 0
+        inside = torch.ones_like(out, dtype=torch.bool)
+        for item in self.sets:
+            inside = inside & (item.excess(wide) + item.blur(wide) <= 0).all(-1)
+        inside = inside | (primal < -CLEAR * (self.L.abs() + (self.L - primal).abs()))
+        yes, no = (primal + error < 0) & (out == 0) & inside, bound.sure >= 0
         verdict = torch.where(yes, Status.FEASIBLE.code, Status.UNDECIDED.code)
         verdict = torch.where(no, Status.INFEASIBLE.code, verdict).to(torch.int8)
         near = ((primal - error < 0) & (out <= NEAR)) | (bound.value + bound.error >= 0)
