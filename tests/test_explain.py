@@ -131,6 +131,7 @@ def dual_of(page: ca.Explanation) -> Step | None:
 def faithful(page: ca.Explanation) -> None:
     """The bound on the page, derived by hand, and the verdict are the certificate's; the η on it is the solution's."""
     last, eta = page.steps[-1], page.solution.eta[0].to(torch.float64)
+    assert isinstance(page.certificate, ca.ExactCertificate)
     proof = page.certificate.proofs[0]
     derived = dual_of(page)
     if last.title != "The certificate":

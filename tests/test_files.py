@@ -330,11 +330,12 @@ def claim_of(program: ca.Program) -> ca.Solution:
 @pytest.mark.parametrize("make", OWN.values(), ids=OWN)
 def test_any_set_comes_back_bit_by_bit(make: Callable[[], ca.ConvexSet], kind: str, tmp_path: Path) -> None:
     (value, gradient), sets = numbers(), (ca.Ball(ca.Lp(2), 0.5), make())
-    program: ca.Program = {
+    kinds: dict[str, Callable[[], ca.Program]] = {
         "gnii": lambda: ca.GNII(value, gradient, sets),
         "min-norm": lambda: ca.MinNorm(value, gradient, ca.Lp(1), sets),
         "hinge-sum": lambda: ca.HingeSum(value[:, None].repeat(1, 2), gradient[:, None].repeat(1, 2, 1), sets),
-    }[kind]()
+    }
+    program = kinds[kind]()
     solution = claim_of(program)
     files.write_solution(tmp_path / "solution.npz", program, solution)
     again, claim = files.read_solution(tmp_path / "solution.npz")

@@ -60,7 +60,7 @@ LONG: dict[str, str] = {  # those that are longer, and why
     "convexattack.models.train.main": "the options of a command line",
     "convexattack.solvers.operator_norm._some": "a branch for each range of p, a few lines each",
 }
-LINES = 14_000  # of the package
+LINES = 19_600  # of the package; it is to shrink
 IMPORTS_BY_NAME = {"cli", "models"}  # a user's own MODULE:FACTORY
 PUBLIC_ROOMS = {"testing", "models", "datasets"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}

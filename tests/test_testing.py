@@ -380,11 +380,11 @@ def test_the_first_case_is_asked_again() -> None:
 
     def tires(g: Tensor, radius: float) -> Tensor:
         calls[0] += 1
-        return torch.zeros_like(g) if calls[0] > known else right(g, radius)
+        return torch.zeros_like(g) if calls[0] > until else right(g, radius)
 
-    known = 10**9
+    until: float = 10**9
     check_step(tires, ca.GNII, ca.Lp(INF), examples=20)
-    known, calls[0] = calls[0] - 1, 0
+    until, calls[0] = calls[0] - 1, 0
     with pytest.raises(AssertionError, match="two different answers"):
         check_step(tires, ca.GNII, ca.Lp(INF), examples=20)
 

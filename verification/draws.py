@@ -13,7 +13,7 @@ import convexattack as ca
 
 __all__ = [
     "BOXES", "JACOBIANS", "NORMS", "TYPES", "Either", "boxes", "gradients", "jacobian", "jacobians", "programs",
-    "radii", "rows", "scales", "tensors", "values", "word",
+    "radii", "scales", "tensors", "values", "word",
 ]  # fmt: skip
 
 NORMS = (1.0, 1.01, 1.5, 2.0, 3.0, math.pi, 10.0, math.inf)

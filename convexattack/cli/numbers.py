@@ -90,8 +90,7 @@ def certify(
     exact: Annotated[
         bool,
         typer.Option(
-            "--exact",
-            help="Trust no float: PROVED, ROUNDING, TOLERATED, REFUTED or UNDECIDED in exact arithmetic.",
+            "--exact", help="Trust no float: PROVED, ROUNDING, TOLERATED, REFUTED or UNDECIDED in exact arithmetic."
         ),
     ] = False,
     as_json: Annotated[

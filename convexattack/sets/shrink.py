@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from convexattack.numerics import round_down
 from convexattack.sets.base import ConvexSet

@@ -1,6 +1,8 @@
-"""(9), ‖J‖_{p→2}: closed forms for p in {1, 2}, the relaxation and its rounding for p > 2, the nonlinear power method for 1 < p < 2.
+"""(9), ‖J‖_{p→2}: closed forms for p in {1, 2}, the relaxation and its rounding for p > 2, the nonlinear power method
+for 1 < p < 2.
 
-Batched torch on any device, float64 inside. Items are scaled by their largest entry; those that hold a NaN become `Status.INVALID`.
+Batched torch on any device, float64 inside. Items are scaled by their largest entry; those that hold a NaN become
+`Status.INVALID`.
 """
 
 from __future__ import annotations
@@ -46,13 +48,15 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
 
     Args:
         program: with p in [1, ∞].
-        exact: for p = ∞ and d ≤ 20, try all 2^{d−1} vertices: η is then the optimum, though only the bracket is certified.
+        exact: for p = ∞ and d ≤ 20, try all 2^{d−1} vertices: η is then the optimum, though only the bracket is
+            certified.
 
     Returns:
-        A `Solution`: status OPTIMAL where the bracket closes, BRACKETED elsewhere. `stats`, each (N,): `gap` of the relaxation, relative
-        (0 for p < 2, where the bound is a formula); `rounding_ratio`, the mean over Gaussian draws of ‖Jη‖₂² against the squared bound
-        (p > 2), for p = ∞ at least 2/π in expectation; `newton_steps`; `exact`, whether η is known to be the optimum although the bound
-        need not show it (p in {1, 2}, rank at most 2 with p = ∞ or rank 1, and enumeration).
+        A `Solution`: status OPTIMAL where the bracket closes, BRACKETED elsewhere. `stats`, each (N,): `gap` of the
+        relaxation, relative (0 for p < 2, where the bound is a formula); `rounding_ratio`, the mean over Gaussian draws
+        of ‖Jη‖₂² against the squared bound (p > 2), for p = ∞ at least 2/π in expectation; `newton_steps`; `exact`,
+        whether η is known to be the optimum although the bound need not show it (p in {1, 2}, rank at most 2 with p = ∞
+        or rank 1, and enumeration).
     """
     n, m, d = program.shape
     if not program.explicit:
@@ -73,7 +77,9 @@ def solve(program: OperatorNorm, exact: bool = False) -> Solution:
 def _some(
     jacobian: Tensor, radius: Tensor, norm: Lp, exact: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """η, codes, y, F and stats of some items; J is worked on as J/‖J‖_F without columns that are far too short to matter."""
+    """η, codes, y, F and stats of some items; J is worked on as J/‖J‖_F without columns that are far too short to
+    matter.
+    """
     J = jacobian.to(torch.float64, copy=True)
     top = J.abs().flatten(1).amax(1)
     valid = top.isfinite()  # NaN is not
@@ -138,8 +144,9 @@ def _change(J: Tensor, eta: Tensor) -> Tensor:
 
 
 def _relaxed(J: Tensor, q: float) -> rows.Relaxed:
-    """By multiplications of one Newton step: k = m(m+1)/2 unknowns from d columns, against twenty d × d factorizations or products.
-    Where both are nothing, the rows' method is the more accurate one; where both are too much, it takes conjugate gradients."""
+    """By multiplications of one Newton step: k = m(m+1)/2 unknowns from d columns, against twenty d × d factorizations
+    or products. Where both are nothing, the rows' method is the more accurate one; where both are too much, it takes
+    conjugate gradients."""
     m, d = J.shape[1:]
     k = m * (m + 1) // 2
     if k <= FEW or (k <= MANY and d * k**2 + k**3 <= 20 * d**3):

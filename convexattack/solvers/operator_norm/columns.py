@@ -3,8 +3,9 @@
     minimize ‖y‖_σ  subject to  Z = Diag(y) − C ⪰ 0,     C = JᵀJ,  σ = p/(p − 2)
     maximize ⟨C, X⟩  subject to  X ⪰ 0,  ‖diag X‖_{p/2} ≤ 1
 
-are dual to each other and equal to the square of the bound for ε = 1. The primal-dual method of Helmberg, Rendl, Vanderbei and Wolkowicz
-runs on ZX = μI and diag X = ∇‖y‖_σ: one Newton step is X + dX = μZ⁻¹ − sym(Z⁻¹ Diag(dy) X), and dy solves the d × d system
+are dual to each other and equal to the square of the bound for ε = 1. The primal-dual method of Helmberg, Rendl,
+Vanderbei and Wolkowicz runs on ZX = μI and diag X = ∇‖y‖_σ: one Newton step is X + dX = μZ⁻¹ − sym(Z⁻¹ Diag(dy) X), and
+dy solves the d × d system
 
     (Z⁻¹ ∘ X + ∇²‖y‖_σ) dy = μ diag Z⁻¹ − ∇‖y‖_σ        (with Mehrotra's corrector on the right).
 
@@ -138,7 +139,9 @@ def _newton(C: Tensor, y: Tensor, X: Tensor, sigma: float) -> tuple[Tensor, Tens
 
 
 def _reach(A: Tensor, D: Tensor, back: float) -> Tensor:
-    """A step α in {1, back, back², …} with A + αD ≻ 0, drawn in a little where that is not the whole step; NaN where there is none."""
+    """A step α in {1, back, back², …} with A + αD ≻ 0, drawn in a little where that is not the whole step; NaN where
+    there is none.
+    """
     alpha = torch.ones_like(A[:, 0, 0])
     open_ = torch.arange(len(A), device=A.device)
     for _ in range(60):

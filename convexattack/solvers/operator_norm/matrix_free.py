@@ -85,8 +85,8 @@ def _climb(forward: Product, adjoint: Product, norm: Lp, v: Tensor) -> tuple[Ten
 
 
 def _top(product: Product, n: int, size: int, like: JacobianOperator) -> tuple[Tensor, Tensor]:
-    """The leading Ritz vectors (n, size, k) of a positive semidefinite operator, the top one converged, by restarted Lanczos with full
-    orthogonalization; and its steps."""
+    """The leading Ritz vectors (n, size, k) of a positive semidefinite operator, the top one converged, by restarted
+    Lanczos with full orthogonalization; and its steps."""
     tolerance = 1e-10 if like.dtype == torch.float64 else 8 * torch.finfo(like.dtype).eps
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(n, size, generator=generator, dtype=torch.float64).to(like.device)

@@ -1,7 +1,8 @@
-"""Feasible η for (9): rounding a factor of W, the alternation that never decreases ‖Jη‖₂, and the cases that can be solved exactly.
+"""Feasible η for (9): rounding a factor of W, the alternation that never decreases ‖Jη‖₂, and the cases that can be
+solved exactly.
 
-For w ∈ R^m the best η is ε·steepest(−Jᵀw), with wᵀJη = ε‖Jᵀw‖_q; for η the best w is Jη/‖Jη‖₂. Alternating the two is the nonlinear
-power method (Boyd): ‖Jη_{k+1}‖ ≥ w_kᵀJη_{k+1} ≥ w_kᵀJη_k = ‖Jη_k‖.
+For w ∈ R^m the best η is ε·steepest(−Jᵀw), with wᵀJη = ε‖Jᵀw‖_q; for η the best w is Jη/‖Jη‖₂. Alternating the two is
+the nonlinear power method (Boyd): ‖Jη_{k+1}‖ ≥ w_kᵀJη_{k+1} ≥ w_kᵀJη_k = ‖Jη_k‖.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ MOST_SIGNS = 20  # coordinates up to which all signs are tried
 def round_factor(
     J: Float[Tensor, "N m d"], F: Float[Tensor, "N m r"], norm: Lp
 ) -> tuple[Float[Tensor, "N d"], Float[Tensor, " N"]]:
-    """The best η, ε = 1, of many w drawn from N(0, FFᵀ) and its principal directions, each improved by alternation; and the mean over the
-    plain draws of ‖Jη‖₂² (Nesterov's rounding, before any alternation). All but the last turns run in float32."""
+    """The best η, ε = 1, of many w drawn from N(0, FFᵀ) and its principal directions, each improved by alternation; and
+    the mean over the plain draws of ‖Jη‖₂² (Nesterov's rounding, before any alternation). All but the last turns run in
+    float32."""
     n, m, d = J.shape
     r = F.shape[2]
     generator = torch.Generator().manual_seed(0)
@@ -91,7 +93,9 @@ def _ascent(J: Tensor, w: Tensor, norm: Lp) -> Tensor:
 
 
 def sweep(J: Float[Tensor, "N 2 d"]) -> Float[Tensor, "N d"]:
-    """The optimum for p = ∞, ε = 1 and a J of rank at most 2, given in two rows: the signs of Jᵀw(θ) change at d angles only."""
+    """The optimum for p = ∞, ε = 1 and a J of rank at most 2, given in two rows: the signs of Jᵀw(θ) change at d angles
+    only.
+    """
     a, b = J[:, 0], J[:, 1]
     turn = torch.atan2(-a, b)  # cos θ·a + sin θ·b = 0
     turn = torch.where(turn < 0, turn + math.pi, turn)

@@ -1,16 +1,18 @@
-"""The relaxation of ‖J‖_{p→2}, p ≥ 2, as a problem in a symmetric m × m matrix W: a batched primal-dual interior-point method.
+"""The relaxation of ‖J‖_{p→2}, p ≥ 2, as a problem in a symmetric m × m matrix W: a batched primal-dual interior-point
+method.
 
     maximize  2‖s(W)‖_q − tr W   over  W ⪰ 0,      s_i(W) = (j_iᵀ W j_i)^{1/2}
 
-is the relaxation without its scale (at the optimum tr W = ‖s(W)‖_q, which is the bound for ε = 1). Its gradient vanishes where
-S = I − G(W) ⪰ 0 and SW = 0, with G = ‖s‖_q^{1−q} Σ_i s_i^{q−2} j_i j_iᵀ. Any W gives the bracket
+is the relaxation without its scale (at the optimum tr W = ‖s(W)‖_q, which is the bound for ε = 1). Its gradient
+vanishes where S = I − G(W) ⪰ 0 and SW = 0, with G = ‖s‖_q^{1−q} Σ_i s_i^{q−2} j_i j_iᵀ. Any W gives the bracket
 
     ‖s(W)‖_q / (tr W)^{1/2}  ≤  relaxation  ≤  (‖s(W)‖_q λ_max(G))^{1/2},
 
-the right-hand side by y_i = s_i^{2−q}. Newton's method runs on SW = μI in the scaling of Nesterov and Todd, R⁻¹WR⁻ᵀ = RᵀSR = Λ, with
-Mehrotra's corrector. W = L₁L₁ᵀ and S = L₂L₂ᵀ are kept as factors and never formed, because W loses rank at the optimum. A step costs
-d·(m(m+1)/2)² multiplications for the Hessian, which is summed in blocks that stay in cache, in float32 until μ is small. Where that is
-too much (`direct=False`) conjugate gradients, with the Hessian's diagonal as preconditioner, take 2dm² for each product with it.
+the right-hand side by y_i = s_i^{2−q}. Newton's method runs on SW = μI in the scaling of Nesterov and Todd, R⁻¹WR⁻ᵀ =
+RᵀSR = Λ, with Mehrotra's corrector. W = L₁L₁ᵀ and S = L₂L₂ᵀ are kept as factors and never formed, because W loses rank
+at the optimum. A step costs d·(m(m+1)/2)² multiplications for the Hessian, which is summed in blocks that stay in
+cache, in float32 until μ is small. Where that is too much (`direct=False`) conjugate gradients, with the Hessian's
+diagonal as preconditioner, take 2dm² for each product with it.
 """
 
 from __future__ import annotations
@@ -114,7 +116,9 @@ def _record(
 
 
 def _gradient(J: Tensor, real: Tensor, L1: Tensor, q: float) -> tuple[Tensor, Tensor, Tensor]:
-    """s (N, d), 0 where a column is 0; ‖s‖_q; G, for W = L₁L₁ᵀ. The products are in the dtype of J, the rest in float64."""
+    """s (N, d), 0 where a column is 0; ‖s‖_q; G, for W = L₁L₁ᵀ. The products are in the dtype of J, the rest in
+    float64.
+    """
     n, m, d = J.shape
     s, M = L1.new_empty(n, d), torch.empty_like(L1)
     factor = L1.mT.to(J.dtype)
