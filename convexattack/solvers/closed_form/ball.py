@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from convexattack.norms import Lp
-from convexattack.numerics import UNIT, by_rows, gamma, round_up, rounding_slack, sum64, two_level_sum
+from convexattack.numerics import UNIT, by_rows, gamma, round_up, sum64, two_level_sum
 from convexattack.programs import Program
 from convexattack.solution import Solution, Status, codes
 
@@ -34,8 +34,8 @@ def shortest(program: Program) -> tuple[Solution, Bool[Tensor, " N"]]:
     """(8) without sets, η = −L⁺/‖g‖_q^q · sign(g)|g|^{q−1}; and where η has entries whose rounding counts."""
     g, L, norm = program.gradient, program.L, program.norm
     assert norm is not None
-    slack = 2 * rounding_slack(g.shape[1]) if g.dtype == torch.float64 else gamma(g.shape[1])
-    need = L.clamp_min(0) * (1 + slack + 8 * UNIT)  # so that L + gᵀη ≤ 0 survives rounding
+    slack = 2 * math.isqrt(g.shape[1]) * UNIT if g.dtype == torch.float64 else gamma(g.shape[1])
+    need = L.clamp_min(0) * (1 + slack + 8 * UNIT)  # so that L + gᵀη ≤ 0 survives the rounding of a sum of d products
     if norm.p in (1, math.inf):
         eta, steep = _one_number(g, need, norm)
     else:
