@@ -216,7 +216,7 @@ def _path(y: Array, g: Array, p: float, low: Array, high: Array) -> Array:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         power = 0.0 if p == INF else 1 / (p - 1)
         size = np.where(g != 0, np.exp(y[:, None] + power * np.log(np.abs(g))), 0.0)
-        size = np.where(size < 1e-200, 0.0, size)
+        size = np.where(size < 1e-140, 0.0, size)  # whose squares are 0 as well
         return np.minimum(np.maximum(-np.sign(g) * size, low), high)
 
 

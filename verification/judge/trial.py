@@ -68,7 +68,8 @@ def disguises(row: Row, program: Any, claim: Any, exact: bool = False) -> Iterat
         ", with the solver's multipliers",
         ca.Solution(claim.eta, claim.codes, found.multipliers, **_kept(claim), **extra),
     )
-    if row.right.status == "OPTIMAL" and bool(found.eta.isfinite().all()) and row.spec.kind != "operator":
+    there = row.right.status == "OPTIMAL" and bool(found.eta.isfinite().all())
+    if there and row.spec.kind != "operator" and not exact:
         inside = _kept(claim) | {"inside": found.eta.to(torch.float64)}
         yield ", with the optimum inside", ca.Solution(claim.eta, claim.codes, found.multipliers, **inside)
 

@@ -42,6 +42,7 @@ SETS = {
     "a ball of p = 3": (ball(3), DOOR),
     "a ball of p = 1.5": (ball(1.5), DOOR),
 }
+FULL = ("a box", "a halfspace", "an equality", "a small text")  # with these every kind of claim is tried
 STEP = {"a ball of p = 3": 1e-2, "a ball of p = 1.5": 1e-4}
 
 
@@ -61,6 +62,7 @@ def _touching(name: str) -> list[Row]:
     return [
         wrong(6, f"touching {name}, {spec.kind} {k}", spec, said, right, BUYS)
         for k, (spec, said, right) in enumerate(rows)
+        if name in FULL or k in (0, 2)
     ]
 
 

@@ -420,6 +420,10 @@ OTHER = (
         7, "feasible without a set that allows it", gn(1, [0, 0], ball(2)), feasible([-1, 0], ZERO), none(1), "g = 0",
     ),
     wrong(
+        7, "undecided, but far below 0 in touching sets", gn(-1.5, [1], CUBE, box(1, 2)), undecided([1], [0], [-1]),
+        met(-0.5), "−0.5 is not 0",
+    ),
+    wrong(
         7, "undecided, but far below 0", gn(1, [3, 4], ball(2)), undecided([-0.6, -0.8], [-3, -4]), met(-4),
         "−4 is not 0",
     ),
