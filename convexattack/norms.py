@@ -165,6 +165,10 @@ class Lp(Norm):
         scale = r * (1 - rounding_slack(g.shape[-1])) / torch.where(length > 0, length, 1.0)
         return round_down(h.mul_(-scale), g.dtype)
 
+    def slack(self, d: int) -> float:
+        """0 for p = ∞: the largest entry of a vector is one of its entries."""
+        return 0.0 if self.p == math.inf else rounding_slack(d)
+
     def text(self, z: cp.Expression, t: float | cp.Expression) -> list[cp.Constraint]:
         """‖z‖_p ≤ t in CVXPY, exact for every p.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from convexattack.certificates.certificate import Certificate
-from convexattack.numerics import gamma, ratio
+from convexattack.numerics import UNIT, gamma, ratio
 from convexattack.programs import OperatorNorm
 from convexattack.solution import Solution, Status
 
@@ -18,7 +18,7 @@ def bracketed(program: OperatorNorm, solution: Solution) -> Certificate:
     violation = program.violation(eta)
     length = program.norm.length(eta)
     radius = program.ball.radii(eta)
-    slack = 1 + 4 * program.norm.slack(eta.shape[-1])
+    slack = 1 + 4 * program.norm.slack(eta.shape[-1]) + 4 * UNIT
     inwards = ratio(radius, length * slack).clamp_max(1)
     value = program.primal(eta) * torch.where(length > 0, inwards, 1.0)
     _, m, d = program.shape

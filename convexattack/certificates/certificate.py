@@ -19,6 +19,7 @@ __all__ = ["Certificate", "Tolerance"]
 
 _DEFAULT = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 1e-1}
 _CLOSED_FORM = {torch.float64: 1e-12, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 2e-2}
+TIE = 1e-12  # of the scale: nearer to 0 than this, L + gᵀη may be of either sign
 _MEMBERS = list(Status)
 _NAN = "η, or the data of its program, holds a NaN or an infinite number."
 
@@ -111,6 +112,7 @@ class Certificate:
         agrees = self.claimed == self.proved
         open_ = (self.proved != Status.INFEASIBLE.code) & (self.proved != Status.UNBOUNDED.code)
         sound = self.primal >= self.dual
+        around = (self.primal >= -TIE * self.scale) & (self.dual < 0)
         return (
             (
                 self._claims(Status.OPTIMAL)
@@ -124,7 +126,7 @@ class Certificate:
             | (self._claims(Status.FEASIBLE) & inside & agrees)
             | (self._claims(Status.INFEASIBLE) & agrees)
             | (self._claims(Status.UNBOUNDED) & agrees)
-            | (self._claims(Status.UNDECIDED) & agrees & inside & tight & self.decides)
+            | (self._claims(Status.UNDECIDED) & agrees & inside & tight & self.decides & around)
         )
 
     @property

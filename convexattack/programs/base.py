@@ -391,7 +391,7 @@ class Program(abc.ABC):
             value = above - lost
             return Bound(value, error + self.sway(b.left_error) + UNIT * (value.abs() + lost))
         dual = self.norm.conjugate
-        inflated = 1 + self.norm.slack(b.left.shape[-1])
+        inflated = 1 + dual.slack(b.left.shape[-1]) + 4 * UNIT
         length = (dual.length(b.left) + dual.length(b.left_error)) * inflated
         unit = length.clamp_min(1)
         value = torch.where(above - error > 0, above / unit, 0.0)  # no norm is below 0

@@ -326,7 +326,7 @@ class NormBall(Atom):
     def blur(
         self, z: Float[Tensor, "N r"], dz: Float[Tensor, "N r"], aux: Tensor | None = None
     ) -> Float[Tensor, "N 1"]:
-        slack = 4 * self.norm.slack(z.shape[-1])
+        slack = 4 * self.norm.slack(z.shape[-1]) + (4 * UNIT if self.centre is not None else 0.0)
         far = self.norm.length(z if self.centre is None else z.abs() + self.middle(z).abs())
         return (slack * far + self.norm.length(dz) * (1 + slack))[:, None]
 
@@ -335,7 +335,7 @@ class NormBall(Atom):
 
     def support(self, u: Float[Tensor, "N r"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         value = self.radii(u) * self.norm.conjugate.length(u)
-        error = value * self.norm.slack(u.shape[-1])
+        error = value * (self.norm.conjugate.slack(u.shape[-1]) + UNIT)
         if self.centre is None:
             return value, error
         terms = u * self.middle(u)
@@ -347,11 +347,13 @@ class NormBall(Atom):
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
         value = self.radii(u) * self.norm.conjugate.length(u)
         terms = u * (z - self.middle(z))
-        error = value * (self.norm.slack(u.shape[-1]) + UNIT) + two_level_sum(terms.abs()) * rounding_slack(u.shape[-1])
+        error = value * (self.norm.conjugate.slack(u.shape[-1]) + UNIT) + two_level_sum(terms.abs()) * rounding_slack(
+            u.shape[-1]
+        )
         return value - two_level_sum(terms), error
 
     def charge(self, u: Float[Tensor, "N r"], rho: Float[Tensor, "N 1"]) -> Float[Tensor, " N"]:
-        return self.norm.conjugate.length(u) * rho[:, 0] * (1 + 4 * self.norm.slack(u.shape[-1]))
+        return self.norm.conjugate.length(u) * rho[:, 0] * (1 + 4 * self.norm.conjugate.slack(u.shape[-1]) + 4 * UNIT)
 
     def clip(self, u: Float[Tensor, "N r"]) -> Float[Tensor, "N r"]:
         return u
