@@ -85,7 +85,7 @@ def _rows(program: Program, point: Point, sure: bool) -> list[_Row]:
     far = program.drift(point) if sure else None
     near = torch.zeros_like(point.eta) if far is None else far.eta
     found = []
-    for j, (item, aux, unit) in enumerate(zip(program.sets, point.aux, program.units, strict=True)):
+    for j, (item, aux, unit) in enumerate(zip(program.sets, point.aux, program.units_at(point), strict=True)):
         z, dz = item.map(point.eta), item.map.blur(point.eta) + item.map.absolute(near)
         if far is not None:
             dz = dz + item.strayed(far.aux[j])

@@ -244,7 +244,7 @@ class Program(abc.ABC):
     def violations(self, point: Point) -> list[Float[Tensor, "N b"]]:
         """The violations of every row of every set, in units of the rows."""
         found = []
-        for item, unit, aux in zip(self.sets, self.units, point.aux, strict=True):
+        for item, unit, aux in zip(self.sets, self.units_at(point), point.aux, strict=True):
             found.append(relative(item.excess(point.eta, aux), item.blur(point.eta, aux), unit))
         return found
 
@@ -256,6 +256,14 @@ class Program(abc.ABC):
         bound. 0 where all of this is 0.
         """
         return [self._units_of(j) for j in range(len(self.sets))]
+
+    def units_at(self, point: Point) -> list[Float[Tensor, "N b"]]:
+        """`units`; that of a row which nothing bounds and whose own bound is 0 is the size of what it sums at η."""
+        pairs = zip(self.sets, self.units, strict=True)
+        return [
+            torch.where(unit < 0, item.map.absolute(point.eta.abs()), unit) if bool((unit < 0).any()) else unit
+            for item, unit in pairs
+        ]
 
     def _units_of(self, j: int) -> Float[Tensor, "N b"]:
         item, like = self.sets[j], self._like
@@ -270,6 +278,7 @@ class Program(abc.ABC):
             width = width if span is None else torch.minimum(width, span)
         low, high = item.atom.extent(own)
         size = torch.where(high.isfinite(), high.abs(), torch.where(low.isfinite(), low.abs(), 0.0))
+        size = torch.where(size > 0, size, -1.0)
         return torch.where(open_, torch.where(width < torch.inf, width, size), own)
 
     def scale(self) -> Float[Tensor, " N"]:

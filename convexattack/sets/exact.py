@@ -164,13 +164,16 @@ class _Span:
         found = rooms[0]
         return found.min(rooms[1]) if len(rooms) > 1 else found
 
-    def unit(self, k: int, others: Sets) -> arb | None:
-        """Of row k: its width; where that is 0 or ∞, how far the others let it vary; else the size of its bound."""
+    def unit(self, k: int, others: Sets, place: Place) -> arb | None:
+        """Of row k: its width; where that is 0 or ∞, how far the others let it vary; else the size of its bound, or, of
+        a bound of 0, of what it sums at η."""
         low, high = self.low[k], self.high[k]
         if low is not None and high is not None and high > low:
             return minus(high, low)
         known = others.varies(self.map.row(k))
         bound = low if high is None else high
+        if known is None and bound is not None and bound == 0:
+            return place.over(exactly(lambda: sum((abs(a * place.top[i]) for i, a in self.map.row(k)), arb(0))))
         return known if known is not None else None if bound is None else abs(bound)
 
     def equations(self) -> Iterator[tuple[list[tuple[int, arb]], arb]]:
@@ -239,7 +242,7 @@ class _Round:
         """How far the radius is from being exceeded."""
         return self.radius - place.over(self._size(self._away(place), self.p))
 
-    def unit(self, k: int, others: Sets) -> arb | None:
+    def unit(self, k: int, others: Sets, place: Place) -> arb | None:
         """The radius."""
         return self.radius
 
@@ -366,7 +369,7 @@ class Sets:
             rows = part.beyond(place)
             if rows:
                 others = Sets(self.parts[:j] + self.parts[j + 1 :], self.d)
-                far = largest([quotient(over, part.unit(k, others)) for k, over, _ in rows])
+                far = largest([quotient(over, part.unit(k, others, place)) for k, over, _ in rows])
                 found.append((False if any(sure for *_, sure in rows) else None, far, f"sets[{j}], {part.text}"))
         return worst(found)
 
