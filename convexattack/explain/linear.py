@@ -117,12 +117,14 @@ class _Side:
 
     def empty(self) -> Step:
         worst = f"ε‖v‖_{self.Q} + σ(w)" if self.ball else "σ(w)"
-        clash = [i for i, (low, high) in enumerate(zip(self.item.low, self.item.high, strict=True)) if low > high]
+        edge = self.eps if self.ball else math.inf
+        bounds = [(max(a, -edge), min(b, edge)) for a, b in zip(self.item.low, self.item.high, strict=True)]
+        clash = [i for i, (low, high) in enumerate(bounds) if low > high]
         words = "The set is empty. "
         if clash:
             i = clash[0]
             words += (
-                f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(self.item.low[i])} > {n(self.item.high[i])}`."
+                f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(bounds[i][0])} > {n(bounds[i][1])}`."
             )
             return Step("No perturbation", words)
         words += (

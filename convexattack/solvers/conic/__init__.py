@@ -202,7 +202,9 @@ class _Claims:
         point = self._snapped(self._met(Point(self.eta.nan_to_num(), tuple(self.aux))))
         eta = point.eta.to(program.gradient.dtype)
         if eta.dtype != torch.float64:
-            eta = shrunk(host.sets, point.eta, eta)
+            near = shrunk(host.sets, point.eta, eta)
+            hair = (near - eta).abs().amax(-1) <= 16 * torch.finfo(eta.dtype).eps * eta.abs().amax(-1)
+            eta = torch.where(hair[:, None], near, eta)  # 0 may lie on an edge: towards it is then no way inside
         point = self._explained(Point(eta.to(torch.float64), point.aux), solved)
         inside = self._inside(point, solved)
         eta = torch.where(solved[:, None], eta, math.nan)
