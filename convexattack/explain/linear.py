@@ -123,9 +123,7 @@ class _Side:
         words = "The set is empty. "
         if clash:
             i = clash[0]
-            words += (
-                f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(bounds[i][0])} > {n(bounds[i][1])}`."
-            )
+            words += f"The bounds of `η_{{{i + 1}}}` exclude each other: `{n(bounds[i][0])} > {n(bounds[i][1])}`."
             return Step("No perturbation", words)
         words += (
             "Here the multipliers have `v + w = 0`: every `η` of the set would have `0 = vᵀη + wᵀη` at most this, "
