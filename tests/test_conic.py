@@ -68,7 +68,7 @@ def test_every_program_norm_and_set(kind: str, norm: ca.Lp, sets: str) -> None:
     assert ca.certify(program, found).holds().all()
     agree(program, found)
     linear = norm.p in (1, INF)
-    assert found.stats["solver"] == ("HIGHS" if linear else "CLARABEL")
+    assert found.stats["solver"].split("/")[0] == ("HIGHS" if linear else "CLARABEL")
 
 
 @each_kind
