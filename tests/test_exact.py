@@ -86,17 +86,11 @@ def test_what_is_known_is_proved(golden: Golden) -> None:
 
 @given(programs(dtypes=DTYPES))
 def test_closed_forms_are_proved(program: ca.Program) -> None:
-    """Nearly: at p = 1e6 a point can be so near the ball that no precision worth having tells on which side; and a
-    corner that misses L + gᵀη ≤ 0 by less than the rounding of that sum is (8)'s optimum in float64, none exactly."""
+    """Nearly: at p = 1e6 a point can be so near the ball that no precision worth having tells on which side."""
     solution = ca.solve(program)
-    certificate, plain = exactly(program, solution), ca.certify(program, solution)
-    for i, (status, proof) in enumerate(zip(solution.status, certificate.proofs, strict=True)):
-        corner = isinstance(program, ca.MinNorm) and proof.proved is ca.Status.INFEASIBLE and status in CLAIMS
-        if corner and status is not ca.Status.INFEASIBLE:
-            wide = solution.eta.to(torch.float64)
-            assert plain.holds()[i]
-            assert program.linear(wide)[i].abs() <= program.linear_error(wide)[i].sum()
-        elif status in CLAIMS:
+    certificate = exactly(program, solution)
+    for status, proof in zip(solution.status, certificate.proofs, strict=True):
+        if status in CLAIMS:
             assert proof.verdict is PROVED or (proof.verdict is ROUNDING and proof.violation.lower <= 0), proof.why
         else:
             assert proof.verdict is UNDECIDED

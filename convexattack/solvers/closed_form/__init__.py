@@ -110,11 +110,9 @@ def _judged(program: Program, found: Solution, risky: Bool[Tensor, " N"]) -> Sol
 
 
 def _unit(program: Program, eta: Tensor) -> Float[Tensor, " N"]:
-    """What a unit in the last place is relative to: the optimum, or what it is summed from; 0 if that has no limit."""
+    """What a gap is relative to: the optimum of (8), else how far the objective varies, 0 if that has no limit."""
     scale = program.scale()
-    if program.norm is not None:
-        return program.primal(eta)
-    return torch.where(scale < torch.inf, program.L.abs() + scale, 0.0)
+    return program.primal(eta) if program.norm is not None else torch.where(scale < torch.inf, scale, 0.0)
 
 
 def _blank(program: Program, found: Solution) -> Solution:

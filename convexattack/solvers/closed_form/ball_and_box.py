@@ -1,8 +1,7 @@
 """(GNII) and (8) within boxes: stops of one path, in the direction of descent. With η = −sign(g)·a, −gᵀη is Σ|g_i|a_i.
 
 All arithmetic is float64. η has the dtype of the gradient and is rounded towards 0 for (GNII), away from 0, up to the
-box, for (8);
-the bounds of the boxes are rounded inwards before. Multipliers are computed only if someone looks.
+box, for (8); the bounds of the boxes are rounded inwards before. Multipliers are computed only if someone looks.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 import torch
@@ -263,6 +263,9 @@ def _shortest(
     stop = path.stop_at_fall(torch.where(idle, begins, goal), begins)
     a, log_mu = stop.a, torch.where(idle, math.nan, stop.log_mu)
     every = ~idle & ~none & (goal >= ends)  # at its bound is every coordinate: any share that keeps it there
+    if bool(every.any()):
+        none = none | _missed(g, L, low, high, every)
+        every = every & ~none
     if p < math.inf and bool(every.any()):
         least = torch.where((side.w > 0) & (most > 0), side.w.log() - (p - 1) * most.log(), math.inf).amin(-1)
         log_mu = torch.where(every, least, log_mu)
@@ -277,6 +280,18 @@ def _shortest(
     code = torch.where(none, Status.INFEASIBLE.code, Status.OPTIMAL.code)
     costly = ~idle & (~(goal <= COSTLY * worth) | every)
     return side.back(a.mul_(unit[:, None]), low, high, up=True), log_mu, code, costly, ~(costly | none)
+
+
+def _missed(g: Tensor, L: Tensor, low: Tensor, high: Tensor, asked: Bool[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """Where L + gᵀη > 0 in exact arithmetic at the corner that falls most, of the rows `asked`."""
+    found = torch.zeros_like(asked)
+    for i in asked.nonzero().flatten().tolist():
+        steep = g[i] != 0
+        corner = torch.where(g[i] > 0, low[i], high[i])[steep]
+        if bool(corner.isfinite().all()):
+            terms = zip(g[i][steep].tolist(), corner.tolist(), strict=True)
+            found[i] = Fraction(float(L[i])) + sum(Fraction(a) * Fraction(b) for a, b in terms) > 0
+    return found
 
 
 def _in_units(side: _Descent, L: Float[Tensor, " n"], p: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
